@@ -1,0 +1,236 @@
+"""Every setting and its default, once.
+
+Closed dataclasses: an unknown key or a value of the wrong type raises `ConfigError` naming the key. The same YAML file
+serves the ROS node (as a parameter file) and the offline commands. Each stage receives its own section.
+
+In YAML the cameras are a list of names and a section for each, as ROS parameters need it:
+
+    cameras: [front]
+    camera:
+      front: {image_topic: /front/image_raw}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from seg_perception.errors import ConfigError
+
+
+def setting(default: Any, description: str, **limits: Any) -> Any:
+    """A field with its one default, its description, and `minimum`, `maximum` or `choices` where it has them."""
+    return field(default=default, metadata={"description": description, **limits})
+
+
+class _Section:
+    """Checks each value against its type, limits and choices when the section is built."""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for entry in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, entry.name)
+            want = hints[entry.name]
+            if want is float and type(value) is int:
+                object.__setattr__(self, entry.name, float(value))
+                value = float(value)
+            if want in (str, bool, int, float) and type(value) is not want:
+                raise ConfigError(f"{type(self).__name__}.{entry.name}: {want.__name__} wanted, {value!r} seen")
+            _check_limits(f"{type(self).__name__}.{entry.name}", value, entry.metadata)
+
+
+def _check_limits(where: str, value: Any, limits: Mapping[str, Any]) -> None:
+    if "choices" in limits and value not in limits["choices"]:
+        raise ConfigError(f"{where}: one of {list(limits['choices'])} wanted, {value!r} seen")
+    # Written so that NaN fails too.
+    if "minimum" in limits and not value >= limits["minimum"]:
+        raise ConfigError(f"{where}: at least {limits['minimum']} wanted, {value!r} seen")
+    if "maximum" in limits and not value <= limits["maximum"]:
+        raise ConfigError(f"{where}: at most {limits['maximum']} wanted, {value!r} seen")
+
+
+@dataclass(frozen=True, slots=True)
+class CameraConfig(_Section):
+    """One camera: where its pictures and its calibration come from."""
+
+    name: str
+    image_topic: str = setting("", "image topic; empty: /<name>/image_raw")
+    info_topic: str = setting("", "CameraInfo topic; empty: camera_info beside the image topic")
+    transport: str = setting("raw", "message type of the image topic", choices=("raw", "compressed"))
+    rectified: bool = setting(False, "the picture is rectified: project with P (and R), not with K and D")
+    frame_id: str = setting("", "optical frame; empty: the frame_id of the image")
+    offset_ms: float = setting(0.0, "added to the image's stamp before pairing and projection, milliseconds")
+
+    def resolved_image_topic(self) -> str:
+        """The image topic, its default filled in."""
+        return self.image_topic or f"/{self.name}/image_raw"
+
+    def resolved_info_topic(self) -> str:
+        """The CameraInfo topic: by convention the sibling of the image topic (of its raw form, where compressed)."""
+        if self.info_topic:
+            return self.info_topic
+        parts = self.resolved_image_topic().split("/")
+        if parts[-1] == "compressed":
+            parts.pop()
+        return "/".join([*parts[:-1], "camera_info"])
+
+
+@dataclass(frozen=True, slots=True)
+class LidarConfig(_Section):
+    """The LiDAR whose sweeps are labelled."""
+
+    topic: str = setting("/points", "PointCloud2 topic")
+    min_range_m: float = setting(0.0, "points nearer than this are left unknown, metres", minimum=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceConfig(_Section):
+    """The network and what runs it."""
+
+    model: str = setting("", "path of a deployed ONNX file (see `seg-perception deploy`)")
+    backend: str = setting("onnxruntime", "what runs the network", choices=("onnxruntime",))
+    threads: int = setting(0, "CPU threads of the backend; 0: as many as there are cores", minimum=0, maximum=256)
+
+
+@dataclass(frozen=True, slots=True)
+class PairingConfig(_Section):
+    """Which image belongs to which sweep."""
+
+    window_ms: float = setting(80.0, "an image further than this from the sweep's stamp is not used", minimum=0.0)
+    deadline_ms: float = setting(
+        150.0, "a sweep waits this long for its images, then goes with what is there", minimum=0.0
+    )
+    queue_size: int = setting(10, "images kept for each camera, sweeps kept waiting", minimum=1, maximum=1000)
+
+
+@dataclass(frozen=True, slots=True)
+class MotionConfig(_Section):
+    """How points are carried from their own instants to the image's."""
+
+    mode: str = setting(
+        "auto",
+        "auto: through the fixed frame, and as if nothing moved (warned, counted) where it is missing; "
+        "required: skip the camera where it is missing; static: never through the fixed frame",
+        choices=("auto", "required", "static"),
+    )
+    fixed_frame: str = setting("odom", "the frame that does not move between a point's instant and the image's")
+    tolerance_ms: float = setting(0.0, "transforms may be extrapolated by this much, milliseconds", minimum=0.0)
+    cache_s: float = setting(10.0, "seconds of /tf that are kept", minimum=0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class VisibilityConfig(_Section):
+    """What a camera could not see gets no label from it."""
+
+    method: str = setting("zbuffer", "how hidden points are found", choices=("zbuffer", "none"))
+    spacing_deg: float = setting(
+        0.32, "angle between neighbouring LiDAR points, degrees: the size of a z-buffer cell", minimum=0.01, maximum=5.0
+    )
+    depth_tolerance_m: float = setting(0.5, "a point this much behind the nearest surface is still on it", minimum=0.0)
+    depth_tolerance_ratio: float = setting(0.10, "the same, as a share of the depth", minimum=0.0, maximum=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class PaintingConfig(_Section):
+    """Which labels are good enough for a point."""
+
+    min_probability: float = setting(0.0, "labels below this stay unknown", minimum=0.0, maximum=1.0)
+    min_margin: float = setting(0.0, "labels whose margin to the second class is below this stay unknown",
+                                minimum=0.0, maximum=1.0)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class OutputConfig(_Section):
+    """What is published beside the semantic cloud."""
+
+    overlay_alpha: float = setting(0.5, "weight of the label colours in the overlay image", minimum=0.0, maximum=1.0)
+    diagnostics_period_s: float = setting(1.0, "seconds between messages on /diagnostics", minimum=0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings of the node and of the offline pipeline."""
+
+    cameras: tuple[CameraConfig, ...] = ()
+    taxonomy: str = setting("cityscapes", "name of a shipped taxonomy or path of a YAML file")
+    lidar: LidarConfig = LidarConfig()
+    inference: InferenceConfig = InferenceConfig()
+    pairing: PairingConfig = PairingConfig()
+    motion: MotionConfig = MotionConfig()
+    visibility: VisibilityConfig = VisibilityConfig()
+    painting: PaintingConfig = PaintingConfig()
+    output: OutputConfig = OutputConfig()
+
+    def __post_init__(self) -> None:
+        names = [camera.name for camera in self.cameras]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"cameras: each name once wanted, {names} seen")
+
+    @classmethod
+    def from_mapping(cls, content: Mapping[str, Any], where: str = "config") -> Config:
+        """Build from a mapping as YAML gives it; unknown keys raise."""
+        content = dict(content)
+        names = content.pop("cameras", [])
+        sections = content.pop("camera", {})
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ConfigError(f"{where}: cameras: a list of names wanted, {names!r} seen")
+        if not isinstance(sections, Mapping):
+            raise ConfigError(f"{where}: camera: a section for each camera wanted, {sections!r} seen")
+        strangers = sorted(set(sections) - set(names))
+        if strangers:
+            raise ConfigError(f"{where}: camera: sections {strangers} are not in cameras {names}")
+        cameras = tuple(
+            _build(
+                CameraConfig,
+                {**_mapping(sections.get(name), f"camera.{name}"), "name": name},
+                f"{where}: camera.{name}",
+            )
+            for name in names
+        )
+        return _build(cls, {**content, "cameras": cameras}, where)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Config:
+        """Read a YAML file: a plain mapping, or a ROS parameter file (`<node>: ros__parameters:`)."""
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"config {path}: {error}") from error
+        content = _mapping(content, str(path))
+        if len(content) == 1:
+            (inner,) = content.values()
+            if isinstance(inner, Mapping) and set(inner) == {"ros__parameters"}:
+                content = _mapping(inner["ros__parameters"], str(path))
+        content = {key: value for key, value in content.items() if key != "use_sim_time"}
+        return cls.from_mapping(content, str(path))
+
+
+def _mapping(content: object, where: str) -> dict[str, Any]:
+    if content is None:
+        return {}
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{where}: a mapping wanted, {content!r} seen")
+    return dict(content)
+
+
+def _build(section: type, content: Mapping[str, Any], where: str) -> Any:
+    """One dataclass from a mapping, sections within it built in turn."""
+    hints = get_type_hints(section)
+    unknown = sorted(set(content) - set(hints))
+    if unknown:
+        raise ConfigError(f"{where}: unknown key(s) {unknown}; known ones are {sorted(hints)}")
+    values = {
+        key: _build(hints[key], _mapping(value, f"{where}: {key}"), f"{where}: {key}")
+        if dataclasses.is_dataclass(hints[key])
+        else value
+        for key, value in content.items()
+    }
+    try:
+        return section(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error

@@ -1,0 +1,148 @@
+"""Taxonomies: what a train id means, its colour, whether it is countable, and which group it belongs to.
+
+A taxonomy is data: a YAML file, ours (`taxonomies/cityscapes.yaml`) or a user's. Dataset ids are mapped to train ids
+here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from seg_perception.datatypes import UNKNOWN
+from seg_perception.errors import ConfigError
+
+SHIPPED = Path(__file__).parent / "taxonomies"
+UNKNOWN_COLOR = (90, 90, 90)
+
+
+@dataclass(frozen=True)
+class LabelClass:
+    """One class. `train_id` is the network's channel, 255 (void) for classes that no network learns."""
+
+    name: str
+    id: int
+    train_id: int
+    color: tuple[int, int, int]
+    thing: bool
+    category: str = ""
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """A named set of classes and of groups of classes."""
+
+    name: str
+    classes: tuple[LabelClass, ...]
+    groups: Mapping[str, frozenset[str]]
+
+    def __post_init__(self) -> None:
+        names = [entry.name for entry in self.classes]
+        trained = sorted(entry.train_id for entry in self.classes if entry.train_id != UNKNOWN)
+        if len(set(names)) != len(names):
+            raise ConfigError(f"taxonomy '{self.name}': class names repeat: {sorted(names)}")
+        if trained != list(range(len(trained))) or not trained:
+            raise ConfigError(f"taxonomy '{self.name}': train ids 0..{len(trained) - 1} wanted, {trained} seen")
+        for group, members in self.groups.items():
+            missing = sorted(members - set(names))
+            if missing:
+                raise ConfigError(f"taxonomy '{self.name}': group '{group}' names unknown classes {missing}")
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> Taxonomy:
+        """A shipped taxonomy by its name, or a user's by the path of its YAML file."""
+        path = Path(name_or_path)
+        if path.suffix not in (".yaml", ".yml"):
+            path = SHIPPED / f"{name_or_path}.yaml"
+        if not path.is_file():
+            shipped = sorted(entry.stem for entry in SHIPPED.glob("*.yaml"))
+            raise ConfigError(f"taxonomy '{name_or_path}': no such file; shipped ones are {shipped}")
+        return cls.from_mapping(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+
+    @classmethod
+    def from_mapping(cls, content: object, where: str) -> Taxonomy:
+        """Build from a mapping with `name`, `classes` and optional `groups`; refuse anything else by name."""
+        if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
+            raise ConfigError(f"{where}: a mapping with 'name' and a list 'classes' wanted")
+        unknown = set(content) - {"name", "classes", "groups"}
+        if unknown:
+            raise ConfigError(f"{where}: unknown keys {sorted(map(str, unknown))}")
+        classes = tuple(_label_class(entry, where) for entry in content["classes"])
+        groups = content.get("groups") or {}
+        return cls(str(content.get("name", where)), classes, {key: frozenset(value) for key, value in groups.items()})
+
+    @cached_property
+    def trained(self) -> tuple[LabelClass, ...]:
+        """The classes that a network predicts, in the order of their train ids."""
+        return tuple(sorted((c for c in self.classes if c.train_id != UNKNOWN), key=lambda c: c.train_id))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Class names in the order of train ids."""
+        return tuple(entry.name for entry in self.trained)
+
+    @cached_property
+    def colors(self) -> NDArray[np.uint8]:
+        """(256, 3) uint8 RGB by train id; every id without a class is the colour of unknown."""
+        table = np.full((256, 3), UNKNOWN_COLOR, np.uint8)
+        for entry in self.trained:
+            table[entry.train_id] = entry.color
+        return table
+
+    @cached_property
+    def is_thing(self) -> NDArray[np.bool_]:
+        """(256,) True for the train ids of countable classes."""
+        table = np.zeros(256, bool)
+        for entry in self.trained:
+            table[entry.train_id] = entry.thing
+        return table
+
+    @cached_property
+    def train_id_of_id(self) -> Mapping[int, int]:
+        """Dataset id to train id, 255 for void."""
+        return {entry.id: entry.train_id for entry in self.classes}
+
+    def train_id(self, name: str) -> int:
+        """The train id of a class by name."""
+        for entry in self.trained:
+            if entry.name == name:
+                return entry.train_id
+        raise ConfigError(f"taxonomy '{self.name}' has no class '{name}'; it has {list(self.names)}")
+
+    def members(self, names: Iterable[str]) -> NDArray[np.bool_]:
+        """(256,) True for the train ids of these classes or groups."""
+        table = np.zeros(256, bool)
+        for name in names:
+            for member in self.groups.get(name, frozenset({name})):
+                table[self.train_id(member)] = True
+        return table
+
+
+def _label_class(entry: object, where: str) -> LabelClass:
+    """One class from its YAML mapping, every key checked."""
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{where}: each class is a mapping, {entry!r} seen")
+    unknown = set(entry) - {"name", "id", "train_id", "color", "thing", "category"}
+    missing = {"name", "train_id", "color"} - set(entry)
+    if unknown or missing:
+        raise ConfigError(f"{where}: class {entry.get('name', entry)!r}: unknown keys {unknown}, missing {missing}")
+    color = entry["color"]
+    if not (isinstance(color, list) and len(color) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in color)):
+        raise ConfigError(f"{where}: class '{entry['name']}': color of three values 0..255 wanted, {color!r} seen")
+    train_id = entry["train_id"]
+    if not (isinstance(train_id, int) and 0 <= train_id <= UNKNOWN):
+        raise ConfigError(f"{where}: class '{entry['name']}': train_id 0..255 wanted, {train_id!r} seen")
+    return LabelClass(
+        name=str(entry["name"]),
+        id=int(entry.get("id", train_id)),
+        train_id=train_id,
+        color=(color[0], color[1], color[2]),
+        thing=bool(entry.get("thing", False)),
+        category=str(entry.get("category", "")),
+    )
