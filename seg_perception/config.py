@@ -105,7 +105,8 @@ class PairingConfig(_Section):
     deadline_ms: float = setting(
         150.0, "a sweep waits this long for its images, then goes with what is there", minimum=0.0
     )
-    queue_size: int = setting(10, "images kept for each camera, sweeps kept waiting", minimum=1, maximum=1000)
+    image_queue: int = setting(10, "images kept for each camera", minimum=1, maximum=1000)
+    sweep_queue: int = setting(5, "sweeps kept waiting; beyond it the oldest is dropped", minimum=1, maximum=1000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Stamps are integer nanoseconds. Arrays are shared, not copied: treat them as rea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,7 @@ class CameraImage:
 
 @dataclass(frozen=True, slots=True)
 class PointField:
-    """One field of a point: byte `offset` within the point, `datatype` code of sensor_msgs/PointField, `count` values."""
+    """One field of a point: byte `offset` in it, `datatype` code of sensor_msgs/PointField, `count` values."""
 
     name: str
     offset: int
@@ -199,22 +199,29 @@ class SemanticCloud:
 
 @dataclass(frozen=True, slots=True)
 class ViewReport:
-    """What one camera gave to one sweep. `skipped`: why it gave nothing (an error's cause), or empty."""
+    """What one camera gave to one sweep.
+
+    offset_ns: image stamp minus sweep stamp. skipped: why it gave nothing (an error's cause), or empty; detail: the
+    sentence that goes with it.
+    """
 
     stamp_ns: int | None = None
     offset_ns: int | None = None
     in_view: int = 0
     visible: int = 0
     painted: int = 0
-    moved: bool = False
     skipped: str = ""
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
-    """How one sweep went: what each camera gave, and seconds on a steady clock for each stage."""
+    """How one sweep went: what each camera gave, and seconds on a steady clock for each stage.
 
-    views: Mapping[str, ViewReport] = field(default_factory=dict)
-    stage_seconds: Mapping[str, float] = field(default_factory=dict)
-    motion: str = ""
+    motion: how points were moved: "per_point", "per_sweep" or "static". motion_fallback: why not better, or empty.
+    """
+
+    views: Mapping[str, ViewReport]
+    stage_seconds: Mapping[str, float]
+    motion: str
+    motion_fallback: str = ""

@@ -1,0 +1,150 @@
+"""Which image of each camera belongs to which sweep: by stamps alone, no clock of its own, no message looked into.
+
+The same object pairs live (with a steady clock) and offline (with the bag's log time), so both find the same pairs.
+A sweep is ready when the image nearest to it is known for every camera, that is, once an image at or after the sweep's
+stamp has come, or when its deadline has passed. Nothing is waited for longer, and nothing is dropped uncounted.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from seg_perception.config import PairingConfig
+
+Item = TypeVar("Item")
+
+TIME_JUMP_NS = 1_000_000_000  # a stamp this far behind the newest one is a jump of the clock, not a late message
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing(Generic[Item]):
+    """One sweep and the image each camera has for it. `missing`: camera → why it has none."""
+
+    stamp_ns: int
+    sweep: Item
+    images: Mapping[str, Item]
+    missing: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting(Generic[Item]):
+    stamp_ns: int
+    sweep: Item
+    deadline_s: float
+
+
+class _ImageQueue(Generic[Item]):
+    """The images of one camera in the order of their stamps."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.stamps: list[int] = []
+        self.items: dict[int, Item] = {}
+        self.used: set[int] = set()
+
+    def add(self, stamp_ns: int, item: Item) -> list[str]:
+        """Keep an image; return the causes of what had to go."""
+        if stamp_ns in self.items:
+            return ["image_repeated_stamp"]
+        insort(self.stamps, stamp_ns)
+        self.items[stamp_ns] = item
+        causes = []
+        while len(self.stamps) > self.size:
+            causes += self.forget(1)
+        return causes
+
+    def forget(self, count: int) -> list[str]:
+        """Let go of the oldest `count` images; a cause for each that no sweep used."""
+        gone, self.stamps = self.stamps[:count], self.stamps[count:]
+        for stamp in gone:
+            del self.items[stamp]
+        unused = [stamp for stamp in gone if stamp not in self.used]
+        self.used.difference_update(gone)
+        return ["image_unused"] * len(unused)
+
+    def nearest(self, stamp_ns: int) -> int | None:
+        """The stamp nearest to `stamp_ns`; of two equally near, the earlier."""
+        right = bisect_left(self.stamps, stamp_ns)
+        around = self.stamps[max(right - 1, 0) : right + 1]
+        return min(around, key=lambda stamp: abs(stamp - stamp_ns)) if around else None
+
+
+class Pairer(Generic[Item]):
+    """Pairs sweeps with images. `counts` says, by cause, what was let go."""
+
+    def __init__(self, cameras: Sequence[str], config: PairingConfig) -> None:
+        self.counts: Counter[str] = Counter()
+        self._config = config
+        self._window_ns = round(config.window_ms * 1e6)
+        self._images: dict[str, _ImageQueue[Item]] = {name: _ImageQueue(config.image_queue) for name in cameras}
+        self._sweeps: deque[_Waiting[Item]] = deque()
+        self._newest_ns = 0
+        self._last_sweep_ns = 0
+
+    def add_image(self, camera: str, stamp_ns: int, item: Item) -> None:
+        """An image has come. `stamp_ns` is the one to pair by, the camera's offset already added."""
+        self._watch_clock(stamp_ns)
+        self.counts.update(self._images[camera].add(stamp_ns, item))
+
+    def add_sweep(self, stamp_ns: int, item: Item, now_s: float) -> None:
+        """A sweep has come at `now_s`; it waits for its images until its deadline."""
+        self._watch_clock(stamp_ns)
+        if stamp_ns <= self._last_sweep_ns:
+            self.counts["sweep_out_of_order"] += 1
+            return
+        self._last_sweep_ns = stamp_ns
+        self._sweeps.append(_Waiting(stamp_ns, item, now_s + self._config.deadline_ms * 1e-3))
+        while len(self._sweeps) > self._config.sweep_queue:
+            self._sweeps.popleft()
+            self.counts["sweep_overload"] += 1
+
+    def next_ready(self, now_s: float) -> Pairing[Item] | None:
+        """The oldest sweep, if it is ready, with its images; None while it has to wait."""
+        if not self._sweeps:
+            return None
+        waiting = self._sweeps[0]
+        decided = all(queue.stamps and queue.stamps[-1] >= waiting.stamp_ns for queue in self._images.values())
+        if not decided and now_s < waiting.deadline_s:
+            return None
+        self._sweeps.popleft()
+        return self._pair(waiting)
+
+    @property
+    def next_deadline_s(self) -> float | None:
+        """When the oldest waiting sweep stops waiting; None while none waits."""
+        return self._sweeps[0].deadline_s if self._sweeps else None
+
+    def clear(self) -> None:
+        """Forget everything that waits, counted."""
+        for queue in self._images.values():
+            self.counts.update(queue.forget(len(queue.stamps)))
+        if self._sweeps:
+            self.counts["sweep_cleared"] += len(self._sweeps)
+        self._sweeps.clear()
+        self._newest_ns = self._last_sweep_ns = 0
+
+    def _pair(self, waiting: _Waiting[Item]) -> Pairing[Item]:
+        images: dict[str, Item] = {}
+        missing: dict[str, str] = {}
+        for name, queue in self._images.items():
+            nearest = queue.nearest(waiting.stamp_ns)
+            if nearest is None:
+                missing[name] = "no_image"
+            elif abs(nearest - waiting.stamp_ns) > self._window_ns:
+                missing[name] = "no_image_in_window"
+            else:
+                images[name] = queue.items[nearest]
+                queue.used.add(nearest)
+            # A later sweep is never nearer to an image before this one's neighbour on the left.
+            self.counts.update(queue.forget(bisect_right(queue.stamps, waiting.stamp_ns) - 1))
+        return Pairing(waiting.stamp_ns, waiting.sweep, images, missing)
+
+    def _watch_clock(self, stamp_ns: int) -> None:
+        if stamp_ns < self._newest_ns - TIME_JUMP_NS:
+            self.clear()
+            self.counts["time_jump"] += 1
+        self._newest_ns = max(self._newest_ns, stamp_ns)

@@ -1,0 +1,105 @@
+"""What a run did, counted once for everybody who reports it: diagnostics, replay, demo."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from seg_perception.datatypes import UNKNOWN, SemanticCloud, SweepReport
+
+
+class StageTimer:
+    """Seconds that each stage took, on a steady clock; a stage entered more than once adds up."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time the block."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+class RunStatistics:
+    """Counters since the start, and the last `window` timings of every stage."""
+
+    def __init__(self, window: int = 1000) -> None:
+        self.sweeps_in = 0
+        self.sweeps_out = 0
+        self.sweeps_labelled = 0
+        self.points = 0
+        self.points_by_class = np.zeros(256, np.int64)
+        self.causes: Counter[str] = Counter()
+        self._seconds: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=window))
+
+    def count(self, cause: str, times: int = 1) -> None:
+        """Something was dropped, skipped or went wrong."""
+        self.causes[cause] += times
+
+    def add_sweep(self, cloud: SemanticCloud, report: SweepReport) -> None:
+        """A sweep went through the pipeline. Labelled: at least one of its points got a label."""
+        by_class = np.bincount(cloud.class_id, minlength=256)
+        self.sweeps_out += 1
+        self.sweeps_labelled += bool(by_class[:UNKNOWN].any())
+        self.points += len(cloud)
+        self.points_by_class += by_class
+        for name, view in report.views.items():
+            if view.skipped:
+                self.count(f"{view.skipped}/{name}")
+        if report.motion_fallback:
+            self.count("motion_assumed_static")
+        for stage, seconds in report.stage_seconds.items():
+            self.add_seconds(stage, seconds)
+
+    def add_seconds(self, stage: str, seconds: float) -> None:
+        """One more timing of a stage."""
+        self._seconds[stage].append(seconds)
+
+    def latency_ms(self) -> dict[str, dict[str, float]]:
+        """Stage → median and 99th percentile, milliseconds."""
+        return {
+            stage: {"median": float(np.median(values) * 1e3), "p99": float(np.percentile(values, 99) * 1e3)}
+            for stage, values in self._seconds.items()
+        }
+
+    def summary(self, names: tuple[str, ...]) -> dict:
+        """All of it as JSON can hold it. `names`: class names in the order of train ids."""
+        return {
+            "sweeps_in": self.sweeps_in,
+            "sweeps_out": self.sweeps_out,
+            "sweeps_labelled": self.sweeps_labelled,
+            "points": self.points,
+            "points_labelled": int(self.points_by_class[:UNKNOWN].sum()),
+            "points_by_class": {
+                name: int(count) for name, count in zip(names, self.points_by_class, strict=False) if count
+            },
+            "causes": dict(sorted(self.causes.items())),
+            "latency_ms": self.latency_ms(),
+        }
+
+
+def summary_lines(summary: dict) -> list[str]:
+    """A summary as a person reads it."""
+    labelled = summary["points_labelled"]
+    share = 100 * labelled / max(summary["points"], 1)
+    lines = [
+        f"sweeps     {summary['sweeps_in']} in, {summary['sweeps_out']} published, "
+        f"{summary['sweeps_labelled']} with labels",
+        f"points     {summary['points']}, of which {labelled} labelled ({share:.1f} %)",
+    ]
+    by_class = sorted(summary["points_by_class"].items(), key=lambda entry: -entry[1])
+    lines += [f"           {name:<14}{count:>12}  {100 * count / max(labelled, 1):5.1f} %" for name, count in by_class]
+    lines += [f"latency    {stage:<14}median {v['median']:8.2f} ms   p99 {v['p99']:8.2f} ms"
+              for stage, v in summary["latency_ms"].items()]  # fmt: skip
+    lines += [f"count      {cause:<40}{count:>8}" for cause, count in summary["causes"].items()] or [
+        "count      no drops"
+    ]
+    return lines
