@@ -1,7 +1,8 @@
 """Builds tf2_msgs and vision_msgs, which PyPI lacks, into the virtual environment whose Python runs this file.
 
-The rosidl of the `ros-*` wheels generates them from the definitions in tools/interfaces. Run again, it does nothing unless a definition or the
-environment's Python changed.
+The rosidl of the `ros-*` wheels generates them from the definitions in tools/interfaces. Run again, it does nothing
+unless a definition or the environment's Python changed. It also makes the environment an ament prefix of its own, so
+that `ament_index_python` finds every package in it without a setup script.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ INTERFACES = Path(__file__).resolve().parent / "interfaces"
 PACKAGES = ("tf2_msgs", "vision_msgs")
 PREFIX = Path(sys.prefix)
 STAMP = PREFIX / "share" / "seg_perception_generated_messages"
+HOOK = Path(sysconfig.get_path("purelib")) / "ament_prefix_of_this_environment.pth"
 
 BUILDER_PATHS = {
     r"/opt/python/[^;\"]*/numpy/(?:_core|core)/include": numpy.get_include(),
@@ -40,6 +42,7 @@ def main() -> None:
         return
     _check_build_tools()
     _point_exported_targets_here()
+    HOOK.write_text('import os, sys; os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)\n')
     for package in PACKAGES:
         started = time.monotonic()
         print(f"generating {package} ...", flush=True)
@@ -51,7 +54,7 @@ def main() -> None:
 
 
 def _fingerprint() -> str:
-    digest = hashlib.sha256(f"{sys.version} {numpy.get_include()}".encode())
+    digest = hashlib.sha256(f"{sys.version} {numpy.get_include()}".encode() + Path(__file__).read_bytes())
     for path in sorted(p for p in INTERFACES.rglob("*") if p.is_file()):
         digest.update(path.relative_to(INTERFACES).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
