@@ -1,0 +1,108 @@
+"""Pictures of what the pipeline saw, with NumPy and OpenCV alone. All pixels are (H, W, 3) uint8, RGB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_perception.datatypes import UNKNOWN, SemanticCloud
+from seg_perception.errors import SegPerceptionError
+from seg_perception.geometry.projection import Projection
+from seg_perception.labels import Taxonomy
+
+BACKGROUND = (24, 26, 30)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+Pixels = NDArray[np.uint8]
+
+
+def overlay(pixels: Pixels, label_image: NDArray[np.uint8], colors: NDArray[np.uint8], alpha: float) -> Pixels:
+    """The picture with its labels (H, W) laid over it; alpha 0: the picture alone, 1: the labels alone."""
+    return cv2.addWeighted(pixels, 1.0 - alpha, colors[label_image], alpha, 0.0)  # type: ignore[return-value]
+
+
+def painted_points(
+    pixels: Pixels, points: Projection, class_id: NDArray[np.uint8], colors: NDArray[np.uint8], radius_px: int = 2
+) -> Pixels:
+    """The picture, dimmed, with each point of `points` as a dot in the colour of its class. class_id: (M,) beside them.
+
+    Far points are drawn first, so that near ones lie on top, as they do in the world.
+    """
+    canvas = (pixels * 0.6).astype(np.uint8)
+    order = np.argsort(-points.distance)
+    centres = np.floor(points.uv[order] + 0.5).astype(int)
+    for centre, color in zip(centres.tolist(), colors[class_id[order]].tolist(), strict=True):
+        cv2.circle(canvas, centre, radius_px, color, -1, cv2.LINE_AA)
+    return canvas
+
+
+def birds_eye_view(
+    cloud: SemanticCloud,
+    colors: NDArray[np.uint8],
+    size: tuple[int, int],
+    metres: tuple[float, float, float, float],
+) -> Pixels:
+    """The semantic cloud from above in the LiDAR's frame: x up, y left, a ring every 10 m.
+
+    size: (width, height) pixels. metres: x_min, x_max, y_min, y_max to show. Labelled points lie over unknown ones,
+    higher points over lower ones.
+    """
+    width, height = size
+    x_min, x_max, y_min, y_max = metres
+    scale = min(width / (y_max - y_min), height / (x_max - x_min))
+    origin = (width / 2 + (y_min + y_max) / 2 * scale, height / 2 + (x_min + x_max) / 2 * scale)
+    canvas = np.empty((height, width, 3), np.uint8)
+    canvas[:] = BACKGROUND
+    for ring in range(10, int(max(map(abs, metres))) + 1, 10):
+        centre = (round(origin[0]), round(origin[1]))
+        cv2.circle(canvas, centre, round(ring * scale), (60, 62, 68), 1, cv2.LINE_AA)
+        write(canvas, f"{ring} m", (centre[0] + 4, centre[1] - round(ring * scale) - 3), (130, 132, 138), 0.4)
+    finite = np.isfinite(cloud.scan.points).all(axis=1)
+    points, class_id = cloud.scan.points[finite], cloud.class_id[finite]
+    col = np.floor(origin[0] - points[:, 1] * scale).astype(int)
+    row = np.floor(origin[1] - points[:, 0] * scale).astype(int)
+    inside = np.flatnonzero((row >= 0) & (row < height - 1) & (col >= 0) & (col < width - 1))
+    inside = inside[np.lexsort((points[inside, 2], class_id[inside] != UNKNOWN))]
+    shade = np.where((class_id == UNKNOWN)[:, None], colors[class_id] // 2, colors[class_id])[inside]
+    for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        canvas[row[inside] + down, col[inside] + right] = shade
+    return canvas
+
+
+def legend(taxonomy: Taxonomy, class_ids: NDArray[np.uint8], width: int) -> Pixels:
+    """A strip that names the colours of the classes in `class_ids`, in the order of their train ids."""
+    entries = [(c.name, c.color) for c in taxonomy.trained if c.train_id in set(class_ids.tolist())]
+    column, line = 150, 22
+    per_row = max(1, width // column)
+    canvas = np.empty((line * -(-len(entries) // per_row) + 8, width, 3), np.uint8)
+    canvas[:] = BACKGROUND
+    for i, (name, color) in enumerate(entries):
+        x, y = (i % per_row) * column + 8, (i // per_row) * line + 6
+        cv2.rectangle(canvas, (x, y), (x + 14, y + 14), color, -1)
+        write(canvas, name, (x + 20, y + 12), (220, 220, 220), 0.42)
+    return canvas
+
+
+def write(canvas: Pixels, text: str, place: tuple[int, int], color: tuple[int, int, int], size: float = 0.5) -> None:
+    """Put text on the canvas, its lower left corner at `place` (u, v)."""
+    cv2.putText(canvas, text, place, _FONT, size, color, 1, cv2.LINE_AA)
+
+
+def fitted(pixels: Pixels, *, width: int | None = None, height: int | None = None) -> Pixels:
+    """The picture resized to a width or a height, its aspect kept."""
+    if width is not None:
+        size = (width, round(pixels.shape[0] * width / pixels.shape[1]))
+    else:
+        assert height is not None
+        size = (round(pixels.shape[1] * height / pixels.shape[0]), height)
+    shrinks = size[0] < pixels.shape[1]
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+def save(path: str | Path, pixels: Pixels) -> None:
+    """Write an RGB picture to a PNG or JPEG file."""
+    if not cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)):
+        raise SegPerceptionError(f"picture {path}: cannot be written")

@@ -1,0 +1,95 @@
+"""Carries the points of a sweep from the instants they were measured to the instants of the images.
+
+Points are moved once (deskewed) into the LiDAR's frame at the sweep's stamp; from there one rigid transform leads
+through the fixed frame to each camera at its exposure. The composition is the same as carrying each point straight to
+each camera, at the cost of one pass.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_perception.config import MotionConfig
+from seg_perception.datatypes import LidarScan
+from seg_perception.errors import TransformError
+from seg_perception.geometry.transform_tree import TransformTree
+
+
+def deskew(scan: LidarScan, tree: TransformTree, fixed_frame: str) -> NDArray[np.float32]:
+    """(N, 3) float32: where each point was, seen from the LiDAR as it stood at `scan.stamp_ns`, metres.
+
+    A scan without per-point stamps is returned as it is: one stamp stands for all its points.
+    Raises TransformError where the tree cannot say how the LiDAR stood in `fixed_frame` at any of those instants.
+    """
+    if scan.stamps_ns is None or len(scan) == 0:
+        tree.T(fixed_frame, scan.frame_id, scan.stamp_ns)
+        return scan.points
+    stamps_ns, which = np.unique(scan.stamps_ns, return_inverse=True)
+    T_sweep_point = tree.T_fixed(scan.frame_id, scan.stamp_ns, scan.frame_id, stamps_ns, fixed_frame)
+    return _move_each(T_sweep_point, which, scan.points)
+
+
+class MovedSweep:
+    """A sweep's points at one instant, and the way from there to each camera, by the configured mode.
+
+    points: (N, 3) float32 in the LiDAR's frame at the sweep's stamp. Where the fixed frame cannot be reached, mode
+    `auto` assumes that nothing moved and leaves the reason in `fallback`; mode `required` raises TransformError.
+    """
+
+    def __init__(self, scan: LidarScan, tree: TransformTree, config: MotionConfig) -> None:
+        self.points = scan.points
+        self.kind = "static"  # or "per_sweep", "per_point"
+        self.fallback = ""
+        self._scan, self._tree, self._config = scan, tree, config
+        if config.mode == "static":
+            return
+        try:
+            self.points = deskew(scan, tree, config.fixed_frame)
+            self.kind = "per_sweep" if scan.stamps_ns is None else "per_point"
+        except TransformError as error:
+            self._fall_back(error)
+
+    def T_cam_lidar(self, frame_id: str, stamp_ns: int) -> NDArray[np.float64]:
+        """(4, 4): from `points` to the optical frame `frame_id` at the image's stamp. Raises TransformError."""
+        scan, tree = self._scan, self._tree
+        if self.kind != "static":
+            try:
+                return tree.T_fixed(frame_id, stamp_ns, scan.frame_id, scan.stamp_ns, self._config.fixed_frame)
+            except TransformError as error:
+                self._fall_back(error)
+        return tree.T(frame_id, scan.frame_id, scan.stamp_ns)
+
+    def _fall_back(self, error: TransformError) -> None:
+        if self._config.mode == "required":
+            raise error
+        self.fallback = str(error)
+
+
+def awaits_transforms(scan: LidarScan, newest_image_ns: int, tree: TransformTree, config: MotionConfig) -> bool:
+    """Whether the tree holds the way into the fixed frame but not yet up to the newest instant this sweep needs.
+
+    True means: wait a little and /tf will have come. False: everything is there, or waiting would not help.
+    """
+    if config.mode == "static":
+        return False
+    last_point_ns = scan.stamp_ns if scan.stamps_ns is None or len(scan) == 0 else int(scan.stamps_ns.max())
+    needed_ns = max(newest_image_ns, scan.stamp_ns, last_point_ns) - round(config.tolerance_ms * 1e6)
+    try:
+        latest_ns = tree.latest_common_ns(config.fixed_frame, scan.frame_id)
+    except TransformError:
+        return False
+    return 0 < latest_ns < needed_ns
+
+
+@numba.njit(cache=True, nogil=True)
+def _move_each(poses, which, points):  # type: ignore[no-untyped-def]
+    """Each point by the pose of its own instant; poses (M, 4, 4) float64, which (N,) into them, points (N, 3)."""
+    moved = np.empty_like(points)
+    for i in range(points.shape[0]):
+        T = poses[which[i]]
+        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+        for row in range(3):
+            moved[i, row] = T[row, 0] * x + T[row, 1] * y + T[row, 2] * z + T[row, 3]
+    return moved

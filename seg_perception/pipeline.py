@@ -1,0 +1,117 @@
+"""The story, told once: segment, pair, move, project, hide, paint, remember.
+
+The same object serves the live node, the replay of a bag, the evaluation and the benchmark. Pairing by stamps comes
+first and is `fusion.pairing`'s; what is paired comes here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from seg_perception.config import Config
+from seg_perception.datatypes import CameraImage, LidarScan, SemanticCloud, SweepReport, ViewReport
+from seg_perception.errors import CalibrationError, ModelError, SegPerceptionError
+from seg_perception.fusion.painting import View, paint
+from seg_perception.geometry.camera import CameraModel
+from seg_perception.geometry.motion import MovedSweep, awaits_transforms
+from seg_perception.geometry.projection import project
+from seg_perception.geometry.transform_tree import TransformTree
+from seg_perception.geometry.visibility import visible
+from seg_perception.inference.segmenter import Segmentation, Segmenter
+from seg_perception.labels import Taxonomy
+from seg_perception.statistics import StageTimer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SweepResult:
+    """What one sweep became. segmentations: by camera, for whoever wants a whole label image of it."""
+
+    cloud: SemanticCloud
+    segmentations: Mapping[str, Segmentation]
+    report: SweepReport
+
+
+class Pipeline:
+    """Cameras and LiDAR in, a semantic cloud out.
+
+    segmenter: runs the network. tree: where everything was, when; fed by the caller. Raises ModelError where the
+    network's classes are not those of the configured taxonomy.
+    """
+
+    def __init__(self, config: Config, segmenter: Segmenter, tree: TransformTree) -> None:
+        self.config = config
+        self.taxonomy = Taxonomy.load(config.taxonomy)
+        contract = segmenter.contract
+        if contract.num_classes != len(self.taxonomy.trained):
+            raise ModelError(
+                f"model '{contract.source_name}' gives {contract.num_classes} classes, "
+                f"taxonomy '{self.taxonomy.name}' has {len(self.taxonomy.trained)}"
+            )
+        self._segmenter = segmenter
+        self._tree = tree
+        self._cameras: dict[str, CameraModel] = {}
+        self._segmented: dict[str, tuple[int, Segmentation]] = {}
+
+    def set_camera(self, name: str, model: CameraModel) -> None:
+        """From now on this is the calibration of camera `name`, for images of exactly its size."""
+        self._cameras[name] = model
+
+    def process(self, scan: LidarScan, images: Mapping[str, CameraImage]) -> SweepResult:
+        """Label one sweep with the images paired with it.
+
+        A camera that cannot contribute (no calibration, no transform, wrong size) is skipped, and the report says why;
+        its points stay unknown unless another camera sees them. The order of `images` does not matter.
+        Raises TransformError where `motion.mode` is `required` and the sweep itself cannot be moved.
+        """
+        timer = StageTimer()
+        segmentations: dict[str, Segmentation] = {}
+        views: list[View] = []
+        reports: dict[str, ViewReport] = {}
+        with timer.stage("move"):
+            sweep = MovedSweep(scan, self._tree, self.config.motion)
+        for name in sorted(images):
+            image = images[name]
+            report = ViewReport(image.stamp_ns, image.stamp_ns - scan.stamp_ns)
+            try:
+                camera = self._calibration(image)
+                with timer.stage("segment"):
+                    segmentations[name] = self._segment(image)
+                with timer.stage("move"):
+                    T_cam_lidar = sweep.T_cam_lidar(image.frame_id, image.stamp_ns)
+                with timer.stage("project"):
+                    in_view = project(sweep.points, T_cam_lidar, camera)
+                with timer.stage("hide"):
+                    seen = in_view.select(visible(in_view, camera, self.config.visibility))
+                with timer.stage("paint"):
+                    views.append(View(name, seen.index, segmentations[name].sample(seen.uv)))
+                reports[name] = replace(report, in_view=len(in_view.index), visible=len(seen.index))
+            except SegPerceptionError as error:
+                reports[name] = replace(report, skipped=error.cause, detail=str(error))
+        with timer.stage("paint"):
+            cloud = paint(scan, views, self.config.painting)
+        for index, name in enumerate(cloud.cameras):
+            reports[name] = replace(reports[name], painted=int(np.count_nonzero(cloud.camera == index)))
+        return SweepResult(cloud, segmentations, SweepReport(reports, timer.seconds, sweep.kind, sweep.fallback))
+
+    def awaits_transforms(self, scan: LidarScan, images: Mapping[str, CameraImage]) -> bool:
+        """Whether it pays to wait for /tf before `process`: the way is known, but not yet up to the newest instant."""
+        newest_ns = max((image.stamp_ns for image in images.values()), default=scan.stamp_ns)
+        return awaits_transforms(scan, newest_ns, self._tree, self.config.motion)
+
+    def _calibration(self, image: CameraImage) -> CameraModel:
+        camera = self._cameras.get(image.camera)
+        if camera is None:
+            raise CalibrationError(f"camera '{image.camera}': no usable CameraInfo yet")
+        camera.require_image_size(*image.size)
+        return camera
+
+    def _segment(self, image: CameraImage) -> Segmentation:
+        """The network's answer; an image that several sweeps share goes through it once."""
+        stamp_ns, segmentation = self._segmented.get(image.camera, (None, None))
+        if segmentation is None or stamp_ns != image.stamp_ns:
+            segmentation = self._segmenter.segment(image.pixels)
+            self._segmented[image.camera] = (image.stamp_ns, segmentation)
+        return segmentation
