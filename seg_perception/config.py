@@ -85,7 +85,6 @@ class LidarConfig(_Section):
     """The LiDAR whose sweeps are labelled."""
 
     topic: str = setting("/points", "PointCloud2 topic")
-    min_range_m: float = setting(0.0, "points nearer than this are left unknown, metres", minimum=0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,17 +17,21 @@ from seg_perception.config import PairingConfig
 
 Item = TypeVar("Item")
 
-TIME_JUMP_NS = 1_000_000_000  # a stamp this far behind the newest one is a jump of the clock, not a late message
+TIME_JUMP_NS = 500_000_000  # a stamp this far behind the newest one is a jump of the clock, not a late message
 
 
 @dataclass(frozen=True, slots=True)
 class Pairing(Generic[Item]):
-    """One sweep and the image each camera has for it. `missing`: camera → why it has none."""
+    """One sweep and the image each camera has for it. `missing`: camera → why it has none.
+
+    deadline_s: until then, on the caller's clock, whatever else the sweep needs may be waited for.
+    """
 
     stamp_ns: int
     sweep: Item
     images: Mapping[str, Item]
     missing: Mapping[str, str]
+    deadline_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +78,10 @@ class _ImageQueue(Generic[Item]):
 
 
 class Pairer(Generic[Item]):
-    """Pairs sweeps with images. `counts` says, by cause, what was let go."""
+    """Pairs sweeps with images. What is let go is counted by cause in `counts`."""
 
-    def __init__(self, cameras: Sequence[str], config: PairingConfig) -> None:
-        self.counts: Counter[str] = Counter()
+    def __init__(self, cameras: Sequence[str], config: PairingConfig, counts: Counter[str] | None = None) -> None:
+        self.counts: Counter[str] = Counter() if counts is None else counts
         self._config = config
         self._window_ns = round(config.window_ms * 1e6)
         self._images: dict[str, _ImageQueue[Item]] = {name: _ImageQueue(config.image_queue) for name in cameras}
@@ -141,7 +145,7 @@ class Pairer(Generic[Item]):
                 queue.used.add(nearest)
             # A later sweep is never nearer to an image before this one's neighbour on the left.
             self.counts.update(queue.forget(bisect_right(queue.stamps, waiting.stamp_ns) - 1))
-        return Pairing(waiting.stamp_ns, waiting.sweep, images, missing)
+        return Pairing(waiting.stamp_ns, waiting.sweep, images, missing, waiting.deadline_s)
 
     def _watch_clock(self, stamp_ns: int) -> None:
         if stamp_ns < self._newest_ns - TIME_JUMP_NS:

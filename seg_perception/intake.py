@@ -1,0 +1,164 @@
+"""Messages in, labelled sweeps out: what the live node and the replay of a bag have in common.
+
+One thread hands messages in as they come; they are looked at no further than their stamps. Another asks for results
+and does the work: decode, wait for /tf where that helps, process. Time is the caller's: a steady clock live, the bag's
+log time offline. Whatever is refused or dropped is counted in `statistics.causes` and told to `on_problem`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from seg_perception.config import CameraConfig, Config
+from seg_perception.datatypes import CameraImage, LidarScan
+from seg_perception.errors import SegPerceptionError
+from seg_perception.fusion.pairing import Pairer, Pairing
+from seg_perception.geometry.transform_tree import TransformTree
+from seg_perception.inference.segmenter import Segmenter
+from seg_perception.messages.camera_info import CameraInfoRecord, camera_model, decode_camera_info
+from seg_perception.messages.header import stamp_ns
+from seg_perception.messages.image import decode
+from seg_perception.messages.pointcloud import decode_scan
+from seg_perception.messages.transforms import insert_tf
+from seg_perception.pipeline import Pipeline, SweepResult
+from seg_perception.statistics import RunStatistics
+
+Problem = Callable[[str, str], None]  # (cause, sentence)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Decoded:
+    """A sweep that is decoded and may have to wait for /tf."""
+
+    scan: LidarScan
+    images: dict[str, CameraImage]
+    deadline_s: float
+
+
+class Intake:
+    """Feeds one pipeline from messages, each by the name of its standard fields.
+
+    config: of the whole run. segmenter: runs the network. on_problem: told the cause and the sentence of everything
+    refused, skipped or assumed; may be called from either thread.
+    """
+
+    def __init__(self, config: Config, segmenter: Segmenter, on_problem: Problem) -> None:
+        self.config = config
+        self.statistics = RunStatistics()
+        motion = config.motion
+        self.tree = TransformTree(round(motion.cache_s * 1e9), round(motion.tolerance_ms * 1e6))
+        self.pipeline = Pipeline(config, segmenter, self.tree)
+        self._cameras: dict[str, CameraConfig] = {camera.name: camera for camera in config.cameras}
+        self._infos: dict[str, CameraInfoRecord] = {}
+        self._pairer: Pairer[Any] = Pairer(list(self._cameras), config.pairing, self.statistics.causes)
+        self._held: _Decoded | None = None
+        self._on_problem = on_problem
+        self._lock = threading.Lock()  # of the pairer and of the counters
+
+    def image(self, camera: str, msg: Any) -> None:
+        """An Image or CompressedImage of `camera` has come."""
+        try:
+            stamp = stamp_ns(msg.header, f"image of camera '{camera}'")
+        except SegPerceptionError as error:
+            return self._problem(error.cause, str(error))
+        with self._lock:
+            self._pairer.add_image(camera, stamp + self._offset_ns(camera), msg)
+
+    def camera_info(self, camera: str, msg: Any) -> None:
+        """A CameraInfo of `camera` has come. A bad one is refused and the last good one stays."""
+        record = decode_camera_info(msg)
+        if record.same_camera(self._infos.get(camera)):
+            return
+        try:
+            model = camera_model(record, rectified=self._cameras[camera].rectified, name=f"camera '{camera}'")
+        except SegPerceptionError as error:
+            return self._problem(error.cause, str(error))
+        self._infos[camera] = record
+        self.pipeline.set_camera(camera, model)
+
+    def cloud(self, msg: Any, now_s: float) -> None:
+        """A PointCloud2 has come at `now_s`."""
+        self.statistics.sweeps_in += 1
+        try:
+            stamp = stamp_ns(msg.header, f"cloud on '{self.config.lidar.topic}'")
+        except SegPerceptionError as error:
+            return self._problem(error.cause, str(error))
+        with self._lock:
+            self._pairer.add_sweep(stamp, msg, now_s)
+
+    def transforms(self, msg: Any, static: bool) -> None:
+        """A TFMessage has come, over /tf or over /tf_static."""
+        for error in insert_tf(self.tree, msg, static)[1]:
+            self._problem(error.cause, str(error))
+
+    def next_result(self, now_s: float) -> SweepResult | None:
+        """Process the oldest sweep that is ready; None while none is.
+
+        A sweep whose deadline has passed goes with what is there. A sweep that cannot be decoded is refused and the
+        next one looked at.
+        """
+        while self._held is None:
+            with self._lock:
+                pairing = self._pairer.next_ready(now_s)
+            if pairing is None:
+                return None
+            self._held = self._decode(pairing)
+        held = self._held
+        if now_s < held.deadline_s and self.pipeline.awaits_transforms(held.scan, held.images):
+            return None
+        self._held = None
+        try:
+            result = self.pipeline.process(held.scan, held.images)
+        except SegPerceptionError as error:
+            self._problem(error.cause, f"sweep skipped: {error}")
+            return None
+        self._account(result)
+        return result
+
+    def clear(self) -> None:
+        """Forget all that waits and all that moved, as after a jump of the clock."""
+        with self._lock:
+            self._pairer.clear()
+        self.tree.clear()
+        self._held = None
+
+    def _decode(self, pairing: Pairing[Any]) -> _Decoded | None:
+        for camera, why in pairing.missing.items():
+            self._problem(f"{why}/{camera}", f"camera '{camera}': {why.replace('_', ' ')} for the sweep")
+        try:
+            scan, note = decode_scan(pairing.sweep)
+        except SegPerceptionError as error:
+            self._problem(error.cause, f"cloud on '{self.config.lidar.topic}': {error}")
+            return None
+        if note:
+            self._problem("no_point_times", note)
+        images = {}
+        for camera, msg in pairing.images.items():
+            try:
+                image = decode(msg, camera, self._cameras[camera].frame_id)
+            except SegPerceptionError as error:
+                self._problem(f"{error.cause}/{camera}", str(error))
+                continue
+            images[camera] = replace(image, stamp_ns=image.stamp_ns + self._offset_ns(camera))
+        return _Decoded(scan, images, pairing.deadline_s)
+
+    def _account(self, result: SweepResult) -> None:
+        report = result.report
+        with self._lock:
+            self.statistics.add_sweep(result.cloud, report)
+        for camera, view in report.views.items():
+            if view.skipped:
+                self._on_problem(f"{view.skipped}/{camera}", f"camera '{camera}' skipped: {view.detail}")
+        if report.motion_fallback:
+            self._on_problem("motion_assumed_static", f"assuming that nothing moved: {report.motion_fallback}")
+
+    def _problem(self, cause: str, sentence: str) -> None:
+        with self._lock:
+            self.statistics.count(cause)
+        self._on_problem(cause, sentence)
+
+    def _offset_ns(self, camera: str) -> int:
+        return round(self._cameras[camera].offset_ms * 1e6)
