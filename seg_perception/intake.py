@@ -8,7 +8,8 @@ log time offline. Whatever is refused or dropped is counted in `statistics.cause
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,34 +61,30 @@ class Intake:
 
     def image(self, camera: str, msg: Any) -> None:
         """An Image or CompressedImage of `camera` has come."""
-        try:
-            stamp = stamp_ns(msg.header, f"image of camera '{camera}'")
-        except SegPerceptionError as error:
-            return self._problem(error.cause, str(error))
-        with self._lock:
-            self._pairer.add_image(camera, stamp + self._offset_ns(camera), msg)
+        with self._refusing():
+            stamp = stamp_ns(msg.header, f"image of camera '{camera}'") + self._offset_ns(camera)
+            with self._lock:
+                self._watch_clock(stamp)
+                self._pairer.add_image(camera, stamp, msg)
 
     def camera_info(self, camera: str, msg: Any) -> None:
         """A CameraInfo of `camera` has come. A bad one is refused and the last good one stays."""
         record = decode_camera_info(msg)
         if record.same_camera(self._infos.get(camera)):
             return
-        try:
+        with self._refusing():
             model = camera_model(record, rectified=self._cameras[camera].rectified, name=f"camera '{camera}'")
-        except SegPerceptionError as error:
-            return self._problem(error.cause, str(error))
-        self._infos[camera] = record
-        self.pipeline.set_camera(camera, model)
+            self._infos[camera] = record
+            self.pipeline.set_camera(camera, model)
 
     def cloud(self, msg: Any, now_s: float) -> None:
         """A PointCloud2 has come at `now_s`."""
         self.statistics.sweeps_in += 1
-        try:
+        with self._refusing():
             stamp = stamp_ns(msg.header, f"cloud on '{self.config.lidar.topic}'")
-        except SegPerceptionError as error:
-            return self._problem(error.cause, str(error))
-        with self._lock:
-            self._pairer.add_sweep(stamp, msg, now_s)
+            with self._lock:
+                self._watch_clock(stamp)
+                self._pairer.add_sweep(stamp, msg, now_s)
 
     def transforms(self, msg: Any, static: bool) -> None:
         """A TFMessage has come, over /tf or over /tf_static."""
@@ -110,40 +107,26 @@ class Intake:
         if now_s < held.deadline_s and self.pipeline.awaits_transforms(held.scan, held.images):
             return None
         self._held = None
-        try:
+        with self._refusing():
             result = self.pipeline.process(held.scan, held.images)
-        except SegPerceptionError as error:
-            self._problem(error.cause, f"sweep skipped: {error}")
-            return None
-        self._account(result)
-        return result
-
-    def clear(self) -> None:
-        """Forget all that waits and all that moved, as after a jump of the clock."""
-        with self._lock:
-            self._pairer.clear()
-        self.tree.clear()
-        self._held = None
+            self._account(result)
+            return result
+        return None
 
     def _decode(self, pairing: Pairing[Any]) -> _Decoded | None:
         for camera, why in pairing.missing.items():
             self._problem(f"{why}/{camera}", f"camera '{camera}': {why.replace('_', ' ')} for the sweep")
-        try:
-            scan, note = decode_scan(pairing.sweep)
-        except SegPerceptionError as error:
-            self._problem(error.cause, f"cloud on '{self.config.lidar.topic}': {error}")
-            return None
-        if note:
-            self._problem("no_point_times", note)
-        images = {}
+        images: dict[str, CameraImage] = {}
         for camera, msg in pairing.images.items():
-            try:
+            with self._refusing():
                 image = decode(msg, camera, self._cameras[camera].frame_id)
-            except SegPerceptionError as error:
-                self._problem(f"{error.cause}/{camera}", str(error))
-                continue
-            images[camera] = replace(image, stamp_ns=image.stamp_ns + self._offset_ns(camera))
-        return _Decoded(scan, images, pairing.deadline_s)
+                images[camera] = replace(image, stamp_ns=image.stamp_ns + self._offset_ns(camera))
+        with self._refusing():
+            scan, note = decode_scan(pairing.sweep)
+            if note:
+                self._problem("point_times_unusable", note)
+            return _Decoded(scan, images, pairing.deadline_s)
+        return None
 
     def _account(self, result: SweepResult) -> None:
         report = result.report
@@ -154,6 +137,21 @@ class Intake:
                 self._on_problem(f"{view.skipped}/{camera}", f"camera '{camera}' skipped: {view.detail}")
         if report.motion_fallback:
             self._on_problem("motion_assumed_static", f"assuming that nothing moved: {report.motion_fallback}")
+
+    def _watch_clock(self, stamp: int) -> None:
+        """After a jump back (a bag that starts over) forget all that waits and all that moved."""
+        if self._pairer.jumps_back(stamp):
+            self.statistics.count("time_jump")
+            self._pairer.clear()
+            self.tree.clear()
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """What the block refuses is counted and told, and goes no further."""
+        try:
+            yield
+        except SegPerceptionError as error:
+            self._problem(error.cause, str(error))
 
     def _problem(self, cause: str, sentence: str) -> None:
         with self._lock:

@@ -89,14 +89,18 @@ class Pairer(Generic[Item]):
         self._newest_ns = 0
         self._last_sweep_ns = 0
 
+    def jumps_back(self, stamp_ns: int) -> bool:
+        """Whether this stamp says that the clock jumped back, as when a bag starts over."""
+        return stamp_ns < self._newest_ns - TIME_JUMP_NS
+
     def add_image(self, camera: str, stamp_ns: int, item: Item) -> None:
         """An image has come. `stamp_ns` is the one to pair by, the camera's offset already added."""
-        self._watch_clock(stamp_ns)
+        self._newest_ns = max(self._newest_ns, stamp_ns)
         self.counts.update(self._images[camera].add(stamp_ns, item))
 
     def add_sweep(self, stamp_ns: int, item: Item, now_s: float) -> None:
         """A sweep has come at `now_s`; it waits for its images until its deadline."""
-        self._watch_clock(stamp_ns)
+        self._newest_ns = max(self._newest_ns, stamp_ns)
         if stamp_ns <= self._last_sweep_ns:
             self.counts["sweep_out_of_order"] += 1
             return
@@ -146,9 +150,3 @@ class Pairer(Generic[Item]):
             # A later sweep is never nearer to an image before this one's neighbour on the left.
             self.counts.update(queue.forget(bisect_right(queue.stamps, waiting.stamp_ns) - 1))
         return Pairing(waiting.stamp_ns, waiting.sweep, images, missing, waiting.deadline_s)
-
-    def _watch_clock(self, stamp_ns: int) -> None:
-        if stamp_ns < self._newest_ns - TIME_JUMP_NS:
-            self.clear()
-            self.counts["time_jump"] += 1
-        self._newest_ns = max(self._newest_ns, stamp_ns)
