@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from seg_perception.errors import CalibrationError
 from seg_perception.geometry import lens
-from seg_perception.geometry.lens import LensModel
+from seg_perception.geometry.lens import CameraParams, LensModel
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class CameraModel:
 
     K: (3, 3), upper triangular, of exactly this image (binning, ROI and scaling applied). model, D: see `lens`.
     T_lens_cam: (4, 4), header frame to the frame in which the lens is described; the identity for raw images.
-    params: the same camera as a flat array for the compiled functions of `lens`, which take points in the lens frame.
+    params: the same camera for the compiled functions of `lens`, which take points in the lens frame.
     Raises CalibrationError: values not finite, sizes or focal lengths not positive, a wrong number of coefficients.
     """
 
@@ -63,7 +63,7 @@ class CameraModel:
     model: LensModel = "none"
     D: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     T_lens_cam: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))
-    params: NDArray[np.float64] = field(init=False, repr=False)
+    params: CameraParams = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.width <= 0 or self.height <= 0:
@@ -77,8 +77,8 @@ class CameraModel:
             wanted = " or ".join(str(count) for count in counts)
             raise CalibrationError(f"D has {D.size} coefficients, {wanted} wanted by model '{self.model}'")
         T_lens_cam = _numbers("T_lens_cam", self.T_lens_cam, (4, 4))
-        params = lens.pack(self.model, D, K, self.width, self.height)
-        for name, array in (("K", K), ("D", D), ("T_lens_cam", T_lens_cam), ("params", params)):
+        object.__setattr__(self, "params", lens.pack(self.model, D, K, self.width, self.height))
+        for name, array in (("K", K), ("D", D), ("T_lens_cam", T_lens_cam)):
             array.flags.writeable = False
             object.__setattr__(self, name, array)
 

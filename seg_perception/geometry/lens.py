@@ -1,6 +1,7 @@
 """Lens models as scalar functions that a compiled kernel can call for each point.
 
-Every function takes the flat float64 array `params` that `pack` makes; the layout is private to this file. Models:
+Every function takes the `CameraParams` that `pack` makes: a named tuple, because numba counts references to an array at
+every call, which makes the same arithmetic ten times slower. Models:
 
 - `none`, `plumb_bob`, `rational_polynomial`: x = X/Z, y = Y/Z, then OpenCV's polynomial of up to 14 coefficients
   k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4 tau_x tau_y (docs.opencv.org, "Camera Calibration and 3D Reconstruction"):
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -35,20 +36,13 @@ COEFFICIENT_COUNTS: Final[dict[LensModel, tuple[int, ...]]] = {
     "equidistant": (4,),
 }
 
-_NONE, _POLYNOMIAL, _EQUIDISTANT = 0.0, 1.0, 2.0
-_CODES: Final[dict[LensModel, float]] = {
+_NONE, _POLYNOMIAL, _EQUIDISTANT = 0, 1, 2
+_CODES: Final[dict[LensModel, int]] = {
     "none": _NONE,
     "plumb_bob": _POLYNOMIAL,
     "rational_polynomial": _POLYNOMIAL,
     "equidistant": _EQUIDISTANT,
 }
-
-# Layout of params. LIMIT is the largest valid r^2 = x^2 + y^2, for equidistant the largest valid theta in radians.
-_MODEL, _LIMIT = 0, 1
-_FX, _SKEW, _CX, _FY, _CY, _WIDTH, _HEIGHT = 2, 3, 4, 5, 6, 7, 8
-_K1, _K2, _P1, _P2, _K3, _K4, _K5, _K6, _S1, _S2, _S3, _S4, _TAU_X, _TAU_Y = range(9, 23)
-_TILT, _TILT_INVERSE = 23, 32  # 3x3 each, row by row
-PARAM_COUNT: Final = 41
 
 _MAX_RADIUS = 1e6  # the plane z = 1 ends here, 0.06 thousandths of a degree before 90
 _MAX_THETA = math.pi * (1.0 - 1e-9)  # straight behind, the direction in the image is undefined
@@ -56,27 +50,62 @@ _RAY_COUNT, _RAY_STEPS = 64, 2048
 _MAX_ITERATIONS = 50
 _TOLERANCE = 1e-12
 
-Params = NDArray[np.float64]
 _compiled = njit(cache=True, nogil=True, error_model="numpy")
 
 
-def pack(model: LensModel, D: Sequence[float] | NDArray[np.float64], K: NDArray, width: int, height: int) -> NDArray:
-    """Put one camera into the flat array that the functions below take, its valid limit found and included.
+class CameraParams(NamedTuple):
+    """One camera for compiled code. Make it with `pack`: numba compiles anew for every other mixture of types.
+
+    limit: the largest valid r^2 = x^2 + y^2; for equidistant the largest valid theta, radians. tilt, tilt_inverse: 3x3
+    homographies of the tilted sensor, row by row.
+    """
+
+    model: int
+    limit: float
+    fx: float
+    skew: float
+    cx: float
+    fy: float
+    cy: float
+    width: float
+    height: float
+    coefficients: tuple[float, ...]
+    tilted: bool
+    tilt: tuple[float, ...]
+    tilt_inverse: tuple[float, ...]
+
+
+def pack(
+    model: LensModel, D: Sequence[float] | NDArray[np.float64], K: NDArray, width: int, height: int
+) -> CameraParams:
+    """Put one camera into the form that the functions below take, its valid limit found and included.
 
     D: as many coefficients as COEFFICIENT_COUNTS allows, in ROS and OpenCV order. K: (3, 3), upper triangular, of the
-    image that is `width` x `height` pixels. Returns (PARAM_COUNT,) float64, read-only.
+    image that is `width` x `height` pixels.
     """
-    params = np.zeros(PARAM_COUNT)
-    params[_MODEL] = _CODES[model]
-    params[[_FX, _SKEW, _CX, _FY, _CY]] = K[0, 0], K[0, 1], K[0, 2], K[1, 1], K[1, 2]
-    params[[_WIDTH, _HEIGHT]] = width, height
-    params[_K1 : _K1 + len(D)] = D
-    tilt = _tilt_matrix(params[_TAU_X], params[_TAU_Y])
-    params[_TILT : _TILT + 9] = tilt.ravel()
-    params[_TILT_INVERSE : _TILT_INVERSE + 9] = np.linalg.inv(tilt).ravel()
-    params[_LIMIT] = find_limit(params)
-    params.flags.writeable = False
-    return params
+    coefficients = tuple(float(value) for value in D) + (0.0,) * (14 - len(D))
+    tilt = _tilt_matrix(*coefficients[12:])
+    params = CameraParams(
+        model=_CODES[model],
+        limit=0.0,
+        fx=float(K[0, 0]),
+        skew=float(K[0, 1]),
+        cx=float(K[0, 2]),
+        fy=float(K[1, 1]),
+        cy=float(K[1, 2]),
+        width=float(width),
+        height=float(height),
+        coefficients=coefficients,
+        tilted=any(coefficients[12:]),
+        tilt=tuple(tilt.ravel().tolist()),
+        tilt_inverse=tuple(np.linalg.inv(tilt).ravel().tolist()),
+    )
+    return params._replace(limit=find_limit(params))
+
+
+def valid_angle(params: CameraParams) -> float:
+    """The angle off axis, in radians, up to which the lens is valid."""
+    return params.limit if params.model == _EQUIDISTANT else math.atan(math.sqrt(params.limit))
 
 
 def _tilt_matrix(tau_x: float, tau_y: float) -> NDArray[np.float64]:
@@ -88,23 +117,17 @@ def _tilt_matrix(tau_x: float, tau_y: float) -> NDArray[np.float64]:
     return onto_sensor @ turn
 
 
-def valid_angle(params: NDArray[np.float64]) -> float:
-    """The angle off axis, in radians, up to which the lens is valid."""
-    limit = float(params[_LIMIT])
-    return limit if params[_MODEL] == _EQUIDISTANT else math.atan(math.sqrt(limit))
-
-
 @_compiled
-def distort(params: Params, X: float, Y: float, Z: float) -> tuple[float, float]:
+def distort(params: CameraParams, X: float, Y: float, Z: float) -> tuple[float, float]:
     """Carry a point of the lens frame (optical axes, any unit) to the distorted normalised plane.
 
     Returns (xd, yd), to be multiplied by K; (NaN, NaN) outside the valid region, for NaN or infinite input, and for the
     lens's own centre. Polynomial models need Z > 0; equidistant only an angle within the limit, so Z may be negative.
     """
-    if params[_MODEL] == _EQUIDISTANT:
+    if params.model == _EQUIDISTANT:
         rho = math.sqrt(X * X + Y * Y)
         theta = math.atan2(rho, Z)
-        if not (theta <= params[_LIMIT] and 0.0 < rho + abs(Z) < math.inf):
+        if not (theta <= params.limit and 0.0 < rho + abs(Z) < math.inf):
             return math.nan, math.nan
         if rho == 0.0:
             return 0.0, 0.0
@@ -113,24 +136,24 @@ def distort(params: Params, X: float, Y: float, Z: float) -> tuple[float, float]
     if not 0.0 < Z < math.inf:
         return math.nan, math.nan
     x, y = X / Z, Y / Z
-    if not x * x + y * y <= params[_LIMIT]:
+    if not x * x + y * y <= params.limit:
         return math.nan, math.nan
-    if params[_MODEL] == _NONE:
+    if params.model == _NONE:
         return x, y
     xd, yd = _bend(params, x, y)
-    if params[_TAU_X] != 0.0 or params[_TAU_Y] != 0.0:
-        return _homography(params, _TILT, xd, yd)
+    if params.tilted:
+        return _homography(params.tilt, xd, yd)
     return xd, yd
 
 
 @_compiled
-def undistort(params: Params, xd: float, yd: float) -> tuple[float, float, float]:
+def undistort(params: CameraParams, xd: float, yd: float) -> tuple[float, float, float]:
     """Find the ray of the lens frame that `distort` carries to (xd, yd).
 
     Returns the unit vector (X, Y, Z); NaN where no ray within the valid region arrives there, or where the iteration
     did not converge to 1e-12 (relative to 1 + radius).
     """
-    if params[_MODEL] == _EQUIDISTANT:
+    if params.model == _EQUIDISTANT:
         theta_d = math.sqrt(xd * xd + yd * yd)
         theta = _invert_theta(params, theta_d)
         if theta_d == 0.0:
@@ -138,39 +161,39 @@ def undistort(params: Params, xd: float, yd: float) -> tuple[float, float, float
         side = math.sin(theta) / theta_d
         return xd * side, yd * side, math.cos(theta)
     x, y = xd, yd
-    if params[_MODEL] == _POLYNOMIAL:
-        if params[_TAU_X] != 0.0 or params[_TAU_Y] != 0.0:
-            x, y = _homography(params, _TILT_INVERSE, x, y)
+    if params.model == _POLYNOMIAL:
+        if params.tilted:
+            x, y = _homography(params.tilt_inverse, x, y)
         x, y = _unbend(params, x, y)
-    if not x * x + y * y <= params[_LIMIT]:
+    if not x * x + y * y <= params.limit:
         return math.nan, math.nan, math.nan
     z = 1.0 / math.sqrt(1.0 + x * x + y * y)
     return x * z, y * z, z
 
 
 @_compiled
-def project_point(params: Params, X: float, Y: float, Z: float) -> tuple[float, float]:
+def project_point(params: CameraParams, X: float, Y: float, Z: float) -> tuple[float, float]:
     """Pixel (u, v) of a point of the lens frame, inside the image or not; NaN outside the lens's valid region."""
     xd, yd = distort(params, X, Y, Z)
-    return params[_FX] * xd + params[_SKEW] * yd + params[_CX], params[_FY] * yd + params[_CY]
+    return params.fx * xd + params.skew * yd + params.cx, params.fy * yd + params.cy
 
 
 @_compiled
-def unproject_pixel(params: Params, u: float, v: float) -> tuple[float, float, float]:
+def unproject_pixel(params: CameraParams, u: float, v: float) -> tuple[float, float, float]:
     """Unit ray (X, Y, Z) of the lens frame that is seen at pixel (u, v); NaN where none is."""
-    yd = (v - params[_CY]) / params[_FY]
-    xd = (u - params[_CX] - params[_SKEW] * yd) / params[_FX]
+    yd = (v - params.cy) / params.fy
+    xd = (u - params.cx - params.skew * yd) / params.fx
     return undistort(params, xd, yd)
 
 
 @_compiled
-def in_image(params: Params, u: float, v: float) -> bool:
+def in_image(params: CameraParams, u: float, v: float) -> bool:
     """Whether (u, v) lies on a pixel. Pixel centres are integers, so the image begins at -0.5. False for NaN."""
-    return -0.5 <= u < params[_WIDTH] - 0.5 and -0.5 <= v < params[_HEIGHT] - 0.5
+    return -0.5 <= u < params.width - 0.5 and -0.5 <= v < params.height - 0.5
 
 
 @_compiled
-def project_points(params: Params, T: NDArray, points: NDArray, uv: NDArray, depth: NDArray) -> None:
+def project_points(params: CameraParams, T: NDArray, points: NDArray, uv: NDArray, depth: NDArray) -> None:
     """Fill uv (N, 2) and depth (N,) for points (N, 3) that T (4, 4) carries into the lens frame; depth is z there."""
     for i in range(points.shape[0]):
         x, y, z = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
@@ -182,14 +205,14 @@ def project_points(params: Params, T: NDArray, points: NDArray, uv: NDArray, dep
 
 
 @_compiled
-def unproject_pixels(params: Params, uv: NDArray, rays: NDArray) -> None:
+def unproject_pixels(params: CameraParams, uv: NDArray, rays: NDArray) -> None:
     """Fill rays (N, 3) of the lens frame for uv (N, 2)."""
     for i in range(uv.shape[0]):
         rays[i, 0], rays[i, 1], rays[i, 2] = unproject_pixel(params, uv[i, 0], uv[i, 1])
 
 
 @_compiled
-def find_limit(params: Params) -> float:
+def find_limit(params: CameraParams) -> float:
     """The end of the valid region: the first place, going outwards, where the lens stops being one-to-one.
 
     Equidistant: the smallest theta where theta_d stops growing, at most 180 degrees. Polynomials: the smallest r^2 on
@@ -198,9 +221,9 @@ def find_limit(params: Params) -> float:
     equal angles and the crossing bisected. A tangential part moves the fold a little from ray to ray; the smallest
     radius is taken for all.
     """
-    if params[_MODEL] == _NONE:
+    if params.model == _NONE:
         return _MAX_RADIUS**2
-    if params[_MODEL] == _EQUIDISTANT:
+    if params.model == _EQUIDISTANT:
         return _first_fold(params, 0.0, _MAX_THETA)
     limit = math.atan(_MAX_RADIUS)
     for i in range(_RAY_COUNT):
@@ -209,7 +232,7 @@ def find_limit(params: Params) -> float:
 
 
 @_compiled
-def _first_fold(params: Params, azimuth: float, limit: float) -> float:
+def _first_fold(params: CameraParams, azimuth: float, limit: float) -> float:
     """The largest angle up to which every step of a ray is regular, at most `limit`."""
     good = 0.0
     for step in range(1, _RAY_STEPS + 1):
@@ -231,84 +254,77 @@ def _first_fold(params: Params, azimuth: float, limit: float) -> float:
 
 
 @_compiled
-def _is_regular(params: Params, azimuth: float, angle: float) -> bool:
+def _is_regular(params: CameraParams, azimuth: float, angle: float) -> bool:
     """Whether the mapping keeps orientation around the ray at this azimuth and angle off axis."""
-    if params[_MODEL] == _EQUIDISTANT:
+    if params.model == _EQUIDISTANT:
         return _theta_d_slope(params, angle) > 0.0
     r = math.tan(angle)
-    x, y = r * math.cos(azimuth), r * math.sin(azimuth)
-    xd, yd, xx, xy, yx, yy = _bend_jacobian(params, x, y)
-    horizon = params[_TILT + 6] * xd + params[_TILT + 7] * yd + params[_TILT + 8]
-    return _denominator(params, r * r) > 0.0 and xx * yy - xy * yx > 0.0 and horizon > 0.0
+    t, x, y = r * r, r * math.cos(azimuth), r * math.sin(azimuth)
+    k4, k5, k6 = params.coefficients[5:8]
+    xd, yd = _bend(params, x, y)
+    xx, xy, yx, yy = _bend_jacobian(params, x, y)
+    horizon = params.tilt[6] * xd + params.tilt[7] * yd + params.tilt[8]
+    return 1.0 + t * (k4 + t * (k5 + t * k6)) > 0.0 and xx * yy - xy * yx > 0.0 and horizon > 0.0
 
 
 @_compiled
-def _homography(params: Params, at: int, x: float, y: float) -> tuple[float, float]:
-    """Apply the 3x3 homography stored at `at`."""
-    w = params[at + 6] * x + params[at + 7] * y + params[at + 8]
-    return (
-        (params[at] * x + params[at + 1] * y + params[at + 2]) / w,
-        (params[at + 3] * x + params[at + 4] * y + params[at + 5]) / w,
-    )
+def _homography(H: tuple[float, ...], x: float, y: float) -> tuple[float, float]:
+    """Apply a 3x3 homography, given row by row."""
+    w = H[6] * x + H[7] * y + H[8]
+    return (H[0] * x + H[1] * y + H[2]) / w, (H[3] * x + H[4] * y + H[5]) / w
 
 
 @_compiled
-def _denominator(params: Params, t: float) -> float:
-    """Denominator of the radial factor at t = r^2."""
-    return 1.0 + t * (params[_K4] + t * (params[_K5] + t * params[_K6]))
-
-
-@_compiled
-def _radial(params: Params, t: float) -> tuple[float, float]:
+def _radial(params: CameraParams, t: float) -> tuple[float, float]:
     """Radial factor at t = r^2 and its derivative by t."""
-    above = 1.0 + t * (params[_K1] + t * (params[_K2] + t * params[_K3]))
-    below = _denominator(params, t)
-    above_slope = params[_K1] + t * (2.0 * params[_K2] + 3.0 * t * params[_K3])
-    below_slope = params[_K4] + t * (2.0 * params[_K5] + 3.0 * t * params[_K6])
-    factor = above / below
+    k1, k2, _, _, k3, k4, k5, k6, _, _, _, _, _, _ = params.coefficients
+    below = 1.0 + t * (k4 + t * (k5 + t * k6))
+    factor = (1.0 + t * (k1 + t * (k2 + t * k3))) / below
+    above_slope = k1 + t * (2.0 * k2 + 3.0 * t * k3)
+    below_slope = k4 + t * (2.0 * k5 + 3.0 * t * k6)
     return factor, (above_slope - factor * below_slope) / below
 
 
 @_compiled
-def _bend(params: Params, x: float, y: float) -> tuple[float, float]:
+def _bend(params: CameraParams, x: float, y: float) -> tuple[float, float]:
     """Radial, tangential and thin-prism distortion of a point of the normalised plane."""
+    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, _, _ = params.coefficients
     t = x * x + y * y
-    factor = (1.0 + t * (params[_K1] + t * (params[_K2] + t * params[_K3]))) / _denominator(params, t)
-    p1, p2 = params[_P1], params[_P2]
-    xd = x * factor + 2.0 * p1 * x * y + p2 * (t + 2.0 * x * x) + t * (params[_S1] + t * params[_S2])
-    yd = y * factor + 2.0 * p2 * x * y + p1 * (t + 2.0 * y * y) + t * (params[_S3] + t * params[_S4])
+    factor = (1.0 + t * (k1 + t * (k2 + t * k3))) / (1.0 + t * (k4 + t * (k5 + t * k6)))
+    xd = x * factor + 2.0 * p1 * x * y + p2 * (t + 2.0 * x * x) + t * (s1 + t * s2)
+    yd = y * factor + 2.0 * p2 * x * y + p1 * (t + 2.0 * y * y) + t * (s3 + t * s4)
     return xd, yd
 
 
 @_compiled
-def _bend_jacobian(params: Params, x: float, y: float) -> tuple[float, float, float, float, float, float]:
-    """`_bend` and its partial derivatives: xd, yd, dxd/dx, dxd/dy, dyd/dx, dyd/dy."""
-    xd, yd = _bend(params, x, y)
+def _bend_jacobian(params: CameraParams, x: float, y: float) -> tuple[float, float, float, float]:
+    """Partial derivatives of `_bend`: dxd/dx, dxd/dy, dyd/dx, dyd/dy."""
+    _, _, p1, p2, _, _, _, _, s1, s2, s3, s4, _, _ = params.coefficients
     t = x * x + y * y
     factor, slope = _radial(params, t)
-    p1, p2 = params[_P1], params[_P2]
-    prism_x = 2.0 * (params[_S1] + 2.0 * params[_S2] * t)
-    prism_y = 2.0 * (params[_S3] + 2.0 * params[_S4] * t)
+    prism_x = 2.0 * (s1 + 2.0 * s2 * t)
+    prism_y = 2.0 * (s3 + 2.0 * s4 * t)
     cross = 2.0 * x * y * slope + 2.0 * p1 * x + 2.0 * p2 * y
     xx = factor + 2.0 * x * x * slope + 2.0 * p1 * y + 6.0 * p2 * x + prism_x * x
     yy = factor + 2.0 * y * y * slope + 6.0 * p1 * y + 2.0 * p2 * x + prism_y * y
-    return xd, yd, xx, cross + prism_x * y, cross + prism_y * x, yy
+    return xx, cross + prism_x * y, cross + prism_y * x, yy
 
 
 @_compiled
-def _unbend(params: Params, xd: float, yd: float) -> tuple[float, float]:
+def _unbend(params: CameraParams, xd: float, yd: float) -> tuple[float, float]:
     """Invert `_bend` by Newton's method from the radial solution, kept inside the valid disc; NaN if not converged."""
     rd = math.sqrt(xd * xd + yd * yd)
     if rd == 0.0:
         return 0.0, 0.0
-    r_max = math.sqrt(params[_LIMIT])
+    r_max = math.sqrt(params.limit)
     r = _invert_radius(params, rd, r_max)
     x, y = xd * r / rd, yd * r / rd
     for _ in range(_MAX_ITERATIONS):
-        x_seen, y_seen, xx, xy, yx, yy = _bend_jacobian(params, x, y)
+        x_seen, y_seen = _bend(params, x, y)
         ex, ey = xd - x_seen, yd - y_seen
         if abs(ex) + abs(ey) <= _TOLERANCE * (1.0 + rd):
             return x, y
+        xx, xy, yx, yy = _bend_jacobian(params, x, y)
         determinant = xx * yy - xy * yx
         x += (yy * ex - xy * ey) / determinant
         y += (xx * ey - yx * ex) / determinant
@@ -319,7 +335,7 @@ def _unbend(params: Params, xd: float, yd: float) -> tuple[float, float]:
 
 
 @_compiled
-def _invert_radius(params: Params, rd: float, r_max: float) -> float:
+def _invert_radius(params: CameraParams, rd: float, r_max: float) -> float:
     """The r in [0, r_max] whose radial distortion is rd, r_max if none is. Newton, bisecting where it would leave."""
     low, high = 0.0, r_max
     r = min(rd, r_max)
@@ -339,25 +355,25 @@ def _invert_radius(params: Params, rd: float, r_max: float) -> float:
 
 
 @_compiled
-def _theta_d(params: Params, theta: float) -> float:
-    """Distorted angle of the equidistant model; its k1..k4 fill the first four coefficient slots."""
+def _theta_d(params: CameraParams, theta: float) -> float:
+    """Distorted angle of the equidistant model."""
+    k1, k2, k3, k4 = params.coefficients[:4]
     t = theta * theta
-    return theta * (1.0 + t * (params[_K1] + t * (params[_K1 + 1] + t * (params[_K1 + 2] + t * params[_K1 + 3]))))
+    return theta * (1.0 + t * (k1 + t * (k2 + t * (k3 + t * k4))))
 
 
 @_compiled
-def _theta_d_slope(params: Params, theta: float) -> float:
+def _theta_d_slope(params: CameraParams, theta: float) -> float:
     """Derivative of `_theta_d`."""
+    k1, k2, k3, k4 = params.coefficients[:4]
     t = theta * theta
-    return 1.0 + t * (
-        3.0 * params[_K1] + t * (5.0 * params[_K1 + 1] + t * (7.0 * params[_K1 + 2] + 9.0 * t * params[_K1 + 3]))
-    )
+    return 1.0 + t * (3.0 * k1 + t * (5.0 * k2 + t * (7.0 * k3 + 9.0 * t * k4)))
 
 
 @_compiled
-def _invert_theta(params: Params, theta_d: float) -> float:
+def _invert_theta(params: CameraParams, theta_d: float) -> float:
     """The theta within the limit whose distorted angle is theta_d; NaN if there is none."""
-    low, high = 0.0, params[_LIMIT]
+    low, high = 0.0, params.limit
     if not theta_d <= _theta_d(params, high):
         return math.nan
     theta = min(theta_d, high)
