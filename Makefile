@@ -1,0 +1,41 @@
+# Every target builds .venv by itself on first use, and again when setup.py, constraints.txt or a tool below changed.
+# PYTHON names the interpreter: Python 3.10 or newer.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench venv extras clean distclean
+
+help:  ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: $(READY)  ## play a drive through the live node; results in demo_out/
+	$(VENV)/bin/seg-perception demo --out demo_out
+
+test: $(READY)  ## every test that this machine can run
+	$(VENV)/bin/pytest
+
+lint: $(READY)  ## ruff (rules and format) and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(READY)  ## time every stage on this machine
+	$(VENV)/bin/python benchmarks/run.py
+
+venv: $(READY)  ## only build .venv
+
+extras: $(READY)  ## add PyTorch (CPU) and Open3D, so that their tests run too
+	tools/install_extras.sh $(VENV)
+
+clean:  ## remove build products and results
+	rm -rf build install log demo_out bench_out *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean  ## remove .venv as well
+	rm -rf $(VENV)
+
+$(READY): setup.py setup.cfg constraints.txt tools/make_venv.sh tools/generate_messages.py $(shell find tools/interfaces -type f)
+	PYTHON='$(PYTHON)' tools/make_venv.sh $(VENV)
+	@touch $@
