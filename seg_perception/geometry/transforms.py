@@ -1,0 +1,146 @@
+"""Rigid motions as 4x4 matrices, named target first: `p_cam = T_cam_lidar @ p_lidar`.
+
+Every function takes stacks: a leading shape `...` broadcasts as in NumPy. Arithmetic is float64 throughout, because a
+vehicle may be kilometres from the origin of its odometry.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from seg_perception.errors import TransformError
+
+Float64Array = NDArray[np.float64]
+
+_NEAR_ZERO_ANGLE = 1e-9
+"""rad; below it sin(x) / x is 1 to the last bit, so slerp and lerp weights are the same numbers."""
+
+
+def from_rotation_translation(rotation: ArrayLike, translation: ArrayLike) -> Float64Array:
+    """(..., 3, 3) rotation and (..., 3) translation in metres to (..., 4, 4)."""
+    rotation = np.asarray(rotation, np.float64)
+    translation = np.asarray(translation, np.float64)
+    T = np.zeros((*np.broadcast_shapes(rotation.shape[:-2], translation.shape[:-1]), 4, 4))
+    T[..., :3, :3] = rotation
+    T[..., :3, 3] = translation
+    T[..., 3, 3] = 1.0
+    return T
+
+
+def from_quat_translation(quat_xyzw: ArrayLike, translation: ArrayLike) -> Float64Array:
+    """(..., 4) quaternion, scalar last, and (..., 3) translation in metres to (..., 4, 4).
+
+    The quaternion need not be of unit length; one of zero length or holding NaN raises TransformError.
+    """
+    quat_xyzw = np.asarray(quat_xyzw, np.float64)
+    squared_norm = np.einsum("...i,...i->...", quat_xyzw, quat_xyzw)
+    if not np.all(squared_norm > 0.0):
+        raise TransformError(f"quaternion of squared length {np.min(squared_norm)}: wanted a length of 1")
+    x, y, z, w = np.moveaxis(quat_xyzw, -1, 0)
+    s = 2.0 / squared_norm
+    rotation = np.empty((*quat_xyzw.shape[:-1], 3, 3))
+    rotation[..., 0, 0] = 1.0 - s * (y * y + z * z)
+    rotation[..., 0, 1] = s * (x * y - z * w)
+    rotation[..., 0, 2] = s * (x * z + y * w)
+    rotation[..., 1, 0] = s * (x * y + z * w)
+    rotation[..., 1, 1] = 1.0 - s * (x * x + z * z)
+    rotation[..., 1, 2] = s * (y * z - x * w)
+    rotation[..., 2, 0] = s * (x * z - y * w)
+    rotation[..., 2, 1] = s * (y * z + x * w)
+    rotation[..., 2, 2] = 1.0 - s * (x * x + y * y)
+    return from_rotation_translation(rotation, translation)
+
+
+def quat_xyzw_from_matrix(T: ArrayLike) -> Float64Array:
+    """(..., 4, 4) or (..., 3, 3) to unit quaternions (..., 4), scalar last and never negative.
+
+    Each component c has a row 4 * c * (x, y, z, w) that can be read off the matrix; the row of the largest component
+    is used, so that nothing small is divided by (Shepperd, "Quaternion from rotation matrix", 1978).
+    """
+    R = np.asarray(T, np.float64)[..., :3, :3]
+    xx, yy, zz = R[..., 0, 0], R[..., 1, 1], R[..., 2, 2]
+    xy, xz, yz = R[..., 1, 0] + R[..., 0, 1], R[..., 0, 2] + R[..., 2, 0], R[..., 2, 1] + R[..., 1, 2]
+    xw, yw, zw = R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1]
+    rows = np.stack(
+        [
+            np.stack([1.0 + xx - yy - zz, xy, xz, xw], -1),
+            np.stack([xy, 1.0 - xx + yy - zz, yz, yw], -1),
+            np.stack([xz, yz, 1.0 - xx - yy + zz, zw], -1),
+            np.stack([xw, yw, zw, 1.0 + xx + yy + zz], -1),
+        ],
+        -2,
+    )
+    largest = np.argmax(np.diagonal(rows, axis1=-2, axis2=-1), -1)
+    quat = np.take_along_axis(rows, largest[..., None, None], -2)[..., 0, :]
+    quat = quat / np.linalg.norm(quat, axis=-1, keepdims=True)
+    return np.where(quat[..., 3:] < 0.0, -quat, quat)
+
+
+def is_rigid(T: ArrayLike, tolerance: float = 1e-6) -> bool:
+    """Whether every matrix of (..., 4, 4) is finite, orthonormal and right-handed, with last row 0 0 0 1."""
+    T = np.asarray(T, np.float64)
+    if T.shape[-2:] != (4, 4) or not np.all(np.isfinite(T)):
+        return False
+    R = T[..., :3, :3]
+    orthonormal = np.abs(R @ np.swapaxes(R, -1, -2) - np.eye(3)).max(initial=0.0) <= tolerance
+    last_row = np.abs(T[..., 3, :] - [0.0, 0.0, 0.0, 1.0]).max(initial=0.0) <= tolerance
+    return bool(orthonormal and last_row and np.all(np.linalg.det(R) > 0.0))
+
+
+def inverse(T: ArrayLike) -> Float64Array:
+    """`T_source_target` of a rigid `T_target_source`, (..., 4, 4), by transposing the rotation."""
+    T = np.asarray(T, np.float64)
+    R_inverse = np.swapaxes(T[..., :3, :3], -1, -2)
+    return from_rotation_translation(R_inverse, -(R_inverse @ T[..., :3, 3:])[..., 0])
+
+
+def compose(*Ts: ArrayLike) -> Float64Array:
+    """The product from left to right, neighbours cancelling: `T_a_c = compose(T_a_b, T_b_c)`. Of nothing, identity."""
+    return reduce(np.matmul, [np.asarray(T, np.float64) for T in Ts]) if Ts else np.eye(4)
+
+
+def transform_points(T: ArrayLike, points: ArrayLike) -> Float64Array:
+    """Carry points (N, 3) of the source frame into the target frame, (N, 3) float64; NaN stays NaN.
+
+    T is one `T_target_source` (4, 4), or (N, 4, 4) with one for each point.
+    """
+    T = np.asarray(T, np.float64)
+    points = np.asarray(points, np.float64)
+    if T.ndim == 2:
+        return points @ T[:3, :3].T + T[:3, 3]
+    return np.einsum("nij,nj->ni", T[:, :3, :3], points) + T[:, :3, 3]
+
+
+def slerp(quat0_xyzw: ArrayLike, quat1_xyzw: ArrayLike, ratio: ArrayLike) -> Float64Array:
+    """Turn from unit quaternion 0 towards 1 the shorter way at constant speed; (..., 4), ratio (...).
+
+    The numbers of tf2::Quaternion::slerp, though the angle comes from atan2: acos loses half its digits near zero
+    (Kahan, "How Futile are Mindless Assessments of Roundoff", section 12). A ratio outside 0..1 goes on at the same
+    speed.
+    """
+    q0, q1 = np.broadcast_arrays(np.asarray(quat0_xyzw, np.float64), np.asarray(quat1_xyzw, np.float64))
+    ratio = np.asarray(ratio, np.float64)
+    longer_way = np.einsum("...i,...i->...", q0, q1) < 0.0
+    q1 = np.where(longer_way[..., None], -q1, q1)
+    angle = 2.0 * np.arctan2(np.linalg.norm(q1 - q0, axis=-1), np.linalg.norm(q1 + q0, axis=-1))
+    still = angle < _NEAR_ZERO_ANGLE
+    angle = np.where(still, 1.0, angle)
+    weight0 = np.where(still, 1.0 - ratio, np.sin((1.0 - ratio) * angle) / np.sin(angle))
+    weight1 = np.where(still, ratio, np.sin(ratio * angle) / np.sin(angle))
+    return weight0[..., None] * q0 + weight1[..., None] * q1
+
+
+def interpolate(T0: ArrayLike, T1: ArrayLike, ratio: ArrayLike) -> Float64Array:
+    """Poses between two, as tf2 does it: translation linearly, rotation by slerp. (..., 4, 4), ratio (...)."""
+    T0, T1, ratio = np.asarray(T0, np.float64), np.asarray(T1, np.float64), np.asarray(ratio, np.float64)
+    quat_xyzw = slerp(quat_xyzw_from_matrix(T0), quat_xyzw_from_matrix(T1), ratio)
+    return from_quat_translation(quat_xyzw, lerp(T0[..., :3, 3], T1[..., :3, 3], ratio))
+
+
+def lerp(vector0: ArrayLike, vector1: ArrayLike, ratio: ArrayLike) -> Float64Array:
+    """(..., k) vectors on the line from 0 to 1; ratio (...)."""
+    ratio = np.asarray(ratio, np.float64)[..., None]
+    return np.asarray((1.0 - ratio) * np.asarray(vector0, np.float64) + ratio * np.asarray(vector1, np.float64))
