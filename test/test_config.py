@@ -1,0 +1,91 @@
+import dataclasses
+
+import pytest
+
+from seg_perception.config import CameraConfig, Config
+from seg_perception.errors import ConfigError
+
+
+def test_defaults_need_no_file():
+    assert Config.from_mapping({}) == Config()
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ({"pairing": {"windwo_ms": 5.0}}, ["windwo_ms", "window_ms"]),
+        ({"speed": 1}, ["speed"]),
+        ({"motion": {"mode": "sometimes"}}, ["mode", "sometimes", "auto"]),
+        ({"pairing": {"window_ms": "wide"}}, ["window_ms", "float", "wide"]),
+        ({"pairing": {"window_ms": -1.0}}, ["window_ms", "at least 0"]),
+        ({"pairing": {"window_ms": float("nan")}}, ["window_ms", "nan"]),
+        ({"pairing": {"image_queue": 1.5}}, ["image_queue", "int", "1.5"]),
+        ({"pairing": {"image_queue": True}}, ["image_queue", "int", "True"]),
+        ({"pairing": 3}, ["pairing", "mapping", "3"]),
+        ({"cameras": "front"}, ["cameras", "list", "front"]),
+        ({"cameras": ["a", "a"]}, ["cameras", "once"]),
+        ({"cameras": ["a"], "camera": {"b": {}}}, ["b", "not in cameras"]),
+        ({"cameras": ["a"], "camera": {"a": {"transport": "pigeon"}}}, ["camera.a", "pigeon", "compressed"]),
+    ],
+)
+def test_bad_setting_is_refused_by_name(content, names):
+    with pytest.raises(ConfigError) as caught:
+        Config.from_mapping(content)
+    for name in names:
+        assert name in str(caught.value)
+
+
+def test_whole_number_serves_as_a_float():
+    assert Config.from_mapping({"pairing": {"window_ms": 50}}).pairing.window_ms == 50.0
+
+
+def test_ros_parameter_file_and_plain_file_read_alike(tmp_path):
+    plain = "cameras: [front]\ncamera:\n  front: {rectified: true}\nmotion: {mode: required}\n"
+    (tmp_path / "plain.yaml").write_text(plain)
+    indented = "".join(f"    {line}\n" for line in plain.splitlines())
+    (tmp_path / "ros.yaml").write_text(f"/**:\n  ros__parameters:\n    use_sim_time: true\n{indented}")
+    config = Config.load(tmp_path / "plain.yaml")
+    assert config == Config.load(tmp_path / "ros.yaml")
+    assert config.cameras == (CameraConfig("front", rectified=True),)
+
+
+def test_missing_or_broken_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="nowhere.yaml"):
+        Config.load(tmp_path / "nowhere.yaml")
+    (tmp_path / "broken.yaml").write_text("cameras: [front")
+    with pytest.raises(ConfigError, match="broken.yaml"):
+        Config.load(tmp_path / "broken.yaml")
+
+
+def test_yaml_that_builds_objects_is_refused(tmp_path):
+    (tmp_path / "evil.yaml").write_text("!!python/object/apply:os.system ['true']")
+    with pytest.raises(ConfigError, match="evil.yaml"):
+        Config.load(tmp_path / "evil.yaml")
+
+
+def test_camera_info_is_the_sibling_of_the_image_topic():
+    assert CameraConfig("front").resolved_image_topic() == "/front/image_raw"
+    assert CameraConfig("front").resolved_info_topic() == "/front/camera_info"
+    compressed = CameraConfig("front", image_topic="/a/image_raw/compressed", transport="compressed")
+    assert compressed.resolved_info_topic() == "/a/camera_info"
+    assert CameraConfig("front", info_topic="/calib").resolved_info_topic() == "/calib"
+
+
+def test_every_setting_says_what_it_is_for():
+    def walk(section):
+        for entry in dataclasses.fields(section):
+            if dataclasses.is_dataclass(entry.default):
+                yield from walk(entry.default)
+            elif entry.name not in ("name", "cameras"):
+                yield entry
+
+    settings = list(walk(Config)) + list(walk(CameraConfig))
+    assert len(settings) > 20
+    assert all(entry.metadata.get("description") for entry in settings)
+
+
+def test_sections_are_closed_and_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().motion.mode = "static"
+    with pytest.raises(TypeError):
+        CameraConfig("front", colour="red")

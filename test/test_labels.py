@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+import yaml
+
+from seg_perception.errors import ConfigError
+from seg_perception.labels import UNKNOWN_COLOR, Taxonomy
+
+TWO = {
+    "name": "two",
+    "classes": [
+        {"name": "ground", "id": 7, "train_id": 0, "color": [1, 2, 3]},
+        {"name": "thing", "id": 9, "train_id": 1, "color": [4, 5, 6], "thing": True},
+        {"name": "dirt", "id": 3, "train_id": 255, "color": [0, 0, 0]},
+    ],
+    "groups": {"drivable": ["ground"]},
+}
+
+
+def test_cityscapes_is_as_published():
+    cityscapes = Taxonomy.load("cityscapes")
+    assert cityscapes.names == (
+        "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation",
+        "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
+    )  # fmt: skip
+    assert len(cityscapes.classes) == 35
+    assert cityscapes.colors[13].tolist() == [0, 0, 142]
+    assert np.flatnonzero(cityscapes.is_thing).tolist() == [11, 12, 13, 14, 15, 16, 17, 18]
+    assert cityscapes.train_id_of_id[26] == 13
+    assert cityscapes.train_id_of_id[9] == 255
+
+
+def test_a_train_id_without_a_class_has_the_colour_of_unknown():
+    assert Taxonomy.load("cityscapes").colors[255].tolist() == list(UNKNOWN_COLOR)
+
+
+def test_groups_and_classes_select_train_ids():
+    cityscapes = Taxonomy.load("cityscapes")
+    assert np.flatnonzero(cityscapes.members(["ground", "car"])).tolist() == [0, 1, 9, 13]
+    with pytest.raises(ConfigError, match="unicorn"):
+        cityscapes.members(["unicorn"])
+
+
+def test_a_users_taxonomy_comes_from_yaml(tmp_path):
+    path = tmp_path / "two.yaml"
+    path.write_text(yaml.safe_dump(TWO))
+    taxonomy = Taxonomy.load(path)
+    assert taxonomy.names == ("ground", "thing")
+    assert taxonomy.train_id_of_id == {7: 0, 9: 1, 3: 255}
+    assert taxonomy.members(["drivable"])[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"classes": "none"}, ["classes"]),
+        ({"colours": {}}, ["colours"]),
+        ({"groups": {"a": ["nobody"]}}, ["nobody"]),
+        ({"classes": [{**TWO["classes"][0], "train_id": 1}]}, ["train ids"]),
+        ({"classes": [{**TWO["classes"][0], "color": [1, 2]}]}, ["ground", "color"]),
+        ({"classes": [{**TWO["classes"][0], "train_id": 300}]}, ["ground", "300"]),
+        ({"classes": [{**TWO["classes"][0], "shade": 3}]}, ["shade"]),
+        ({"classes": [TWO["classes"][0], {**TWO["classes"][1], "name": "ground"}]}, ["repeat"]),
+    ],
+)
+def test_bad_taxonomy_is_refused_by_name(change, names):
+    with pytest.raises(ConfigError) as caught:
+        Taxonomy.from_mapping({**TWO, **change}, "two.yaml")
+    for name in names:
+        assert name in str(caught.value)
+
+
+def test_missing_taxonomy_lists_the_shipped_ones():
+    with pytest.raises(ConfigError, match="cityscapes"):
+        Taxonomy.load("nuscenes-lidarseg")
