@@ -1,0 +1,84 @@
+"""The ONNX Runtime backend: a deployed network on the CPU (or on any provider of the installed ONNX Runtime)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_perception.errors import ModelError
+from seg_perception.inference.contract import INPUT_NAME, ModelContract
+from seg_perception.inference.segmenter import Segmentation, segmentation_of
+
+
+class OnnxRuntimeSegmenter:
+    """Runs a deployed ONNX file. `segment` may be called from several threads at once.
+
+    threads: CPU threads of one call; 0: as many as this process may use. providers: of ONNX Runtime, in order of
+    preference. Loading includes a first run, so that the first frame is as fast as the next. Raises ModelError.
+    """
+
+    def __init__(
+        self, path: str | Path, *, threads: int = 0, providers: Sequence[str] = ("CPUExecutionProvider",)
+    ) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ModelError("ONNX Runtime is not installed; `pip install onnxruntime`") from error
+        if not Path(path).is_file():
+            raise ModelError(f"model {path}: no such file")
+        missing = [name for name in providers if name not in onnxruntime.get_available_providers()]
+        if missing:
+            raise ModelError(f"ONNX Runtime has no {missing}; it has {onnxruntime.get_available_providers()}")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or _usable_cores()
+        options.inter_op_num_threads = 1
+        options.use_deterministic_compute = True
+        options.log_severity_level = 3
+        # Threads that spin between frames would take the cores from projection and from the transport.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+        except Exception as error:  # the library raises a dozen unrelated classes
+            raise ModelError(f"model {path}: ONNX Runtime cannot load it ({_first_line(error)})") from error
+        self._contract = ModelContract.from_metadata(self._session.get_modelmeta().custom_metadata_map, str(path))
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        width, height = self._contract.image_size or self._contract.network_size
+        self.segment(np.zeros((height, width, 3), np.uint8))
+
+    @property
+    def contract(self) -> ModelContract:
+        """What the network expects and gives."""
+        return self._contract
+
+    def segment(self, pixels: NDArray[np.uint8]) -> Segmentation:
+        """See `Segmenter.segment`. Raises ModelError for a picture that the network was not deployed for."""
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or pixels.size == 0:
+            raise ModelError(f"picture: uint8 of shape (H, W, 3) wanted, {pixels.dtype} of shape {pixels.shape} seen")
+        size = (pixels.shape[1], pixels.shape[0])
+        self._contract.check_image_size(size)
+        if self._session is None:
+            raise ModelError(f"model '{self._contract.source_name}' is closed")
+        try:
+            values = self._session.run(self._outputs, {INPUT_NAME: np.ascontiguousarray(pixels)})
+        except Exception as error:
+            name = self._contract.source_name
+            raise ModelError(f"model '{name}' failed on a picture of {size} ({_first_line(error)})") from error
+        return segmentation_of(dict(zip(self._outputs, values, strict=True)), self._contract, size)
+
+    def close(self) -> None:
+        """Free the network."""
+        self._session = None
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]

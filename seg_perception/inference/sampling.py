@@ -1,0 +1,118 @@
+"""Reading a small map of class scores at sub-pixel places, and as a whole picture of labels.
+
+Both kernels blend with the same arithmetic in the same order, so that a label image and a sample at a pixel's centre
+agree. Each runs on one core and releases the GIL.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from seg_perception.datatypes import UNKNOWN
+
+# Below this distance to the best logit a class adds less than 1e-9 to the softmax's denominator.
+_NEGLIGIBLE = np.float32(-21.0)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _tap(pixel, scale, offset, length):
+    """First sample, second sample and weight of the second, for a pixel along one axis of `length` samples."""
+    place = min(max(scale * pixel + offset, 0.0), length - 1.0)
+    first = min(int(place), max(length - 2, 0))
+    return first, min(first + 1, length - 1), np.float32(place - first)
+
+
+@njit(nogil=True, cache=True)
+def sample_scores(scores, alignment, size, uv, are_logits, class_id, probability, margin):
+    """Label N places. scores: (h, w, C) float32; alignment: (scale_u, offset_u, scale_v, offset_v); size: (W, H) image.
+
+    Fills class_id, probability and margin, each (N,); places that are NaN, or outside the image, or where the network
+    gave NaN, stay as they are.
+    """
+    height, width, classes = scores.shape
+    scale_u, offset_u, scale_v, offset_v = alignment
+    blended = np.empty(classes, np.float32)
+    for i in range(uv.shape[0]):
+        u, v = uv[i, 0], uv[i, 1]
+        if not (-0.5 <= u < size[0] - 0.5 and -0.5 <= v < size[1] - 0.5):
+            continue
+        left, right, weight_u = _tap(u, scale_u, offset_u, width)
+        top, bottom, weight_v = _tap(v, scale_v, offset_v, height)
+        best, best_score, second_score = 0, np.float32(-np.inf), np.float32(-np.inf)
+        for c in range(classes):
+            at_left = scores[top, left, c] + (scores[bottom, left, c] - scores[top, left, c]) * weight_v
+            at_right = scores[top, right, c] + (scores[bottom, right, c] - scores[top, right, c]) * weight_v
+            score = at_left + (at_right - at_left) * weight_u
+            blended[c] = score
+            if score > best_score:
+                second_score = best_score
+                best, best_score = c, score
+            elif score > second_score:
+                second_score = score
+        if best_score == -np.inf:  # the network gave NaN
+            continue
+        class_id[i] = best
+        if are_logits:
+            total = np.float32(0.0)
+            for c in range(classes):
+                below = blended[c] - best_score
+                if below > _NEGLIGIBLE:
+                    total += math.exp(below)
+            probability[i] = np.float32(1.0) / total
+            margin[i] = (np.float32(1.0) - math.exp(second_score - best_score)) / total
+        else:
+            probability[i] = best_score
+            margin[i] = best_score - second_score
+
+
+@njit(nogil=True, cache=True)
+def label_picture(scores, alignment, out):
+    """Up-sample and take the best class, at the pixels of `out` (H, W) uint8. scores: (h, w, C) float32.
+
+    Between four samples that agree on the best class no other can win (a blend of four weights that sum to one keeps
+    every inequality), so only the cells along label boundaries are computed.
+    """
+    height, width, classes = scores.shape
+    scale_u, offset_u, scale_v, offset_v = alignment
+    best_at = np.empty((height, width), np.uint8)
+    for y in range(height):
+        for x in range(width):
+            best, best_score = UNKNOWN, np.float32(-np.inf)
+            for c in range(classes):
+                if scores[y, x, c] > best_score:
+                    best, best_score = c, scores[y, x, c]
+            best_at[y, x] = best
+    row = np.empty((width, classes), np.float32)
+    agreed = np.empty(width, np.bool_)
+    for v in range(out.shape[0]):
+        top, bottom, weight_v = _tap(np.float64(v), scale_v, offset_v, height)
+        for x in range(width):
+            following = min(x + 1, width - 1)
+            label = best_at[top, x]
+            agreed[x] = (
+                label == best_at[bottom, x]
+                and label == best_at[top, following]
+                and label == best_at[bottom, following]
+            )
+            for c in range(classes):
+                row[x, c] = scores[top, x, c] + (scores[bottom, x, c] - scores[top, x, c]) * weight_v
+        for u in range(out.shape[1]):
+            left, right, weight_u = _tap(np.float64(u), scale_u, offset_u, width)
+            if agreed[left]:
+                out[v, u] = best_at[top, left]
+                continue
+            best, best_score = UNKNOWN, np.float32(-np.inf)
+            for c in range(classes):
+                score = row[left, c] + (row[right, c] - row[left, c]) * weight_u
+                if score > best_score:
+                    best, best_score = c, score
+            out[v, u] = best
+
+
+def nearest_index(pixel: NDArray[np.floating], scale: float, offset: float, length: int) -> NDArray[np.intp]:
+    """Index of the nearest sample along one axis: floor(place + 0.5), clamped to the axis."""
+    return np.clip(np.floor(scale * pixel + offset + 0.5), 0, length - 1).astype(np.intp)

@@ -1,0 +1,182 @@
+"""What a segmentation can be asked, whichever network and backend made it.
+
+A network's own output is a small map of class scores. It is kept as it is: points sample it bilinearly at their
+sub-pixel places, and a whole label image is made only when somebody wants one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_perception.datatypes import UNKNOWN, PointLabels
+from seg_perception.errors import ModelError
+from seg_perception.inference.contract import Alignment, ModelContract
+from seg_perception.inference.sampling import label_picture, nearest_index, sample_scores
+
+__all__ = ["LabelSegmentation", "LogitsSegmentation", "PointLabels", "Segmentation", "Segmenter", "segmentation_of"]
+
+
+class Segmentation(Protocol):
+    """One image, segmented."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the camera image that it answers for."""
+        ...
+
+    def sample(self, uv: NDArray[np.floating]) -> PointLabels:
+        """Label N places of the camera image. uv: (N, 2), pixel centres at integers.
+
+        A place that is NaN, or outside the image, gets class UNKNOWN, probability 0 and margin 0.
+        """
+        ...
+
+    def label_image(self, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """(H, W) train ids of the whole view, at `size` = (width, height); by default at the camera's size."""
+        ...
+
+
+class Segmenter(Protocol):
+    """A deployed network, ready to run."""
+
+    @property
+    def contract(self) -> ModelContract:
+        """What the network expects and gives."""
+        ...
+
+    def segment(self, pixels: NDArray[np.uint8]) -> Segmentation:
+        """Run on one picture, (H, W, 3) uint8 RGB. What comes back owns its memory: the next call leaves it alone."""
+        ...
+
+    def close(self) -> None:
+        """Free the network."""
+        ...
+
+
+class LogitsSegmentation:
+    """Class scores at the network's own stride, blended bilinearly where they are asked for.
+
+    scores: (C, h, w) float32 or float16, logits or, with `are_logits` False, probabilities. alignment: camera pixel to
+    sample. size: (width, height) of the camera image.
+    """
+
+    __slots__ = ("_alignment", "_are_logits", "_scores", "size")
+
+    def __init__(
+        self, scores: NDArray[np.floating], alignment: Alignment, size: tuple[int, int], *, are_logits: bool = True
+    ) -> None:
+        if scores.ndim != 3 or not 1 < scores.shape[0] <= UNKNOWN or not np.issubdtype(scores.dtype, np.floating):
+            raise ModelError(
+                f"logits: floats of shape (2..{UNKNOWN}, h, w) wanted, {scores.dtype} of shape {scores.shape} seen"
+            )
+        # All classes of a sample side by side: a place reads four short runs of memory, not four times C cache lines.
+        self._scores = np.ascontiguousarray(np.moveaxis(scores, 0, 2), dtype=np.float32)
+        self._alignment = alignment
+        self._are_logits = are_logits
+        self.size = size
+
+    def sample(self, uv: NDArray[np.floating]) -> PointLabels:
+        """See `Segmentation.sample`; probability and margin are those of the softmax of the blended logits."""
+        labels = _unknown(_checked_uv(uv))
+        sample_scores(
+            self._scores,
+            dataclasses.astuple(self._alignment),
+            self.size,
+            np.ascontiguousarray(uv, dtype=np.float64),
+            self._are_logits,
+            labels.class_id,
+            labels.probability,
+            labels.margin,
+        )
+        return labels
+
+    def label_image(self, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """See `Segmentation.label_image`."""
+        alignment = _alignment_at(self._alignment, self.size, size)
+        width, height = size or self.size
+        out = np.empty((height, width), np.uint8)
+        label_picture(self._scores, dataclasses.astuple(alignment), out)
+        return out
+
+
+class LabelSegmentation:
+    """Labels of a network that gives nothing else, read at the nearest sample.
+
+    labels: (h, w) uint8, UNKNOWN stays UNKNOWN. confidence: (h, w) float, probability of the label; None where the
+    network does not say, and then 1 stands for it. alignment, size: as for `LogitsSegmentation`.
+    """
+
+    __slots__ = ("_alignment", "_confidence", "_labels", "size")
+
+    def __init__(
+        self,
+        labels: NDArray[np.uint8],
+        confidence: NDArray[np.floating] | None,
+        alignment: Alignment,
+        size: tuple[int, int],
+    ) -> None:
+        if labels.ndim != 2 or labels.dtype != np.uint8:
+            raise ModelError(f"labels: uint8 of shape (h, w) wanted, {labels.dtype} of shape {labels.shape} seen")
+        if confidence is not None and confidence.shape != labels.shape:
+            raise ModelError(f"confidence: shape {labels.shape} of the labels wanted, {confidence.shape} seen")
+        self._labels = labels
+        self._confidence = confidence
+        self._alignment = alignment
+        self.size = size
+
+    def sample(self, uv: NDArray[np.floating]) -> PointLabels:
+        """See `Segmentation.sample`; the margin is the smallest that the confidence p allows, max(0, 2p - 1)."""
+        result = _unknown(_checked_uv(uv))
+        width, height = self.size
+        u, v = uv[:, 0], uv[:, 1]
+        inside = (u >= -0.5) & (u < width - 0.5) & (v >= -0.5) & (v < height - 0.5)
+        rows, columns = self._rows(v[inside], self._alignment), self._columns(u[inside], self._alignment)
+        result.class_id[inside] = self._labels[rows, columns]
+        known = result.class_id != UNKNOWN
+        if self._confidence is None:
+            result.probability[known] = 1.0
+        else:
+            result.probability[inside] = self._confidence[rows, columns]
+            result.probability[~known] = 0.0
+        result.margin[:] = np.maximum(0.0, 2.0 * result.probability - 1.0)
+        return result
+
+    def label_image(self, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """See `Segmentation.label_image`."""
+        alignment = _alignment_at(self._alignment, self.size, size)
+        width, height = size or self.size
+        rows, columns = self._rows(np.arange(height), alignment), self._columns(np.arange(width), alignment)
+        return self._labels[np.ix_(rows, columns)]
+
+    def _rows(self, v: NDArray, alignment: Alignment) -> NDArray[np.intp]:
+        return nearest_index(v, alignment.scale_v, alignment.offset_v, self._labels.shape[0])
+
+    def _columns(self, u: NDArray, alignment: Alignment) -> NDArray[np.intp]:
+        return nearest_index(u, alignment.scale_u, alignment.offset_u, self._labels.shape[1])
+
+
+def segmentation_of(outputs: dict[str, NDArray], contract: ModelContract, size: tuple[int, int]) -> Segmentation:
+    """Wrap what a backend returned, by output name, for a camera image of `size`. The one place where kinds differ."""
+    alignment = contract.alignment(size)
+    if contract.output == "labels":
+        return LabelSegmentation(outputs["labels"], outputs.get("confidence"), alignment, size)
+    return LogitsSegmentation(outputs["logits"], alignment, size, are_logits=contract.output == "logits")
+
+
+def _checked_uv(uv: NDArray) -> int:
+    if uv.ndim != 2 or uv.shape[1] != 2:
+        raise ValueError(f"uv: shape (N, 2) wanted, {uv.shape} seen")
+    return len(uv)
+
+
+def _unknown(count: int) -> PointLabels:
+    return PointLabels(np.full(count, UNKNOWN, np.uint8), np.zeros(count, np.float32), np.zeros(count, np.float32))
+
+
+def _alignment_at(alignment: Alignment, own: tuple[int, int], size: tuple[int, int] | None) -> Alignment:
+    """The alignment of a picture of the same view at another size."""
+    return alignment if size is None or size == own else alignment.after(Alignment.of_resize(size, own))
