@@ -1,0 +1,168 @@
+"""sensor_msgs/Image and CompressedImage to RGB pixels and back.
+
+Every picture becomes (H, W, 3) uint8 RGB, contiguous. 16-bit samples keep their upper byte. YUV is BT.601 video range.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_perception.datatypes import CameraImage
+from seg_perception.errors import MessageError
+from seg_perception.messages.compressed import compressed_size
+from seg_perception.messages.header import as_bytes, stamp_ns
+
+MAX_PIXELS = 1 << 26  # 67 million; a compressed picture that claims more is refused before it is decoded
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Samples of one pixel, bytes of one sample, and the OpenCV conversion to RGB (None: RGB already)."""
+
+    channels: int
+    sample_bytes: int
+    to_rgb: int | None
+
+
+# OpenCV names a Bayer pattern by the second and third pixel of the second row: what ROS calls RGGB is its BG.
+_BAYER = {
+    "bayer_rggb": cv2.COLOR_BayerBG2RGB,
+    "bayer_bggr": cv2.COLOR_BayerRG2RGB,
+    "bayer_gbrg": cv2.COLOR_BayerGR2RGB,
+    "bayer_grbg": cv2.COLOR_BayerGB2RGB,
+}
+_COLOR = {
+    "rgb": (3, None),
+    "bgr": (3, cv2.COLOR_BGR2RGB),
+    "rgba": (4, cv2.COLOR_RGBA2RGB),
+    "bgra": (4, cv2.COLOR_BGRA2RGB),
+    "mono": (1, cv2.COLOR_GRAY2RGB),
+}
+_LAYOUTS = {
+    **{f"{name}{8 * size}": _Layout(count, size, code) for name, (count, code) in _COLOR.items() for size in (1, 2)},
+    **{f"{name}{8 * size}": _Layout(1, size, code) for name, code in _BAYER.items() for size in (1, 2)},
+    # OpenCV's own names say nothing of the colours; cameras that use them send what OpenCV would.
+    "8UC1": _Layout(1, 1, cv2.COLOR_GRAY2RGB),
+    "8UC3": _Layout(3, 1, cv2.COLOR_BGR2RGB),
+    "8UC4": _Layout(4, 1, cv2.COLOR_BGRA2RGB),
+    "16UC1": _Layout(1, 2, cv2.COLOR_GRAY2RGB),
+    **dict.fromkeys(("yuv422", "uyvy"), _Layout(2, 1, cv2.COLOR_YUV2RGB_UYVY)),
+    **dict.fromkeys(("yuv422_yuy2", "yuyv"), _Layout(2, 1, cv2.COLOR_YUV2RGB_YUYV)),
+}
+ENCODINGS = tuple(_LAYOUTS)
+
+
+def decode(msg: Any, camera: str, frame_id: str = "") -> CameraImage:
+    """One picture from an Image or a CompressedImage. frame_id: replaces the message's where not empty.
+
+    Raises StampError for stamp 0, MessageError for anything else that cannot be read.
+    """
+    return (decode_compressed if hasattr(msg, "format") else decode_image)(msg, camera, frame_id)
+
+
+def decode_image(msg: Any, camera: str, frame_id: str = "") -> CameraImage:
+    """One picture from a sensor_msgs/Image of any of `ENCODINGS`, rows padded or not. Raises as `decode`."""
+    stamp = stamp_ns(msg.header, f"image of {camera}")
+    width, height, step = int(msg.width), int(msg.height), int(msg.step)
+    layout = _LAYOUTS.get(msg.encoding)
+    if layout is None:
+        raise MessageError(f"image of {camera}: encoding is '{msg.encoding}', one of {', '.join(ENCODINGS)} wanted")
+    if width <= 0 or height <= 0:
+        raise MessageError(f"image of {camera}: size is {width} x {height}, a width and height above 0 wanted")
+    row_bytes = width * layout.channels * layout.sample_bytes
+    if step < row_bytes:
+        raise MessageError(
+            f"image of {camera}: step is {step}, at least {row_bytes} wanted for {width} pixels of {msg.encoding}"
+        )
+    data = as_bytes(msg.data)
+    if len(data) != step * height:
+        raise MessageError(
+            f"image of {camera}: {len(data)} bytes of data seen, {step * height} wanted for {height} rows of {step}"
+        )
+    rows = data.reshape(height, step)[:, :row_bytes]
+    if layout.sample_bytes == 2:
+        rows = rows[:, 0::2] if msg.is_bigendian else rows[:, 1::2]
+    samples = np.ascontiguousarray(rows).reshape(height, width, layout.channels)
+    pixels = _to_rgb(samples, layout.to_rgb, f"image of {camera} ({msg.encoding})")
+    return CameraImage(camera, frame_id or msg.header.frame_id, stamp, pixels)
+
+
+def decode_compressed(msg: Any, camera: str, frame_id: str = "") -> CameraImage:
+    """One picture from a sensor_msgs/CompressedImage holding a JPEG or a PNG; its own bytes say which.
+
+    Raises as `decode`. A picture cut short is refused, and so is a PNG with a wrong checksum. Damage inside a JPEG's
+    entropy-coded data cannot be told from a picture. An orientation tag is ignored: a calibration is of the pixels as
+    they are stored.
+    """
+    stamp = stamp_ns(msg.header, f"image of {camera}")
+    what = f"image of {camera} ('{msg.format}')"
+    data = as_bytes(msg.data)
+    width, height = compressed_size(data, what)
+    if width <= 0 or height <= 0 or width * height > MAX_PIXELS:
+        raise MessageError(f"{what}: size is {width} x {height}, 1 to {MAX_PIXELS} pixels wanted")
+    bayer = _BAYER.get(msg.format.split(";")[0].strip()[: len("bayer_rggb")])
+    flags = cv2.IMREAD_GRAYSCALE if bayer is not None else cv2.IMREAD_COLOR
+    try:
+        samples = cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise MessageError(f"{what}: OpenCV cannot decode it: {error.err}") from error
+    if samples is None or samples.shape[:2] != (height, width):
+        raise MessageError(f"{what}: corrupt, OpenCV cannot decode its {len(data)} bytes as {width} x {height} pixels")
+    pixels = _to_rgb(samples.reshape(height, width, -1), cv2.COLOR_BGR2RGB if bayer is None else bayer, what)
+    return CameraImage(camera, frame_id or msg.header.frame_id, stamp, pixels)
+
+
+def image_fields(pixels: NDArray[np.uint8], encoding: str) -> dict[str, Any]:
+    """The fields of a sensor_msgs/Image, header excepted. `data`: (N,) uint8, a view of `pixels` where possible.
+
+    pixels: (H, W) uint8 for mono8; (H, W, 3) uint8 for rgb8 and bgr8, in that order already.
+    """
+    channels = {"mono8": 1, "rgb8": 3, "bgr8": 3}.get(encoding)
+    if channels is None:
+        raise MessageError(f"image to encode: encoding is '{encoding}', one of mono8, rgb8, bgr8 wanted")
+    _check_pixels(pixels, channels)
+    height, width = pixels.shape[:2]
+    return {
+        "height": height,
+        "width": width,
+        "encoding": encoding,
+        "is_bigendian": 0,
+        "step": width * channels,
+        "data": np.ascontiguousarray(pixels).reshape(-1),
+    }
+
+
+def compressed_fields(pixels: NDArray[np.uint8], kind: str = "jpeg", quality: int = 95) -> dict[str, Any]:
+    """The fields of a sensor_msgs/CompressedImage, header excepted, from (H, W, 3) uint8 RGB. kind: "jpeg" or "png"."""
+    if kind not in ("jpeg", "png"):
+        raise MessageError(f"image to encode: format is '{kind}', one of jpeg, png wanted")
+    _check_pixels(pixels, 3)
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if kind == "jpeg" else []
+    _, data = cv2.imencode(f".{kind}", cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2BGR), options)
+    return {"format": f"rgb8; {kind} compressed bgr8", "data": data.reshape(-1)}
+
+
+def _check_pixels(pixels: NDArray, channels: int) -> None:
+    shape = pixels.shape if channels == 1 else pixels.shape[:2]
+    if pixels.dtype != np.uint8 or len(shape) != 2 or (channels > 1 and pixels.shape[2:] != (channels,)):
+        raise MessageError(
+            f"image to encode: uint8 with {channels} channel(s) wanted, {pixels.dtype} of shape {pixels.shape} seen"
+        )
+    if 0 in shape:
+        raise MessageError(f"image to encode: shape is {pixels.shape}, a width and height above 0 wanted")
+
+
+def _to_rgb(samples: NDArray, code: int | None, what: str) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB of (H, W, channels), in memory of its own."""
+    if code is None:
+        return samples.copy()
+    try:
+        return np.asarray(cv2.cvtColor(samples, code), np.uint8)
+    except cv2.error as error:
+        size = f"{samples.shape[1]} x {samples.shape[0]}"
+        raise MessageError(f"{what}: {size} pixels cannot be converted to RGB: {error.err}") from error

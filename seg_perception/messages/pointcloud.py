@@ -1,0 +1,211 @@
+"""sensor_msgs/PointCloud2 to records and back, in any layout a sender may choose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_perception.datatypes import POINT_FIELD_DTYPES, LidarScan, PointCloud, PointField, SemanticCloud
+from seg_perception.errors import MessageError
+from seg_perception.messages.header import as_bytes, stamp_ns
+from seg_perception.messages.point_times import point_stamps_ns
+
+_CODE_OF_DTYPE = {np.dtype(name): code for code, name in POINT_FIELD_DTYPES.items()}
+_FLOATS = (7, 8)
+
+# What a semantic cloud adds to each point: offset within the added bytes, and PointField code. The widest come first,
+# so that each value lies on a multiple of its size.
+_LABEL_FIELDS = {"rgb": (0, 7), "class_id": (10, 2), "probability": (4, 7), "instance_id": (8, 4)}
+_LABEL_BYTES = 12
+
+
+def decode_cloud(msg: Any) -> PointCloud:
+    """A PointCloud2 as a record; its data are shared, not copied, unless its rows are padded.
+
+    Raises StampError for stamp 0; MessageError, with the numbers, for sizes that contradict each other or the length of
+    the data, unknown datatypes, fields beyond the point, names given twice, and x, y, z missing, not float or
+    overlapped.
+    """
+    what = f"cloud in frame '{msg.header.frame_id}'"
+    stamp = stamp_ns(msg.header, what)
+    width, height, point_step, row_step = int(msg.width), int(msg.height), int(msg.point_step), int(msg.row_step)
+    data = as_bytes(msg.data)
+    if row_step < width * point_step:
+        raise MessageError(
+            f"{what}: row_step is {row_step}, at least {width * point_step} wanted for {width} points of {point_step} "
+            "bytes"
+        )
+    if len(data) != row_step * height:
+        raise MessageError(
+            f"{what}: {len(data)} bytes of data seen, {row_step * height} wanted for {height} rows of {row_step}"
+        )
+    fields = tuple(PointField(f.name, int(f.offset), int(f.datatype), int(f.count) or 1) for f in msg.fields)
+    _check_fields(fields, point_step, what)
+    rows = data.reshape(height, row_step)[:, : width * point_step]
+    points = np.ascontiguousarray(rows).reshape(height * width, point_step)
+    return PointCloud(
+        msg.header.frame_id, stamp, width, height, fields, points, bool(msg.is_bigendian), bool(msg.is_dense)
+    )
+
+
+def decode_scan(msg: Any) -> tuple[LidarScan, str]:
+    """A sweep from a PointCloud2; and why its per-point times were not used, empty where nothing was wrong with them.
+
+    A point at exactly (0, 0, 0), which is how some drivers write "no return", becomes NaN in `points`; `cloud` keeps
+    the sender's bytes. Times: see `point_times`. Raises as `decode_cloud`.
+    """
+    return scan_from_cloud(decode_cloud(msg))
+
+
+def scan_from_cloud(cloud: PointCloud) -> tuple[LidarScan, str]:
+    """As `decode_scan`, from a record that has x, y and z."""
+    points = _xyz(cloud)
+    points[~points.any(axis=1)] = np.nan
+    stamps, note = point_stamps_ns(cloud, np.asarray(np.isfinite(points).all(axis=1)))
+    return LidarScan(cloud.frame_id, cloud.stamp_ns, points, stamps, cloud), note
+
+
+def cloud_fields(cloud: PointCloud) -> dict[str, Any]:
+    """The fields of a PointCloud2, header excepted. `fields`: PointField records; `data`: (N,) uint8, shared."""
+    return {
+        "height": cloud.height,
+        "width": cloud.width,
+        "fields": cloud.fields,
+        "is_bigendian": cloud.is_bigendian,
+        "point_step": cloud.point_step,
+        "row_step": cloud.point_step * cloud.width,
+        "data": np.ascontiguousarray(cloud.data).reshape(-1),
+        "is_dense": cloud.is_dense,
+    }
+
+
+def cloud_from_columns(frame_id: str, stamp_ns: int, columns: Mapping[str, NDArray]) -> PointCloud:
+    """Pack columns (N,), or (N, count), into an unorganised cloud, in their order; each keeps its numpy type.
+
+    Raises MessageError for a type that PointField cannot name (64-bit integers, bool, half) and for unequal lengths.
+    """
+    fields, offset = [], 0
+    length = len(next(iter(columns.values()), ()))
+    for name, column in columns.items():
+        code = _CODE_OF_DTYPE.get(column.dtype.newbyteorder("="))
+        if code is None:
+            wanted = ", ".join(str(dtype) for dtype in _CODE_OF_DTYPE)
+            raise MessageError(f"cloud column '{name}': one of {wanted} wanted, {column.dtype} seen")
+        if len(column) != length or column.ndim not in (1, 2):
+            raise MessageError(f"cloud column '{name}': {length} values wanted, shape {column.shape} seen")
+        fields.append(PointField(name, offset, code, 1 if column.ndim == 1 else column.shape[1]))
+        offset += fields[-1].nbytes
+    data = np.zeros((length, offset), np.uint8)
+    cloud = PointCloud(frame_id, stamp_ns, length, 1, tuple(fields), data, is_dense=_is_dense(columns))
+    for name, column in columns.items():
+        cloud.field(name)[:] = column
+    return cloud
+
+
+def encode_semantic_cloud(semantic: SemanticCloud, colors: NDArray[np.uint8]) -> PointCloud:
+    """The input cloud, every field where it was, with the labels added to each point.
+
+    rgb: FLOAT32 whose bits are 0x00RRGGBB, from `colors` (256, 3) uint8 by class_id; class_id: UINT8; probability:
+    FLOAT32; instance_id: UINT16. A field that the input has already, of the same name and type, is overwritten in
+    place; one of another type is taken off the list of fields.
+    """
+    source = semantic.scan.cloud
+    kept = tuple(field for field in source.fields if field.name not in _LABEL_FIELDS or _is_label_field(field))
+    taken = {field.name for field in kept}
+    start = -(-source.point_step // 4) * 4
+    added = [PointField(name, start + at, code) for name, (at, code) in _LABEL_FIELDS.items() if name not in taken]
+    point_step = start + _LABEL_BYTES if added else source.point_step
+    data = np.empty((len(source), point_step), np.uint8)
+    data[:, : source.point_step] = source.data
+    data[:, source.point_step :] = 0
+    cloud = PointCloud(
+        source.frame_id,
+        source.stamp_ns,
+        source.width,
+        source.height,
+        (*kept, *added),
+        data,
+        source.is_bigendian,
+        source.is_dense,
+    )
+    red, green, blue = colors.astype(np.uint32).T
+    packed = red << 16 | green << 8 | blue
+    rgb = cloud.field("rgb")
+    rgb.view(rgb.dtype.str.replace("f", "u"))[:] = packed[semantic.class_id]
+    cloud.field("class_id")[:] = semantic.class_id
+    cloud.field("probability")[:] = semantic.probability
+    cloud.field("instance_id")[:] = semantic.instance_id
+    return cloud
+
+
+def labels_from_cloud(cloud: PointCloud) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint16]]:
+    """class_id, probability, instance_id, (N,) each, of a cloud that `encode_semantic_cloud` made. Or MessageError."""
+    class_id, probability, instance_id = (cloud.field(name) for name in ("class_id", "probability", "instance_id"))
+    return class_id.astype(np.uint8), probability.astype(np.float32), instance_id.astype(np.uint16)
+
+
+def _check_fields(fields: tuple[PointField, ...], point_step: int, what: str) -> None:
+    """Refuse fields that cannot be read from a point of `point_step` bytes."""
+    named: dict[str, PointField] = {}
+    for field in fields:
+        if field.datatype not in POINT_FIELD_DTYPES:
+            raise MessageError(f"{what}: field '{field.name}' has datatype {field.datatype}, 1 to 8 wanted")
+        if field.offset + field.nbytes > point_step:
+            raise MessageError(
+                f"{what}: field '{field.name}' ends at byte {field.offset + field.nbytes}, point_step is {point_step}"
+            )
+        if field.name in named:
+            raise MessageError(
+                f"{what}: field '{field.name}' is there twice, at {named[field.name].offset} and {field.offset}"
+            )
+        if field.name.strip("_"):  # padding may have no name, or several times the same
+            named[field.name] = field
+    for axis in ("x", "y", "z"):
+        found = named.get(axis)
+        if found is None:
+            raise MessageError(f"{what}: no field '{axis}' among {[field.name for field in fields]}")
+        if found.datatype not in _FLOATS or found.count != 1:
+            raise MessageError(
+                f"{what}: field '{axis}' has datatype {found.datatype} and count {found.count}, "
+                "one FLOAT32 (7) or FLOAT64 (8) wanted"
+            )
+        for other in fields:
+            if (
+                other is not found
+                and found.offset < other.offset + other.nbytes
+                and other.offset < found.offset + found.nbytes
+            ):
+                raise MessageError(
+                    f"{what}: field '{axis}' at byte {found.offset} overlaps '{other.name}' at {other.offset}"
+                )
+
+
+def _xyz(cloud: PointCloud) -> NDArray[np.float32]:
+    """(N, 3) float32, a copy."""
+    points = np.empty((len(cloud), 3), np.float32)
+    offsets = {field.name: field for field in cloud.fields}
+    x, y, z = (offsets.get(axis) for axis in ("x", "y", "z"))
+    if (
+        x
+        and y
+        and z
+        and x.datatype == y.datatype == z.datatype == 7
+        and (y.offset, z.offset) == (x.offset + 4, x.offset + 8)
+    ):
+        dtype = x.dtype.newbyteorder(">" if cloud.is_bigendian else "<")
+        points[:] = np.ndarray((len(cloud), 3), dtype, cloud.data, x.offset, (cloud.data.strides[0], 4))
+        return points
+    for column, axis in enumerate(("x", "y", "z")):
+        points[:, column] = cloud.field(axis)
+    return points
+
+
+def _is_label_field(field: PointField) -> bool:
+    return field.datatype == _LABEL_FIELDS[field.name][1] and field.count == 1
+
+
+def _is_dense(columns: Mapping[str, NDArray]) -> bool:
+    return all(bool(np.isfinite(columns[axis]).all()) for axis in ("x", "y", "z") if axis in columns)
