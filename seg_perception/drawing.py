@@ -12,6 +12,7 @@ from seg_perception.datatypes import UNKNOWN, SemanticCloud
 from seg_perception.errors import SegPerceptionError
 from seg_perception.geometry.projection import Projection
 from seg_perception.labels import Taxonomy
+from seg_perception.pipeline import SweepResult
 
 BACKGROUND = (24, 26, 30)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -72,6 +73,40 @@ def birds_eye_view(
     return canvas
 
 
+def sweep_picture(result: SweepResult, taxonomy: Taxonomy, width: int = 1600) -> Pixels:
+    """One sweep at a glance: each camera's image with its painted points, the cloud from above, and a legend.
+
+    One camera: image with its label overlay, then with points, beside the view from above. More: a grid of them.
+    """
+    cloud, colors = result.cloud, taxonomy.colors
+    tiles = []
+    for name, points in result.visible.items():
+        pixels = result.images[name].pixels
+        if len(result.visible) == 1:
+            tiles.append(overlay(pixels, result.segmentations[name].label_image(), colors, 0.5))
+        labelled = points.select(cloud.labelled[points.index])
+        radius_px = max(1, round(pixels.shape[1] / 700))
+        tiles.append(painted_points(pixels, labelled, cloud.class_id[labelled.index], colors, radius_px))
+        write(tiles[-1], name, (12, 28), (255, 255, 255), pixels.shape[1] / 1400)
+    return _composed(tiles, cloud, taxonomy, width)
+
+
+def _composed(tiles: list[Pixels], cloud: SemanticCloud, taxonomy: Taxonomy, width: int) -> Pixels:
+    """Tiles in one column (up to two) or two columns, the view from above to their right, the legend below."""
+    columns = 1 if len(tiles) <= 2 else 2
+    tile_width = round(width * (0.62 if columns == 1 else 0.7) / columns)
+    fitted_tiles = [fitted(tile, tile_width) for tile in tiles]
+    rows = [np.concatenate(fitted_tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
+    left = np.concatenate(rows)
+    side = width - left.shape[1]
+    reach = 50.0
+    ahead_only = columns == 1
+    span = side / left.shape[0] * (reach + 10.0 if ahead_only else 2 * reach)
+    view = (-10.0 if ahead_only else -reach, reach, -span / 2, span / 2)
+    upper = np.concatenate([left, birds_eye_view(cloud, taxonomy.colors, (side, left.shape[0]), view)], axis=1)
+    return np.concatenate([upper, legend(taxonomy, np.unique(cloud.class_id), width)])
+
+
 def legend(taxonomy: Taxonomy, class_ids: NDArray[np.uint8], width: int) -> Pixels:
     """A strip that names the colours of the classes in `class_ids`, in the order of their train ids."""
     entries = [(c.name, c.color) for c in taxonomy.trained if c.train_id in set(class_ids.tolist())]
@@ -91,15 +126,11 @@ def write(canvas: Pixels, text: str, place: tuple[int, int], color: tuple[int, i
     cv2.putText(canvas, text, place, _FONT, size, color, 1, cv2.LINE_AA)
 
 
-def fitted(pixels: Pixels, *, width: int | None = None, height: int | None = None) -> Pixels:
-    """The picture resized to a width or a height, its aspect kept."""
-    if width is not None:
-        size = (width, round(pixels.shape[0] * width / pixels.shape[1]))
-    else:
-        assert height is not None
-        size = (round(pixels.shape[1] * height / pixels.shape[0]), height)
-    shrinks = size[0] < pixels.shape[1]
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)  # type: ignore[return-value]
+def fitted(pixels: Pixels, width: int) -> Pixels:
+    """The picture resized to a width, its aspect kept."""
+    height = round(pixels.shape[0] * width / pixels.shape[1])
+    shrinks = width < pixels.shape[1]
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)  # type: ignore[return-value]
 
 
 def save(path: str | Path, pixels: Pixels) -> None:

@@ -97,21 +97,27 @@ class Intake:
         A sweep whose deadline has passed goes with what is there. A sweep that cannot be decoded is refused and the
         next one looked at.
         """
-        while self._held is None:
+        while True:
+            held = self._held = self._held or self._next_decoded(now_s)
+            if held is None:
+                return None
+            if now_s < held.deadline_s and self.pipeline.awaits_transforms(held.scan, held.images):
+                return None
+            self._held = None
+            with self._refusing():
+                result = self.pipeline.process(held.scan, held.images)
+                self._account(result)
+                return result
+
+    def _next_decoded(self, now_s: float) -> _Decoded | None:
+        while True:
             with self._lock:
                 pairing = self._pairer.next_ready(now_s)
             if pairing is None:
                 return None
-            self._held = self._decode(pairing)
-        held = self._held
-        if now_s < held.deadline_s and self.pipeline.awaits_transforms(held.scan, held.images):
-            return None
-        self._held = None
-        with self._refusing():
-            result = self.pipeline.process(held.scan, held.images)
-            self._account(result)
-            return result
-        return None
+            decoded = self._decode(pairing)
+            if decoded is not None:
+                return decoded
 
     def _decode(self, pairing: Pairing[Any]) -> _Decoded | None:
         for camera, why in pairing.missing.items():

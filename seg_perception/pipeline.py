@@ -17,7 +17,7 @@ from seg_perception.errors import CalibrationError, ModelError, SegPerceptionErr
 from seg_perception.fusion.painting import View, paint
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.motion import MovedSweep, awaits_transforms
-from seg_perception.geometry.projection import project
+from seg_perception.geometry.projection import Projection, project
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.visibility import visible
 from seg_perception.inference.segmenter import Segmentation, Segmenter
@@ -27,10 +27,16 @@ from seg_perception.statistics import StageTimer
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SweepResult:
-    """What one sweep became. segmentations: by camera, for whoever wants a whole label image of it."""
+    """What one sweep became.
+
+    By camera, for whoever wants to publish or draw them: the image that was used, what the network said of it, and
+    where in it the points lie that the camera sees.
+    """
 
     cloud: SemanticCloud
+    images: Mapping[str, CameraImage]
     segmentations: Mapping[str, Segmentation]
+    visible: Mapping[str, Projection]
     report: SweepReport
 
 
@@ -68,13 +74,14 @@ class Pipeline:
         """
         timer = StageTimer()
         segmentations: dict[str, Segmentation] = {}
+        projections: dict[str, Projection] = {}
         views: list[View] = []
         reports: dict[str, ViewReport] = {}
         with timer.stage("move"):
             sweep = MovedSweep(scan, self._tree, self.config.motion)
         for name in sorted(images):
             image = images[name]
-            report = ViewReport(image.stamp_ns, image.stamp_ns - scan.stamp_ns)
+            view = ViewReport(image.stamp_ns, image.stamp_ns - scan.stamp_ns)
             try:
                 camera = self._calibration(image)
                 with timer.stage("segment"):
@@ -87,14 +94,16 @@ class Pipeline:
                     seen = in_view.select(visible(in_view, camera, self.config.visibility))
                 with timer.stage("paint"):
                     views.append(View(name, seen.index, segmentations[name].sample(seen.uv)))
-                reports[name] = replace(report, in_view=len(in_view.index), visible=len(seen.index))
+                projections[name] = seen
+                reports[name] = replace(view, in_view=len(in_view.index), visible=len(seen.index))
             except SegPerceptionError as error:
-                reports[name] = replace(report, skipped=error.cause, detail=str(error))
+                reports[name] = replace(view, skipped=error.cause, detail=str(error))
         with timer.stage("paint"):
             cloud = paint(scan, views, self.config.painting)
         for index, name in enumerate(cloud.cameras):
             reports[name] = replace(reports[name], painted=int(np.count_nonzero(cloud.camera == index)))
-        return SweepResult(cloud, segmentations, SweepReport(reports, timer.seconds, sweep.kind, sweep.fallback))
+        report = SweepReport(reports, timer.seconds, sweep.kind, sweep.fallback)
+        return SweepResult(cloud, images, segmentations, projections, report)
 
     def awaits_transforms(self, scan: LidarScan, images: Mapping[str, CameraImage]) -> bool:
         """Whether it pays to wait for /tf before `process`: the way is known, but not yet up to the newest instant."""

@@ -15,9 +15,7 @@ COMMANDS = (import_, deploy, play, replay, demo)
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line. Each command module adds its own part and sets `run`."""
-    top = argparse.ArgumentParser(
-        prog="seg-perception", description="Cameras and LiDAR in, a semantic 3D scene out."
-    )
+    top = argparse.ArgumentParser(prog="seg-perception", description="Cameras and LiDAR in, a semantic 3D scene out.")
     top.add_argument("--version", action="version", version=__version__)
     top.add_argument("--log-level", default="warning", choices=("debug", "info", "warning", "error"))
     subparsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -1,0 +1,78 @@
+"""`seg-perception replay`: label a recorded bag without ROS, as fast as the machine can, the same way each time."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+from tqdm import tqdm
+
+from seg_perception.bags import BagReader, BagWriter
+from seg_perception.config import Config
+from seg_perception.drawing import save, sweep_picture
+from seg_perception.inference.loading import load_segmenter
+from seg_perception.intake import Intake
+from seg_perception.messages.pointcloud import encode_semantic_cloud
+from seg_perception.offline import check_topics, config_for, replay
+from seg_perception.statistics import summary_lines
+
+_log = logging.getLogger(__name__)
+
+POINTS_TOPIC = "/perception_node/points"  # where the live node publishes them
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add `replay`."""
+    parser = subparsers.add_parser("replay", help="label a bag without ROS, deterministically")
+    parser.add_argument("bag", type=Path, help="rosbag2: a directory, or a single .mcap or .db3 file")
+    parser.add_argument("--out", type=Path, required=True, help="bag to write: OUT.mcap, or a directory")
+    parser.add_argument("--config", help="YAML; default: BAG.param.yaml beside the bag")
+    parser.add_argument("--model", help="deployed ONNX, instead of the configured one")
+    parser.add_argument("--limit", type=int, help="stop after this many sweeps")
+    parser.add_argument(
+        "--picture", type=Path, help="write a picture of one sweep (.png): image beside bird's-eye view"
+    )
+    parser.add_argument("--picture-of", type=int, default=0, metavar="N", help="which sweep, counted from 0")
+    parser.add_argument("--summary", type=Path, help="write the summary as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Replay, write the labelled clouds, say what happened."""
+    config = with_model(config_for(args.bag, args.config), args.model)
+    problems: Counter[str] = Counter()
+
+    def on_problem(cause: str, sentence: str) -> None:
+        problems[cause] += 1
+        if problems[cause] == 1:  # each thing once; the summary counts the rest
+            _log.warning("%s: %s", cause, sentence)
+
+    with BagReader(args.bag) as bag:
+        check_topics(bag, config)
+        intake = Intake(config, load_segmenter(config.inference), on_problem)
+        taxonomy = intake.pipeline.taxonomy
+        total = bag.counts[config.lidar.topic]
+        with BagWriter(args.out) as out:
+            results = islice(replay(bag, intake), args.limit)
+            for number, result in enumerate(tqdm(results, total=args.limit or total, unit="sweep")):
+                cloud = encode_semantic_cloud(result.cloud, taxonomy.colors)
+                out.write_cloud(POINTS_TOPIC, cloud)
+                if args.picture and number == args.picture_of:
+                    save(args.picture, sweep_picture(result, taxonomy))
+    summary = intake.statistics.summary(taxonomy.names)
+    print("\n".join(summary_lines(summary)))
+    if args.summary:
+        args.summary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def with_model(config: Config, model: str | None) -> Config:
+    """The configuration, with another model where one is named."""
+    if not model:
+        return config
+    return dataclasses.replace(config, inference=dataclasses.replace(config.inference, model=model))

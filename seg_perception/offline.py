@@ -1,0 +1,62 @@
+"""The pipeline over a recorded bag, without ROS and without a clock: the same bag gives the same labels, byte for byte."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from seg_perception.bags import BagReader
+from seg_perception.config import Config
+from seg_perception.errors import BagError, ConfigError
+from seg_perception.intake import Intake
+from seg_perception.pipeline import SweepResult
+
+TF, TF_STATIC = "/tf", "/tf_static"
+
+
+def replay(bag: BagReader, intake: Intake) -> Iterator[SweepResult]:
+    """Hand an open bag's messages to `intake` in the order they were recorded, and yield each sweep as it is done.
+
+    Log time stands for the clock, so deadlines mean what they meant on the vehicle. At the end of the bag whatever
+    still waits goes with what is there. Raises BagError where the bag holds none of the configured clouds.
+    """
+    config = intake.config
+    images = {camera.resolved_image_topic(): camera.name for camera in config.cameras}
+    infos = {camera.resolved_info_topic(): camera.name for camera in config.cameras}
+    check_topics(bag, config)
+    for message in bag.messages({config.lidar.topic, TF, TF_STATIC, *images, *infos}):
+        now_s = message.log_ns * 1e-9
+        if message.topic in images:
+            intake.image(images[message.topic], message.msg)
+        elif message.topic in infos:
+            intake.camera_info(infos[message.topic], message.msg)
+        elif message.topic == config.lidar.topic:
+            intake.cloud(message.msg, now_s)
+        else:
+            intake.transforms(message.msg, static=message.topic == TF_STATIC)
+        yield from _ready(intake, now_s)
+    yield from _ready(intake, math.inf)
+
+
+def check_topics(bag: BagReader, config: Config) -> None:
+    """Refuse a bag without the configured clouds, or with none of the configured cameras, naming what it does hold."""
+    for what, wanted in (
+        ("cloud", {config.lidar.topic}),
+        ("image", {camera.resolved_image_topic() for camera in config.cameras}),
+    ):
+        if not wanted & set(bag.topics):
+            raise BagError(f"bag {bag.path}: no {what} on {sorted(wanted)}; its topics are {list(bag.topics)}")
+
+
+def config_for(bag: Path, config: str | None) -> Config:
+    """The configuration named, or the one that lies beside the bag as `<bag>.param.yaml`, where `import` puts it."""
+    path = Path(config) if config else bag.with_suffix(".param.yaml")
+    if not config and not path.is_file():
+        raise ConfigError(f"bag {bag}: no {path.name} beside it; name a configuration with --config")
+    return Config.load(path)
+
+
+def _ready(intake: Intake, now_s: float) -> Iterator[SweepResult]:
+    while (result := intake.next_result(now_s)) is not None:
+        yield result
