@@ -1,0 +1,61 @@
+"""From the core's records to ROS messages. The other way, decoding, is `messages/` and needs no ROS.
+
+Bytes go in as `array.array('B')`: rclpy takes that as it is, while it checks every element of anything else.
+"""
+
+from __future__ import annotations
+
+import array
+
+import numpy as np
+import sensor_msgs.msg
+import vision_msgs.msg
+from builtin_interfaces.msg import Time
+from numpy.typing import NDArray
+from std_msgs.msg import Header
+
+from seg_perception.datatypes import PointCloud
+from seg_perception.labels import Taxonomy
+from seg_perception.messages.header import time_fields
+from seg_perception.messages.image import image_fields
+from seg_perception.messages.labels import label_info_fields
+from seg_perception.messages.pointcloud import cloud_fields
+
+
+def header(frame_id: str, stamp_ns: int) -> Header:
+    """std_msgs/Header."""
+    sec, nanosec = time_fields(stamp_ns)
+    return Header(stamp=Time(sec=sec, nanosec=nanosec), frame_id=frame_id)
+
+
+def point_cloud(cloud: PointCloud) -> sensor_msgs.msg.PointCloud2:
+    """sensor_msgs/PointCloud2, every byte of `cloud`, under its own stamp and frame."""
+    fields = cloud_fields(cloud)
+    fields["fields"] = [
+        sensor_msgs.msg.PointField(name=field.name, offset=field.offset, datatype=field.datatype, count=field.count)
+        for field in cloud.fields
+    ]
+    fields["data"] = _bytes(fields["data"])
+    return sensor_msgs.msg.PointCloud2(header=header(cloud.frame_id, cloud.stamp_ns), **fields)
+
+
+def image(pixels: NDArray[np.uint8], encoding: str, frame_id: str, stamp_ns: int) -> sensor_msgs.msg.Image:
+    """sensor_msgs/Image of (H, W) uint8 as mono8, or (H, W, 3) uint8 as rgb8 or bgr8."""
+    fields = image_fields(pixels, encoding)
+    fields["data"] = _bytes(fields["data"])
+    return sensor_msgs.msg.Image(header=header(frame_id, stamp_ns), **fields)
+
+
+def label_info(taxonomy: Taxonomy, stamp_ns: int) -> vision_msgs.msg.LabelInfo:
+    """vision_msgs/LabelInfo: the name of each class id."""
+    fields = label_info_fields(taxonomy)
+    classes = [
+        vision_msgs.msg.VisionClass(class_id=class_id, class_name=name) for class_id, name in fields["class_map"]
+    ]
+    return vision_msgs.msg.LabelInfo(header=header("", stamp_ns), class_map=classes, threshold=fields["threshold"])
+
+
+def _bytes(data: NDArray[np.uint8]) -> array.array:
+    content = array.array("B")
+    content.frombytes(memoryview(data))  # type: ignore[arg-type]
+    return content

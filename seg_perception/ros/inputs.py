@@ -1,0 +1,88 @@
+"""The node's subscriptions: each message goes to the intake as it is, and the worker is woken."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from tf2_msgs.msg import TFMessage
+
+from seg_perception.config import CameraConfig, Config
+from seg_perception.datatypes import SweepReport
+from seg_perception.intake import Intake
+from seg_perception.messages.header import time_ns
+from seg_perception.ros import qos
+from seg_perception.ros.diagnostics import CameraState
+from seg_perception.ros.worker import Worker
+
+
+class Inputs:
+    """Subscribed while in the `with` block. Everything here runs in the executor's thread."""
+
+    def __init__(self, node: Node, config: Config, intake: Intake, worker: Worker) -> None:
+        self._node, self._config, self._intake, self._worker = node, config, intake, worker
+        self._images_in: Counter[str] = Counter()
+        self._infos_in: Counter[str] = Counter()
+        self._stack = ExitStack()
+        self.topics: list[str] = []
+
+    def __enter__(self) -> Inputs:
+        pairing = self._config.pairing
+        self._subscribe(
+            TFMessage, "/tf_static", lambda msg: self._intake.transforms(msg, True), qos.static_transforms()
+        )
+        self._subscribe(TFMessage, "/tf", lambda msg: self._intake.transforms(msg, False), qos.transforms())
+        for camera in self._config.cameras:
+            self._subscribe_camera(camera)
+        self._subscribe(PointCloud2, self._config.lidar.topic, self._cloud, qos.sensor_input(pairing.sweep_queue))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def camera_states(self, report: SweepReport | None) -> dict[str, CameraState]:
+        """What each camera has sent, and what it gave to the sweep of this report."""
+        views = report.views if report else {}
+        return {
+            camera.name: CameraState(self._images_in[camera.name], self._infos_in[camera.name], views.get(camera.name))
+            for camera in self._config.cameras
+        }
+
+    def _subscribe_camera(self, camera: CameraConfig) -> None:
+        def image(msg: Any) -> None:
+            self._images_in[camera.name] += 1
+            self._intake.image(camera.name, msg)
+
+        def info(msg: CameraInfo) -> None:
+            self._infos_in[camera.name] += 1
+            self._intake.camera_info(camera.name, msg)
+
+        profile = qos.sensor_input(self._config.pairing.image_queue)
+        image_type = CompressedImage if camera.transport == "compressed" else Image
+        self._subscribe(CameraInfo, camera.resolved_info_topic(), info, profile)
+        self._subscribe(image_type, camera.resolved_image_topic(), image, profile)
+
+    def _cloud(self, msg: PointCloud2) -> None:
+        now_s = time.monotonic()
+        self._worker.sweep_arrived(time_ns(msg.header.stamp), now_s)
+        self._intake.cloud(msg, now_s)
+
+    def _subscribe(self, message_type: type, topic: str, take: Callable[[Any], None], profile: QoSProfile) -> None:
+        def callback(msg: Any) -> None:
+            try:
+                take(msg)
+            except Exception as error:  # the intake refuses what it foresees; the node outlives the rest too
+                self._worker.bug(f"{message_type.__name__} on {topic}", error)
+            self._worker.wake()
+
+        subscription = self._node.create_subscription(
+            message_type, topic, callback, profile, qos_overriding_options=qos.overridable()
+        )
+        self._stack.callback(self._node.destroy_subscription, subscription)
+        self.topics.append(subscription.topic_name)

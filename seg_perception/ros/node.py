@@ -1,0 +1,248 @@
+"""`perception_node`: converts, calls, publishes.
+
+One thread, the executor's, takes messages in and hands them to the `Intake`, which looks no further than their stamps.
+A second one, the `Worker`, does everything that takes time, and publishes. configure loads the network, activate
+subscribes.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
+
+from seg_perception.config import Config
+from seg_perception.errors import ConfigError, SegPerceptionError
+from seg_perception.inference.loading import load_segmenter
+from seg_perception.inference.segmenter import Segmenter
+from seg_perception.intake import Intake
+from seg_perception.ros import diagnostics, qos
+from seg_perception.ros.inputs import Inputs
+from seg_perception.ros.log_bridge import bridged
+from seg_perception.ros.outputs import Outputs
+from seg_perception.ros.params import Parameters
+from seg_perception.ros.problems import ProblemLog
+from seg_perception.ros.worker import Worker
+
+log = logging.getLogger(__name__)
+
+NAME = "perception_node"
+SPIN_S = 0.1  # how long a signal may wait to be seen
+
+
+class PerceptionNode(LifecycleNode):
+    """The lifecycle of the pipeline. Each transition undoes exactly what its counterpart did."""
+
+    def __init__(self) -> None:
+        super().__init__(NAME, automatically_declare_parameters_from_overrides=True)
+        self._whole_life = ExitStack()
+        self._configured = ExitStack()
+        self._active = ExitStack()
+        self._whole_life.enter_context(bridged(self.get_logger()))
+        self._settings = Parameters(self)
+        self._is_configured = False
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+
+    @property
+    def autostart(self) -> bool:
+        """Whether the node is to configure and activate by itself."""
+        return self._settings.autostart
+
+    def start(self) -> bool:
+        """Configure and activate, as a lifecycle manager would."""
+        transitions = (self.trigger_configure, self.trigger_activate)
+        return all(transition() == TransitionCallbackReturn.SUCCESS for transition in transitions)
+
+    def close(self) -> None:
+        """Let go of everything, whatever state the node is in."""
+        for resources in (self._active, self._configured, self._whole_life):
+            resources.close()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Read the parameters, load and warm the network, create the publishers."""
+        return self._guarded("configure", self._configure, self._configured)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start the worker, subscribe."""
+        return self._guarded("activate", lambda: self._activate(state), self._active)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop listening, finish the sweep at hand, and forget what waited. The network stays loaded."""
+        self._active.close()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the network and the publishers."""
+        self._configured.close()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything."""
+        return self._release()
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything; the node is then unconfigured, and may be configured again."""
+        return self._release()
+
+    def _release(self) -> TransitionCallbackReturn:
+        self._active.close()
+        self._configured.close()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _guarded(self, what: str, action: Callable[[], None], resources: ExitStack) -> TransitionCallbackReturn:
+        """Run a transition; if it fails, say why, undo what it had done, and stay in the state before."""
+        try:
+            action()
+        except SegPerceptionError as error:
+            log.error("cannot %s: %s", what, error)
+            resources.close()
+            return TransitionCallbackReturn.FAILURE
+        except Exception:
+            log.error("cannot %s, an error that should not be:\n%s", what, traceback.format_exc())
+            resources.close()
+            return TransitionCallbackReturn.ERROR
+        return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        config = self._settings.config()
+        if not config.cameras:
+            raise ConfigError("parameter cameras: at least one camera name wanted, none seen")
+        self._configured.callback(self._set_configured, False)
+        self._set_configured(True)
+        segmenter = load_segmenter(config.inference)
+        self._configured.callback(segmenter.close)
+        taxonomy = Intake(config, segmenter, ProblemLog()).pipeline.taxonomy
+        self._config, self._segmenter = config, segmenter
+        self._outputs = self._configured.enter_context(Outputs(self, config, taxonomy))
+        log.info("configured: model %s, cameras %s", config.inference.model, [camera.name for camera in config.cameras])
+
+    def _activate(self, state: LifecycleState) -> None:
+        super().on_activate(state)
+        problems = ProblemLog()
+        intake = Intake(self._config, self._segmenter, problems)
+        worker = Worker(intake, self._outputs.publish, problems)
+        inputs = Inputs(self, self._config, intake, worker)
+        reporter = _Reporter(self, self._config, self._segmenter, inputs, worker, problems)
+        # Closed in the reverse order: nothing comes in any more before the worker stops.
+        for part in (reporter, worker, inputs):
+            self._active.enter_context(part)
+        self._outputs.publish_label_info(self.get_clock().now().nanoseconds)
+        log.info("active: listening to %s", ", ".join(inputs.topics))
+
+    def _set_configured(self, is_configured: bool) -> None:
+        self._is_configured = is_configured
+
+    def _on_set_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
+        ours = [change for change in changes if change.name in self._settings.names]
+        if not ours:
+            return SetParametersResult(successful=True)
+        if self._is_configured:
+            return SetParametersResult(successful=False, reason="settings are read at configure: clean up first")
+        try:
+            self._settings.accept(ours)
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+
+class _Reporter:
+    """Publishes /diagnostics while in the `with` block, on a steady clock."""
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        config: Config,
+        segmenter: Segmenter,
+        inputs: Inputs,
+        worker: Worker,
+        problems: ProblemLog,
+    ) -> None:
+        self._node, self._inputs, self._worker, self._problems = node, inputs, worker, problems
+        self._period_s = config.output.diagnostics_period_s
+        contract = segmenter.contract
+        self._inference = {
+            "backend": config.inference.backend,
+            "model": config.inference.model,
+            "source": contract.source_name,
+            "output": contract.output,
+        }
+        self._before = self._observe()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> _Reporter:
+        self._publisher = self._node.create_publisher(DiagnosticArray, "/diagnostics", qos.output())
+        self._stack.callback(self._node.destroy_publisher, self._publisher)
+        timer = self._node.create_timer(self._period_s, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._stack.callback(self._node.destroy_timer, timer)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._report()
+        self._stack.close()
+
+    def _observe(self) -> diagnostics.Observation:
+        last = self._worker.last_report
+        intake = self._worker.intake
+        return diagnostics.Observation(
+            at_s=time.monotonic(),
+            summary=intake.statistics.summary(intake.pipeline.taxonomy.names),
+            cameras=self._inputs.camera_states(last),
+            last_words=self._problems.last_words,
+            motion=last.motion if last else "",
+            motion_fallback=last.motion_fallback if last else "",
+            transforms={edge.child: str(edge) for edge in intake.tree.edges()},
+            inference=self._inference,
+        )
+
+    def _report(self) -> None:
+        now = self._observe()
+        self._problems.risen(self._before.summary["causes"], now.summary["causes"])
+        name = self._node.get_fully_qualified_name().lstrip("/")
+        message = DiagnosticArray(status=diagnostics.statuses(name, self._before, now))
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(message)
+        self._before = now
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM. Returns the exit code: 0, or 1 where it could not start."""
+    stopping: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda seen, _frame: stopping.append(seen))
+    try:
+        # Our own handlers: with rclpy's, the context is gone before the node can leave in order.
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        node = PerceptionNode()
+    except Exception as error:  # a parameter file that cannot be read, a name that is none: rclpy has no common base
+        print(f"{NAME}: {error}", file=sys.stderr)
+        return 1
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        if node.autostart and not node.start():
+            return 1
+        while not stopping:
+            executor.spin_once(timeout_sec=SPIN_S)
+        return 0
+    finally:
+        node.close()
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

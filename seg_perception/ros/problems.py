@@ -1,0 +1,66 @@
+"""What went wrong, said in the log once with a throttle, and the last words on each cause kept for diagnostics."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+log = logging.getLogger(__name__)
+
+THROTTLE_S = 5.0
+INTERNAL = "internal_error"
+
+SENTENCES = {
+    "sweep_overload": "sweeps come faster than they can be labelled; the oldest that waited was dropped",
+    "sweep_out_of_order": "a sweep came whose stamp is not after that of the sweep before it; it was dropped",
+    "sweep_cleared": "sweeps that waited were dropped, because stamps jumped back",
+    "image_repeated_stamp": "an image came with the stamp of one before it; it was dropped",
+    "time_jump": "stamps jumped back, as where a bag starts over; images, sweeps and transforms were forgotten",
+}
+"""Causes that are counted where there is nobody to tell; the node says them when it sees the count rise."""
+
+QUIET = frozenset({"image_unused"})  # a camera faster than the LiDAR: counted, and nothing is wrong with it
+
+
+class ProblemLog:
+    """Told of every problem, from any thread; says each cause at most once in `THROTTLE_S` seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._said_s: dict[str, float] = {}
+        self._unsaid: Counter[str] = Counter()
+        self._last_words: dict[str, str] = {}
+
+    def __call__(self, cause: str, sentence: str) -> None:
+        """Take note of one problem, a warning; counting it is the caller's business."""
+        self.say(cause, sentence)
+
+    def say(self, cause: str, sentence: str, level: int = logging.WARNING) -> bool:
+        """Take note of one problem; counting it is the caller's business. Returns whether it was said just now."""
+        now_s = self._clock()
+        with self._lock:
+            self._last_words[cause] = sentence
+            if now_s - self._said_s.get(cause, -THROTTLE_S) < THROTTLE_S:
+                self._unsaid[cause] += 1
+                return False
+            self._said_s[cause] = now_s
+            unsaid = self._unsaid.pop(cause, 0)
+        more = f" ({unsaid} more since this was last said)" if unsaid else ""
+        log.log(level, "%s: %s%s", cause, sentence, more)
+        return True
+
+    def risen(self, before: Mapping[str, int], now: Mapping[str, int]) -> None:
+        """Say those of `SENTENCES` whose count has risen."""
+        for cause, sentence in SENTENCES.items():
+            if now.get(cause, 0) > before.get(cause, 0):
+                self(cause, sentence)
+
+    @property
+    def last_words(self) -> dict[str, str]:
+        """Cause → the latest sentence about it."""
+        with self._lock:
+            return dict(self._last_words)

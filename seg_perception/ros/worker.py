@@ -1,0 +1,87 @@
+"""The one thread that does the work, so that the executor's thread only ever takes messages in."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable
+
+from seg_perception.datatypes import SweepReport
+from seg_perception.intake import Intake
+from seg_perception.pipeline import SweepResult
+from seg_perception.ros.problems import INTERNAL, ProblemLog
+
+log = logging.getLogger(__name__)
+
+ARRIVALS_KEPT = 100
+TICK_S = 0.02  # how late a sweep's deadline may be noticed while no message comes
+
+
+class Worker:
+    """Takes results from the intake and delivers them, while in the `with` block.
+
+    deliver: publishes one result. problems: told of what nobody foresaw; the thread goes on.
+    """
+
+    def __init__(self, intake: Intake, deliver: Callable[[SweepResult], None], problems: ProblemLog) -> None:
+        self.intake = intake
+        self.last_report: SweepReport | None = None
+        self._arrivals_s: dict[int, float] = {}
+        self._deliver = deliver
+        self._problems = problems
+        self._news = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="perception worker")
+
+    def __enter__(self) -> Worker:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop after the sweep at hand."""
+        self._stopping = True
+        self._news.set()
+        self._thread.join()
+
+    def wake(self) -> None:
+        """Something has come."""
+        self._news.set()
+
+    def sweep_arrived(self, stamp_ns: int, now_s: float) -> None:
+        """Remember when a sweep came, for the time it takes until it is out."""
+        self._arrivals_s[stamp_ns] = now_s
+        while len(self._arrivals_s) > ARRIVALS_KEPT:
+            del self._arrivals_s[next(iter(self._arrivals_s))]
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._news.clear()
+            try:
+                went = self._step()
+            except Exception as error:
+                self.bug("worker", error)
+                went = True
+            if not went:
+                self._news.wait(TICK_S)
+
+    def _step(self) -> bool:
+        """Deliver one result; False where there is none yet."""
+        result = self.intake.next_result(time.monotonic())
+        if result is None:
+            return False
+        self.last_report = result.report
+        start = time.perf_counter()
+        self._deliver(result)
+        self.intake.statistics.add_seconds("publish", time.perf_counter() - start)
+        arrived_s = self._arrivals_s.pop(result.cloud.scan.stamp_ns, None)
+        if arrived_s is not None:
+            self.intake.statistics.add_seconds("total", time.monotonic() - arrived_s)
+        return True
+
+    def bug(self, where: str, error: Exception) -> None:
+        """An error that nobody foresaw is counted, and logged with its traceback."""
+        self.intake.statistics.count(INTERNAL)
+        if self._problems.say(INTERNAL, f"{where}: {error!r}", logging.ERROR):
+            log.error("%s", "".join(traceback.format_exception(error)))
