@@ -131,7 +131,7 @@ class TransformTree:
     def T_fixed(
         self, target: str, t1_ns: int | StampsNs, source: str, t2_ns: int | StampsNs, fixed: str
     ) -> Float64Array:
-        """Carry points measured in `source` at t2 into `target` at t1; `fixed` (odom, map) is what did not move between.
+        """Carry points measured in `source` at t2 into `target` at t1; `fixed` (odom, map) did not move in between.
 
         p_target(t1) = T @ p_source(t2). (4, 4) for two stamps, (N, 4, 4) where either is (N,). Stamp 0 as in `T`, for
         each half by itself. Raises what `T` raises, and UnknownFrameError for any of the three frames.
@@ -139,7 +139,7 @@ class TransformTree:
         with self._lock:
             self._refuse_unknown(*(frame.removeprefix("/") for frame in (target, source, fixed)))
         T_fixed_source = self.T(fixed, source, t2_ns)
-        return self.T(target, fixed, t1_ns) @ T_fixed_source
+        return compose(self.T(target, fixed, t1_ns), T_fixed_source)
 
     def can_transform(self, target: str, source: str, stamp_ns: int | StampsNs) -> bool:
         """Whether `T` would answer."""
@@ -188,9 +188,9 @@ class TransformTree:
             T = np.empty((query.stamps.size, 4, 4))
             T[early], T[~early] = self._at(query.only(early)), self._at(query.only(~early))
             return T
-        T_top_source = compose(*(link.at(query) for link in reversed(links_source)))
-        T_top_target = compose(*(link.at(query) for link in reversed(links_target)))
-        T = compose(inverse(T_top_target), T_top_source)
+        T = compose(*(link.at(query) for link in reversed(links_source)))
+        if links_target:
+            T = compose(inverse(compose(*(link.at(query) for link in reversed(links_target)))), T)
         return T if T.ndim == 3 else np.tile(T, (query.stamps.size, 1, 1))
 
     def _path(self, query: Query) -> tuple[list[Link], list[Link]]:
@@ -214,7 +214,7 @@ class TransformTree:
         )
 
     def _climb(self, frame: str, goals: set[str], query: Query) -> tuple[list[Link], str | None]:
-        """The links from `frame` up to a goal or the root, and the child whose edge ended the climb: it lacks the stamps."""
+        """The links from `frame` up to a goal or the root; and the child, if any, whose edge lacks the stamps."""
         links: list[Link] = []
         while frame not in goals:
             edge = self._edges.get(frame)

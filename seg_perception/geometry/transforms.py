@@ -108,10 +108,8 @@ def transform_points(T: ArrayLike, points: ArrayLike) -> Float64Array:
     T is one `T_target_source` (4, 4), or (N, 4, 4) with one for each point.
     """
     T = np.asarray(T, np.float64)
-    points = np.asarray(points, np.float64)
-    if T.ndim == 2:
-        return points @ T[:3, :3].T + T[:3, 3]
-    return np.einsum("nij,nj->ni", T[:, :3, :3], points) + T[:, :3, 3]
+    # einsum, not @: BLAS would wake threads for so thin a product, and on a busy machine wait for them
+    return np.einsum("...ij,...j->...i", T[..., :3, :3], np.asarray(points, np.float64)) + T[..., :3, 3]
 
 
 def slerp(quat0_xyzw: ArrayLike, quat1_xyzw: ArrayLike, ratio: ArrayLike) -> Float64Array:
