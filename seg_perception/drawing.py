@@ -14,7 +14,9 @@ from seg_perception.geometry.projection import Projection
 from seg_perception.labels import Taxonomy
 from seg_perception.pipeline import SweepResult
 
-BACKGROUND = (24, 26, 30)
+BACKGROUND = (244, 244, 246)  # light: most class colours are dark
+INK = (60, 62, 68)
+_UNSEEN = np.array([196, 198, 202], np.uint8)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 Pixels = NDArray[np.uint8]
@@ -28,11 +30,12 @@ def overlay(pixels: Pixels, label_image: NDArray[np.uint8], colors: NDArray[np.u
 def painted_points(
     pixels: Pixels, points: Projection, class_id: NDArray[np.uint8], colors: NDArray[np.uint8], radius_px: int = 2
 ) -> Pixels:
-    """The picture, dimmed, with each point of `points` as a dot in the colour of its class. class_id: (M,) beside them.
+    """The picture, paled to grey, with each of `points` as a dot in the colour of its class, class_id (M,) beside them.
 
     Far points are drawn first, so that near ones lie on top, as they do in the world.
     """
-    canvas = (pixels * 0.6).astype(np.uint8)
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    canvas = cv2.cvtColor((grey * 0.55 + 110).astype(np.uint8), cv2.COLOR_GRAY2RGB)
     order = np.argsort(-points.distance)
     centres = np.floor(points.uv[order] + 0.5).astype(int)
     for centre, color in zip(centres.tolist(), colors[class_id[order]].tolist(), strict=True):
@@ -59,17 +62,17 @@ def birds_eye_view(
     canvas[:] = BACKGROUND
     for ring in range(10, int(max(map(abs, metres))) + 1, 10):
         centre = (round(origin[0]), round(origin[1]))
-        cv2.circle(canvas, centre, round(ring * scale), (60, 62, 68), 1, cv2.LINE_AA)
-        write(canvas, f"{ring} m", (centre[0] + 4, centre[1] - round(ring * scale) - 3), (130, 132, 138), 0.4)
+        cv2.circle(canvas, centre, round(ring * scale), (205, 205, 210), 1, cv2.LINE_AA)
+        write(canvas, f"{ring} m", (centre[0] + 4, centre[1] - round(ring * scale) - 3), INK, 0.4)
     finite = np.isfinite(cloud.scan.points).all(axis=1)
     points, class_id = cloud.scan.points[finite], cloud.class_id[finite]
     col = np.floor(origin[0] - points[:, 1] * scale).astype(int)
     row = np.floor(origin[1] - points[:, 0] * scale).astype(int)
-    inside = np.flatnonzero((row >= 0) & (row < height - 1) & (col >= 0) & (col < width - 1))
+    inside = np.flatnonzero((row > 0) & (row < height - 1) & (col > 0) & (col < width - 1))
     inside = inside[np.lexsort((points[inside, 2], class_id[inside] != UNKNOWN))]
-    shade = np.where((class_id == UNKNOWN)[:, None], colors[class_id] // 2, colors[class_id])[inside]
-    for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        canvas[row[inside] + down, col[inside] + right] = shade
+    shade = np.where((class_id == UNKNOWN)[:, None], _UNSEEN, colors[class_id])[inside]
+    for down, right in np.ndindex(3, 3):
+        canvas[row[inside] + down - 1, col[inside] + right - 1] = shade
     return canvas
 
 
@@ -87,7 +90,7 @@ def sweep_picture(result: SweepResult, taxonomy: Taxonomy, width: int = 1600) ->
         labelled = points.select(cloud.labelled[points.index])
         radius_px = max(1, round(pixels.shape[1] / 700))
         tiles.append(painted_points(pixels, labelled, cloud.class_id[labelled.index], colors, radius_px))
-        write(tiles[-1], name, (12, 28), (255, 255, 255), pixels.shape[1] / 1400)
+        write(tiles[-1], name, (12, 28), INK, pixels.shape[1] / 1400)
     return _composed(tiles, cloud, taxonomy, width)
 
 
@@ -99,7 +102,7 @@ def _composed(tiles: list[Pixels], cloud: SemanticCloud, taxonomy: Taxonomy, wid
     rows = [np.concatenate(fitted_tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
     left = np.concatenate(rows)
     side = width - left.shape[1]
-    reach = 50.0
+    reach = 45.0
     ahead_only = columns == 1
     span = side / left.shape[0] * (reach + 10.0 if ahead_only else 2 * reach)
     view = (-10.0 if ahead_only else -reach, reach, -span / 2, span / 2)
@@ -117,7 +120,7 @@ def legend(taxonomy: Taxonomy, class_ids: NDArray[np.uint8], width: int) -> Pixe
     for i, (name, color) in enumerate(entries):
         x, y = (i % per_row) * column + 8, (i // per_row) * line + 6
         cv2.rectangle(canvas, (x, y), (x + 14, y + 14), color, -1)
-        write(canvas, name, (x + 20, y + 12), (220, 220, 220), 0.42)
+        write(canvas, name, (x + 20, y + 12), INK, 0.42)
     return canvas
 
 

@@ -1,4 +1,4 @@
-"""The pipeline over a recorded bag, without ROS and without a clock: the same bag gives the same labels, byte for byte."""
+"""The pipeline over a recorded bag, without ROS and without a clock: same bag in, same labels out, byte for byte."""
 
 from __future__ import annotations
 
