@@ -24,23 +24,41 @@ def seconds(stamp_ns: int) -> str:
 
 
 class Query:
-    """What is asked of every edge between two frames: `T_target_source` at (N,) stamps, N > 0."""
+    """What is asked of every edge between two frames: `T_target_source` at (N,) stamps, N > 0.
 
-    __slots__ = ("first_ns", "last_ns", "source", "stamps", "target", "tolerance_ns")
+    rows: where these stamps stand in the answer; all of it, unless the query is part of one that was split.
+    """
 
-    def __init__(self, target: str, source: str, stamps: StampsNs, tolerance_ns: int) -> None:
+    __slots__ = ("first_ns", "last_ns", "rows", "source", "stamps", "target", "tolerance_ns")
+
+    def __init__(
+        self,
+        target: str,
+        source: str,
+        stamps: StampsNs,
+        tolerance_ns: int,
+        rows: slice | NDArray[np.intp] = slice(None),
+    ) -> None:
         self.target, self.source, self.stamps, self.tolerance_ns = target, source, stamps, tolerance_ns
+        self.rows = rows
         self.first_ns, self.last_ns = int(stamps.min()), int(stamps.max())
 
-    def only(self, mask: NDArray[np.bool_]) -> Query:
-        return Query(self.target, self.source, self.stamps[mask], self.tolerance_ns)
+    def split(self, stamp_ns: int) -> tuple[Query, Query]:
+        """The stamps before this one, and those from it on."""
+        rows = np.arange(self.stamps.size)[self.rows] if isinstance(self.rows, slice) else self.rows
+        early = self.stamps < stamp_ns
+        before, after = (
+            Query(self.target, self.source, self.stamps[half], self.tolerance_ns, rows[half])
+            for half in (early, ~early)
+        )
+        return before, after
 
     def __str__(self) -> str:
         last = f" .. {seconds(self.last_ns)}" if self.last_ns != self.first_ns else ""
         return f"{self.target!r} <- {self.source!r} at {seconds(self.first_ns)}{last} s"
 
 
-class ParentChange(Exception):  # noqa: N818  not an error: whoever asks splits the stamps there and asks again
+class ParentChange(Exception):  # noqa: N818  not an error: whoever asks splits the query there and asks again
     """An edge hangs below another parent from `stamp_ns` on, in the midst of the stamps asked for."""
 
     def __init__(self, stamp_ns: int) -> None:

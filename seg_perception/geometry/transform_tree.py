@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -53,6 +54,23 @@ _FRAMES_NAMED = 12  # in a message about an unknown frame
 Edge = StaticEdge | MovingEdge
 Link = StaticEdge | MovingLink
 TranslationAndQuat = tuple[Sequence[float], Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The links that a query crosses, from its source and from its target up to their lowest common ancestor."""
+
+    query: Query
+    links_source: list[Link]
+    links_target: list[Link]
+
+    def T(self) -> Float64Array:
+        """`T_target_source`, (N, 4, 4), or (4, 4) where nothing moves."""
+        T_top_source = compose(*(link.at(self.query) for link in reversed(self.links_source)))
+        if not self.links_target:
+            return T_top_source
+        T_top_target = compose(*(link.at(self.query) for link in reversed(self.links_target)))
+        return compose(inverse(T_top_target), T_top_source)
 
 
 class TransformTree:
@@ -121,11 +139,14 @@ class TransformTree:
             return np.tile(np.eye(4), (*stamps.shape, 1, 1))
         with self._lock:
             self._refuse_unknown(target, source)
+            if stamps.size == 0:
+                return np.empty((0, 4, 4))
             if stamps.ndim == 0 and stamps == LATEST:
                 stamps = np.asarray(self._latest_common_ns(target, source))
-        if stamps.size == 0:
-            return np.empty((0, 4, 4))
-        T = self._at(Query(target, source, np.atleast_1d(stamps), self._tolerance_ns))
+            paths = self._paths(Query(target, source, np.atleast_1d(stamps), self._tolerance_ns))
+        T = np.empty((stamps.size, 4, 4))
+        for path in paths:
+            T[path.query.rows] = path.T()
         return T if stamps.ndim else T[0]
 
     def T_fixed(
@@ -178,23 +199,16 @@ class TransformTree:
             for edge in self._edges.values():
                 edge.clear()
 
-    def _at(self, query: Query) -> Float64Array:
-        """(N, 4, 4) for two different frames."""
+    def _paths(self, query: Query) -> list[Path]:
+        """One path, or several where a frame on the way changed its parent between the stamps."""
         try:
-            with self._lock:
-                links_source, links_target = self._path(query)
+            return [self._path(query)]
         except ParentChange as change:
-            early = query.stamps < change.stamp_ns
-            T = np.empty((query.stamps.size, 4, 4))
-            T[early], T[~early] = self._at(query.only(early)), self._at(query.only(~early))
-            return T
-        T = compose(*(link.at(query) for link in reversed(links_source)))
-        if links_target:
-            T = compose(inverse(compose(*(link.at(query) for link in reversed(links_target)))), T)
-        return T if T.ndim == 3 else np.tile(T, (query.stamps.size, 1, 1))
+            before, after = query.split(change.stamp_ns)
+        return self._paths(before) + self._paths(after)
 
-    def _path(self, query: Query) -> tuple[list[Link], list[Link]]:
-        """The links from source and from target up to their lowest common ancestor.
+    def _path(self, query: Query) -> Path:
+        """The way from source and from target up to their lowest common ancestor.
 
         An edge that lacks the stamps ends a climb like a root does: it matters only if the other climb does not
         arrive below it, and then it is the reason, since nobody knows what the child hung below at that instant. So
@@ -205,7 +219,7 @@ class TransformTree:
         links_target, broken_target = self._climb(query.target, set(ancestors), query)
         top = links_target[-1].parent if links_target else query.target
         if top in ancestors:
-            return links_source[: ancestors.index(top)], links_target
+            return Path(query, links_source[: ancestors.index(top)], links_target)
         for broken in (broken_target, broken_source):
             if broken is not None:
                 raise ExtrapolationError(self._outside_message(broken, query))

@@ -450,14 +450,16 @@ def test_description_names_every_edge_and_its_time(car: TransformTree) -> None:
 
 
 def test_reader_sees_only_whole_samples_while_a_writer_inserts() -> None:
-    tree = TransformTree(cache_ns=S)
-    tree.insert("odom", "base", T0, at(0.0))
+    forgetful, full = TransformTree(cache_ns=S), TransformTree(cache_ns=None)
+    forgetful.insert("odom", "base", T0, at(0.0))
+    full.insert("odom", "base", T0, at(0.0))
     done = threading.Event()
 
     def write() -> None:
         for i in range(1, 4000):
             jitter = (0, 0, -3, 0, 2)[i % 5]  # some late, so that the buffer is shifted under the reader
-            tree.insert("odom", "base", T0 + (i + jitter) * S // 100, at((i + jitter) * 0.1, (i + jitter) * -0.2))
+            for tree in (forgetful, full):
+                tree.insert("odom", "base", T0 + (i + jitter) * S // 100, at((i + jitter) * 0.1, (i + jitter) * -0.2))
         done.set()
 
     writer = threading.Thread(target=write)
@@ -465,10 +467,12 @@ def test_reader_sees_only_whole_samples_while_a_writer_inserts() -> None:
     reads = 0
     try:
         while not done.is_set():
-            newest_ns = tree.latest_common_ns("odom", "base")
+            x, y = forgetful.T("odom", "base", LATEST)[:2, 3]
+            assert y == pytest.approx(-2.0 * x)
+            newest_ns = full.latest_common_ns("odom", "base")
             stamps_ns = newest_ns - np.arange(0, 3 * S // 100, S // 1000)
             stamps_ns = stamps_ns[stamps_ns >= T0]
-            x, y = tree.T("odom", "base", stamps_ns)[:, :2, 3].T
+            x, y = full.T("odom", "base", stamps_ns)[:, :2, 3].T
             np.testing.assert_allclose(x, (stamps_ns - T0) / S * 10.0, atol=1e-6)
             np.testing.assert_allclose(y, -2.0 * x, atol=1e-6)
             reads += 1
