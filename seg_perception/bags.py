@@ -35,7 +35,7 @@ from seg_perception.datatypes import PointCloud
 from seg_perception.errors import BagError, MessageError
 from seg_perception.labels import Taxonomy
 from seg_perception.messages.camera_info import CameraInfoRecord, camera_info_fields
-from seg_perception.messages.header import as_bytes, header_fields, time_fields
+from seg_perception.messages.header import as_bytes, header_fields
 from seg_perception.messages.image import image_fields
 from seg_perception.messages.labels import label_info_fields
 from seg_perception.messages.pointcloud import cloud_fields
@@ -311,12 +311,14 @@ class BagWriter:
         self, topic: str, taxonomy: Taxonomy, stamp_ns: int, frame_id: str = "", log_ns: int | None = None
     ) -> None:
         """Write a vision_msgs/LabelInfo, recorded as latched."""
-        fields = {"header": header_fields(stamp_ns, frame_id), **label_info_fields(taxonomy)}
+        fields = label_info_fields(taxonomy)
+        classes = [{"class_id": class_id, "class_name": name} for class_id, name in fields["class_map"]]
+        fields = {**fields, "header": header_fields(stamp_ns, frame_id), "class_map": classes}
         self.write(topic, "vision_msgs/msg/LabelInfo", fields, stamp_ns if log_ns is None else log_ns)
 
     def write_clock(self, stamp_ns: int, topic: str = "/clock") -> None:
         """Write a rosgraph_msgs/Clock, logged at the time it tells."""
-        self.write(topic, "rosgraph_msgs/msg/Clock", {"clock": time_fields(stamp_ns)}, stamp_ns)
+        self.write(topic, "rosgraph_msgs/msg/Clock", {"clock": header_fields(stamp_ns, "")["stamp"]}, stamp_ns)
 
     def _connect(self, topic: str, type: str, qos: TopicQos | None) -> Connection:
         if qos is None:

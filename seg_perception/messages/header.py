@@ -28,17 +28,18 @@ def stamp_ns(header: Any, what: str) -> int:
     return stamp
 
 
-def time_fields(stamp_ns: int) -> dict[str, int]:
-    """The fields `sec` and `nanosec` of a builtin_interfaces/Time. Raises StampError where they do not fit."""
+def time_fields(stamp_ns: int) -> tuple[int, int]:
+    """(sec, nanosec) of a builtin_interfaces/Time. Raises StampError where they do not fit."""
     sec, nanosec = divmod(int(stamp_ns), NS_PER_S)
     if not -(2**31) <= sec < 2**31:
         raise StampError(f"stamp {stamp_ns} ns: seconds within int32 wanted, {sec} seen")
-    return {"sec": sec, "nanosec": nanosec}
+    return sec, nanosec
 
 
 def header_fields(stamp_ns: int, frame_id: str) -> dict[str, Any]:
-    """The fields of a std_msgs/Header."""
-    return {"stamp": time_fields(stamp_ns), "frame_id": frame_id}
+    """The fields of a std_msgs/Header, nested as it is."""
+    sec, nanosec = time_fields(stamp_ns)
+    return {"stamp": {"sec": sec, "nanosec": nanosec}, "frame_id": frame_id}
 
 
 def as_bytes(data: Any) -> NDArray[np.uint8]:

@@ -8,11 +8,11 @@ from seg_perception.labels import Taxonomy
 
 
 def label_info_fields(taxonomy: Taxonomy) -> dict[str, Any]:
-    """The fields of a LabelInfo, header excepted. `class_map`: those of a VisionClass for each train id, in order.
+    """The fields of a LabelInfo, header excepted. `class_map`: (class_id, class_name) of each train id, in order.
 
     threshold 0: labels are published whatever their probability, which travels with each point.
     """
     return {
-        "class_map": [{"class_id": entry.train_id, "class_name": entry.name} for entry in taxonomy.trained],
+        "class_map": tuple((entry.train_id, entry.name) for entry in taxonomy.trained),
         "threshold": 0.0,
     }
