@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from seg_perception.config import Config
-from seg_perception.datatypes import CameraImage, LidarScan, SemanticCloud, SweepReport, ViewReport
+from seg_perception.datatypes import CameraImage, LidarScan, PointCloud, SemanticCloud, SweepReport, ViewReport
 from seg_perception.errors import CalibrationError, ModelError, SegPerceptionError
 from seg_perception.fusion.painting import View, paint
 from seg_perception.geometry.camera import CameraModel
@@ -124,3 +124,20 @@ class Pipeline:
             segmentation = self._segmenter.segment(image.pixels)
             self._segmented[image.camera] = (image.stamp_ns, segmentation)
         return segmentation
+
+
+def warm_up(config: Config, segmenter: Segmenter) -> None:
+    """Compile every kernel and run the network once, so that the first sweep is as fast as the hundredth."""
+    width, height = segmenter.contract.image_size or segmenter.contract.network_size
+    count = 16
+    points = np.column_stack([np.zeros((count, 2)), np.linspace(1.0, 9.0, count)]).astype(np.float32)
+    cloud = PointCloud("lidar", 1, count, 1, (), np.zeros((count, 0), np.uint8))
+    tree = TransformTree()
+    tree.insert(config.motion.fixed_frame, "lidar", 0, np.eye(4), static=True)
+    tree.insert("lidar", "camera", 0, np.eye(4), static=True)
+    pipeline = Pipeline(config, segmenter, tree)
+    K = np.array([[width, 0.0, width / 2], [0.0, width, height / 2], [0.0, 0.0, 1.0]])
+    pipeline.set_camera("camera", CameraModel(width, height, K))
+    scan = LidarScan("lidar", 1, points, np.arange(1, count + 1), cloud)
+    image = CameraImage("camera", "camera", 1, np.zeros((height, width, 3), np.uint8))
+    pipeline.process(scan, {"camera": image}).segmentations["camera"].label_image()
