@@ -116,6 +116,8 @@ class PointCloud:
             raise MessageError(f"PointCloud has no field '{name}'; it has {[f.name for f in self.fields]}")
         dtype = point_field.dtype.newbyteorder(">" if self.is_bigendian else "<")
         count = point_field.count
+        if len(self) == 0:  # numpy lays no strides over an empty buffer
+            return np.empty((0,) if count == 1 else (0, count), dtype)
         view = np.ndarray(
             (len(self), count), dtype, self.data, point_field.offset, (self.data.strides[0], dtype.itemsize)
         )

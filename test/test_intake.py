@@ -1,0 +1,201 @@
+import array
+import math
+
+import numpy as np
+import pytest
+import small_world as world
+from small_world import CAR, HEIGHT, MS, ROAD, T0, WIDTH, header, message
+
+from seg_perception.datatypes import UNKNOWN
+from seg_perception.intake import Intake
+
+S = 1_000 * MS
+
+
+class Drive:
+    """An intake with everything it needs but sweeps and images, and what it had to say."""
+
+    def __init__(self, **settings: object) -> None:
+        self.said: dict[str, str] = {}
+        self.intake = Intake(world.config(**settings), world.LeftRightSegmenter(), self.said.__setitem__)
+        self.intake.transforms(
+            tf_message(("base_link", "lidar", np.eye(4)), ("lidar", "front_optical", world.T_LIDAR_CAMERA)), static=True
+        )
+        self.intake.camera_info("front", info_message())
+
+    @property
+    def causes(self) -> dict[str, int]:
+        return dict(self.intake.statistics.causes)
+
+    def labels(self, now_s: float = 0.0) -> list[int] | None:
+        result = self.intake.next_result(now_s)
+        return None if result is None else result.cloud.class_id.tolist()
+
+
+def image_message(stamp_ns: int = T0, **change: object) -> object:
+    fields = {
+        "header": header(stamp_ns, "front_optical"),
+        "height": HEIGHT,
+        "width": WIDTH,
+        "encoding": "rgb8",
+        "is_bigendian": 0,
+        "step": 3 * WIDTH,
+        "data": array.array("B", bytes(3 * WIDTH * HEIGHT)),
+    }
+    return message(**{**fields, **change})
+
+
+def cloud_message(stamp_ns: int = T0, xyz: np.ndarray | None = None, **change: object) -> object:
+    xyz = world.points() if xyz is None else xyz
+    fields = {
+        "header": header(stamp_ns, "lidar"),
+        "height": 1,
+        "width": len(xyz),
+        "fields": [message(name=name, offset=4 * i, datatype=7, count=1) for i, name in enumerate("xyz")],
+        "is_bigendian": False,
+        "point_step": 12,
+        "row_step": 12 * len(xyz),
+        "data": xyz.astype("<f4").tobytes(),
+        "is_dense": False,
+    }
+    return message(**{**fields, **change})
+
+
+def info_message(**change: object) -> object:
+    fields = {
+        "header": header(T0, "front_optical"),
+        "height": HEIGHT,
+        "width": WIDTH,
+        "distortion_model": "plumb_bob",
+        "d": [0.0] * 5,
+        "k": world.K.ravel().tolist(),
+        "r": np.eye(3).ravel().tolist(),
+        "p": np.hstack([world.K, np.zeros((3, 1))]).ravel().tolist(),
+        "binning_x": 0,
+        "binning_y": 0,
+        "roi": message(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False),
+    }
+    return message(**{**fields, **change})
+
+
+def tf_message(*edges: tuple[str, str, np.ndarray], stamp_ns: int = 0) -> object:
+    from seg_perception.geometry.transforms import quat_xyzw_from_matrix
+
+    transforms = []
+    for parent, child, T in edges:
+        x, y, z, w = quat_xyzw_from_matrix(T)
+        move = message(x=T[0, 3], y=T[1, 3], z=T[2, 3])
+        turn = message(x=x, y=y, z=z, w=w)
+        transforms.append(
+            message(
+                header=header(stamp_ns, parent),
+                child_frame_id=child,
+                transform=message(translation=move, rotation=turn),
+            )
+        )
+    return message(transforms=transforms)
+
+
+GOOD = [ROAD, CAR, UNKNOWN, UNKNOWN]
+
+
+def test_messages_in_labels_out():
+    drive = Drive()
+    drive.intake.image("front", image_message())
+    drive.intake.cloud(cloud_message(), now_s=0.0)
+    assert drive.labels() == GOOD
+    assert drive.labels() is None
+    assert drive.intake.statistics.sweeps_labelled == 1
+
+
+BAD_INPUT = {
+    "truncated cloud": ("cloud", {"data": bytes(30)}, "bad_message"),
+    "cloud without y": ("cloud", {"fields": [message(name="x", offset=0, datatype=7, count=1)]}, "bad_message"),
+    "cloud with stamp 0": ("cloud", {"header": header(0, "lidar")}, "bad_stamp"),
+    "unknown encoding": ("image", {"encoding": "rgb9"}, "bad_message"),
+    "truncated image": ("image", {"data": bytes(10)}, "bad_message"),
+    "image with stamp 0": ("image", {"header": header(0, "front_optical")}, "bad_stamp"),
+    "zero K": ("info", {"k": [0.0] * 9}, "calibration"),
+    "unknown lens": ("info", {"distortion_model": "crystal_ball"}, "calibration"),
+    "NaN transform": ("tf", {}, "bad_message"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUT)
+def test_bad_input_is_counted_and_said_and_the_next_sweep_is_labelled(name):
+    what, change, cause = BAD_INPUT[name]
+    drive = Drive()
+    if what == "cloud":
+        drive.intake.cloud(cloud_message(**change), now_s=0.0)
+    elif what == "image":
+        drive.intake.image("front", image_message(**change))
+        drive.intake.cloud(cloud_message(), now_s=0.0)
+    elif what == "info":
+        drive.intake.camera_info("front", info_message(**change))
+    else:
+        drive.intake.transforms(tf_message(("odom", "base_link", np.full((4, 4), np.nan)), stamp_ns=T0), static=False)
+    while drive.intake.next_result(math.inf):
+        pass
+    assert drive.causes[cause] == 1
+    assert len(drive.said[cause]) > 20
+    drive.intake.image("front", image_message(T0 + S))
+    drive.intake.cloud(cloud_message(T0 + S), now_s=1.0)
+    assert drive.labels(1.0) == GOOD
+
+
+def test_a_sweep_whose_image_cannot_be_decoded_is_published_unknown():
+    drive = Drive()
+    drive.intake.image("front", image_message(encoding="rgb9"))
+    drive.intake.cloud(cloud_message(), now_s=0.0)
+    assert drive.labels() == [UNKNOWN] * 4
+
+
+def test_a_stopped_camera_never_stops_the_output():
+    drive = Drive(pairing={"deadline_ms": 100.0})
+    drive.intake.cloud(cloud_message(), now_s=7.0)
+    assert drive.labels(7.09) is None
+    assert drive.labels(7.11) == [UNKNOWN] * 4
+    assert drive.causes["no_image/front"] == 1
+
+
+def test_a_sweep_waits_for_odometry_that_is_on_its_way_and_no_longer_than_its_deadline():
+    for comes in (True, False):
+        drive = Drive(pairing={"deadline_ms": 100.0})
+        drive.intake.transforms(tf_message(("odom", "base_link", np.eye(4)), stamp_ns=T0 - 10 * MS), static=False)
+        drive.intake.image("front", image_message())
+        drive.intake.cloud(cloud_message(), now_s=0.0)
+        assert drive.labels(0.05) is None
+        if comes:
+            drive.intake.transforms(tf_message(("odom", "base_link", np.eye(4)), stamp_ns=T0 + 10 * MS), static=False)
+        assert drive.labels(0.06 if comes else 0.11) == GOOD
+        assert drive.causes.get("motion_assumed_static", 0) == (0 if comes else 1)
+
+
+def test_the_cameras_offset_shifts_pairing_and_projection():
+    drive = Drive(camera={"front": {"offset_ms": 200.0}})
+    drive.intake.image("front", image_message(T0 - 200 * MS))
+    drive.intake.cloud(cloud_message(), now_s=0.0)
+    result = drive.intake.next_result(0.0)
+    assert result.cloud.class_id.tolist() == GOOD
+    assert result.report.views["front"].offset_ns == 0
+
+
+def test_a_bag_that_starts_over_is_followed():
+    drive = Drive()
+    for _ in range(2):
+        for i in range(3):
+            stamp = T0 + i * S
+            drive.intake.image("front", image_message(stamp))
+            drive.intake.cloud(cloud_message(stamp), now_s=float(i))
+            assert drive.labels(float(i)) == GOOD
+    assert drive.causes["time_jump"] == 1
+    assert drive.intake.statistics.sweeps_labelled == 6
+
+
+def test_a_repeated_camera_info_is_taken_once_and_a_changed_one_again():
+    drive = Drive()
+    first = drive.intake.pipeline._cameras["front"]
+    drive.intake.camera_info("front", info_message(header=header(T0 + S, "front_optical")))
+    assert drive.intake.pipeline._cameras["front"] is first
+    drive.intake.camera_info("front", info_message(width=WIDTH + 1))
+    assert drive.intake.pipeline._cameras["front"].width == WIDTH + 1

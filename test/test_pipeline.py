@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+import small_world as world
+from small_world import CAR, MS, ROAD, T0
+
+from seg_perception.datatypes import UNKNOWN
+from seg_perception.errors import ModelError, UnknownFrameError
+from seg_perception.pipeline import Pipeline, warm_up
+
+
+def pipeline(**settings: object) -> Pipeline:
+    result = Pipeline(world.config(**settings), world.LeftRightSegmenter(), world.tree())
+    result.set_camera("front", world.camera())
+    return result
+
+
+def test_each_point_gets_the_label_of_its_pixel():
+    result = pipeline().process(world.scan(), {"front": world.image()})
+    assert result.cloud.class_id.tolist() == [ROAD, CAR, UNKNOWN, UNKNOWN]
+    view = result.report.views["front"]
+    assert (view.in_view, view.visible, view.painted, view.skipped) == (2, 2, 2, "")
+    assert set(result.report.stage_seconds) == {"move", "segment", "project", "hide", "paint"}
+
+
+def test_a_hidden_point_gets_no_label():
+    xyz = np.array([[5.0, -1.0, 0.0], [19.1, -4.0, 0.6]], np.float32)  # on one ray of the camera
+    result = pipeline().process(world.scan(xyz=xyz), {"front": world.image()})
+    assert result.cloud.class_id.tolist() == [CAR, UNKNOWN]
+    assert pipeline(visibility={"method": "none"}).process(
+        world.scan(xyz=xyz), {"front": world.image()}
+    ).cloud.class_id.tolist() == [CAR, CAR]
+
+
+def test_without_images_every_point_is_unknown():
+    result = pipeline().process(world.scan(), {})
+    assert result.cloud.class_id.tolist() == [UNKNOWN] * 4
+
+
+@pytest.mark.parametrize("xyz", [np.zeros((0, 3), np.float32), np.full((5, 3), np.nan, np.float32)])
+def test_empty_and_nan_only_clouds_pass_through(xyz):
+    result = pipeline().process(world.scan(xyz=xyz), {"front": world.image()})
+    assert len(result.cloud) == len(xyz)
+    assert not result.cloud.labelled.any()
+
+
+def test_a_camera_without_calibration_is_skipped_and_said():
+    bare = Pipeline(world.config(), world.LeftRightSegmenter(), world.tree())
+    view = bare.process(world.scan(), {"front": world.image()}).report.views["front"]
+    assert view.skipped == "calibration"
+    assert "no usable CameraInfo" in view.detail
+
+
+def test_an_image_of_another_size_than_its_calibration_is_skipped_and_said():
+    view = pipeline().process(world.scan(), {"front": world.image(width=320)}).report.views["front"]
+    assert view.skipped == "calibration"
+    assert "320" in view.detail
+    assert "200" in view.detail
+
+
+def test_a_camera_without_extrinsics_costs_only_its_own_view():
+    both = pipeline()
+    both.set_camera("rear", world.camera())
+    images = {"front": world.image(), "rear": world.image(name="rear", frame_id="rear_optical")}
+    result = both.process(world.scan(), images)
+    assert result.cloud.class_id.tolist() == [ROAD, CAR, UNKNOWN, UNKNOWN]
+    assert result.report.views["rear"].skipped == "tf_unknown_frame"
+    assert "rear_optical" in result.report.views["rear"].detail
+
+
+def test_missing_odometry_is_reported_in_auto_and_refuses_the_sweep_in_required():
+    report = pipeline().process(world.scan(), {"front": world.image()}).report
+    assert report.motion == "static"
+    assert "odom" in report.motion_fallback
+    with pytest.raises(UnknownFrameError, match="odom"):
+        pipeline(motion={"mode": "required"}).process(world.scan(), {"front": world.image()})
+
+
+def test_ego_motion_between_sweep_and_image_is_taken_out():
+    """The vehicle turns left by 0.3 rad in the 100 ms before the image: a point ahead moves to the right."""
+    turning = pipeline()
+    turning._tree.insert("odom", "base_link", T0, np.eye(4))
+    c, s = np.cos(0.3), np.sin(0.3)
+    turned = np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    turning._tree.insert("odom", "base_link", T0 + 100 * MS, turned)
+    xyz = np.array([[10.0, 1.0, 0.0]], np.float32)  # left of the axis as measured, right of it as photographed
+    assert turning.process(world.scan(xyz=xyz), {"front": world.image(T0 + 100 * MS)}).cloud.class_id.tolist() == [CAR]
+    assert turning.process(world.scan(xyz=xyz), {"front": world.image(T0)}).cloud.class_id.tolist() == [ROAD]
+
+
+def test_two_sweeps_that_share_an_image_segment_it_once():
+    shared = pipeline()
+    for stamp in (T0 - 20 * MS, T0 + 20 * MS):
+        shared.process(world.scan(stamp), {"front": world.image()})
+    assert shared._segmenter.calls == 1
+    shared.process(world.scan(T0 + 100 * MS), {"front": world.image(T0 + 100 * MS)})
+    assert shared._segmenter.calls == 2
+
+
+def test_the_order_of_cameras_does_not_matter():
+    both = pipeline()
+    both.set_camera("aft", world.camera())
+    front, aft = world.image(), world.image(name="aft")
+    one = both.process(world.scan(), {"front": front, "aft": aft}).cloud
+    other = both.process(world.scan(), {"aft": aft, "front": front}).cloud
+    assert one.class_id.tolist() == other.class_id.tolist()
+    assert one.camera.tolist() == other.camera.tolist()
+
+
+def test_a_network_of_another_taxonomy_is_refused():
+    with pytest.raises(ModelError, match=r"7 classes.*cityscapes.*19"):
+        Pipeline(world.config(), world.LeftRightSegmenter(num_classes=7), world.tree())
+
+
+def test_warm_up_runs_the_network_once():
+    segmenter = world.LeftRightSegmenter()
+    warm_up(world.config(), segmenter)
+    assert segmenter.calls == 1
