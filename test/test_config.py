@@ -50,16 +50,16 @@ def test_ros_parameter_file_and_plain_file_read_alike(tmp_path):
 
 
 def test_missing_or_broken_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="nowhere.yaml"):
+    with pytest.raises(ConfigError, match="nowhere"):
         Config.load(tmp_path / "nowhere.yaml")
     (tmp_path / "broken.yaml").write_text("cameras: [front")
-    with pytest.raises(ConfigError, match="broken.yaml"):
+    with pytest.raises(ConfigError, match="broken"):
         Config.load(tmp_path / "broken.yaml")
 
 
 def test_yaml_that_builds_objects_is_refused(tmp_path):
     (tmp_path / "evil.yaml").write_text("!!python/object/apply:os.system ['true']")
-    with pytest.raises(ConfigError, match="evil.yaml"):
+    with pytest.raises(ConfigError, match="evil"):
         Config.load(tmp_path / "evil.yaml")
 
 
