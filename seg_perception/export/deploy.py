@@ -1,4 +1,4 @@
-"""Any segmentation network as ONNX -> one that takes raw camera pixels and says about itself what a segmenter must know.
+"""Any segmentation network as ONNX -> one that takes raw camera pixels and carries what a segmenter must know.
 
 Resize, channel order and normalisation move into the graph; a final up-sampling is cut off where sampling the smaller
 map is exactly the same; the contract travels in the file's metadata. Before the file is kept, both networks are run on
@@ -8,7 +8,6 @@ the same picture and have to give the same labels.
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from seg_perception.errors import ModelError
 from seg_perception.export.graph import file_hash, prune, read_model, set_input_shape
 from seg_perception.export.head import Head, find_head
 from seg_perception.export.resizing import resize_network
-from seg_perception.export.verification import SourceNetwork, agreement_between, label_agreement, synthetic_picture
+from seg_perception.export.verification import SourceNetwork, label_agreement, synthetic_picture
 from seg_perception.export.wrapping import append_labels, append_logits, prepend_input
 from seg_perception.inference.contract import METADATA_KEY, ModelContract
 from seg_perception.labels import Taxonomy
@@ -37,7 +36,7 @@ class DeploySpec:
     """What cannot be read from an ONNX file. Sizes are (width, height).
 
     taxonomy: name or path; its classes are the network's channels. channel_order: rgb or bgr, what the network reads.
-    mean, scale: it reads (pixel - mean) * scale, pixel in 0..255; one value a channel, in the network's own order.
+    mean, scale: it reads (pixel - mean) * scale, pixel in 0..255; for R, G, B, whatever order it reads them in.
     layout: NCHW or NHWC of its input; auto: from the side that is 3. network_size: what the picture is resized to;
     None: as exported. image_size: of the camera, for backends that need fixed shapes; None: any. output: name, where
     the network has several. gives: what the output holds, logits or labels; auto: from the graph. labels: put out
@@ -99,13 +98,9 @@ def deploy(
                 f"model {source}: deployed, it gives {agreement:.2%} of the labels it gave before, "
                 f"{spec.min_agreement:.2%} wanted"
             )
-        contract = dataclasses.replace(
-            contract,
-            label_agreement=agreement,
-            exported_agreement=_exported_agreement(source, spec, taxonomy, network, head, picture),
-        )
+        contract = dataclasses.replace(contract, label_agreement=agreement)
         _save(deployed, contract, path)
-        os.replace(path, destination)
+        path.replace(destination)
     return contract
 
 
@@ -151,9 +146,7 @@ def _at_network_size(model: ModelProto, spec: DeploySpec) -> SourceNetwork:
         set_input_shape(model, [1, *sides[1:]])
         model = resize_network(model, layout, size)
     dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-    return SourceNetwork(
-        model, inputs[0].name, layout, dtype, size, exported, spec.channel_order, spec.mean, spec.scale
-    )
+    return SourceNetwork(model, inputs[0].name, layout, dtype, size, spec.channel_order, spec.mean, spec.scale)
 
 
 def _head(network: SourceNetwork, spec: DeploySpec, taxonomy: Taxonomy) -> Head:
@@ -189,9 +182,7 @@ def _check_classes(head: Head, taxonomy: Taxonomy) -> None:
         )
 
 
-def _contract(
-    source: Path, spec: DeploySpec, taxonomy: Taxonomy, network: SourceNetwork, head: Head
-) -> ModelContract:
+def _contract(source: Path, spec: DeploySpec, taxonomy: Taxonomy, network: SourceNetwork, head: Head) -> ModelContract:
     as_labels = spec.labels or head.scores is None
     tap = (head.scores or head.labels) if as_labels else head.logits
     assert tap is not None
@@ -240,22 +231,6 @@ def _save(model: ModelProto, contract: ModelContract, path: Path) -> None:
     helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
-
-
-def _exported_agreement(
-    source: Path,
-    spec: DeploySpec,
-    taxonomy: Taxonomy,
-    network: SourceNetwork,
-    head: Head,
-    picture: NDArray[np.uint8],
-) -> float | None:
-    """Where the size was changed: share of labels that the network at its exported size gives too, at the same scale."""
-    if 0 in network.exported_size or network.size == network.exported_size:
-        return None
-    model = _single_output(read_model(source), spec.output)
-    exported = _at_network_size(model, dataclasses.replace(spec, network_size=None))
-    return agreement_between(network, head, exported, _head(exported, spec, taxonomy), picture)
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

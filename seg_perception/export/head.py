@@ -100,20 +100,21 @@ class _HeadReader:
             layout = _layout_with_channel_at(axis, rank, self._output)
         else:
             start, layout = self._output, self._guess_layout(value.shape)
-        scores, layout_of_scores = self._before_activation(start, layout)
+        scores, layout_of_scores, activated = self._before_activation(start, layout)
         channels = self._values[scores].shape[layout_of_scores.index("C")]
         scores_tap = self._tap(scores, layout_of_scores)
         logits_tap = self._cut(scores_tap)
+        blends_probabilities = self._follows_softmax(logits_tap)
         return Head(
             output=self._output,
             output_layout="" if argmax is not None else layout,
             output_is_labels=argmax is not None,
-            output_is_probability=argmax is None and scores != start and channels == 1,
+            output_is_probability=activated or blends_probabilities,
             scores=scores_tap,
             logits=logits_tap,
             labels=None,
             channels=channels,
-            are_probabilities=self._follows_softmax(logits_tap),
+            are_probabilities=blends_probabilities,
         )
 
     def _watched(self) -> list[str]:
@@ -168,19 +169,19 @@ class _HeadReader:
         size = (shape[layout.index("W")], shape[layout.index("H")])
         return Tap(tensor, layout, size, assumed_alignment(self._network_size, size), self._values[tensor].dtype)
 
-    def _before_activation(self, tensor: str, layout: str) -> tuple[str, str]:
+    def _before_activation(self, tensor: str, layout: str) -> tuple[str, str, bool]:
         """Strip what changes neither the best class nor, once softmax is applied to the blend, its probability."""
+        activated = False
         while (node := self._index.producer.get(tensor)) is not None:
+            before: str | None = None
             if node.op_type in _LAYOUT_OPS:
-                layout_before = self._layout_before(node, layout)
-            elif self._is_softmax(node, layout) or self._is_lone_sigmoid(node, layout) or self._is_log(node, layout):
-                layout_before = layout
-            else:
+                before = self._layout_before(node, layout)
+            elif self._is_softmax(node, layout) or self._is_lone_sigmoid(node, layout):
+                before, activated = layout, True
+            if before is None:
                 break
-            if layout_before is None:
-                break
-            tensor, layout = node.input[0], layout_before
-        return tensor, layout
+            tensor, layout = node.input[0], before
+        return tensor, layout, activated
 
     def _cut(self, tap: Tap) -> Tap:
         """The scores before their last up-sampling, if nothing but layout and at most one real Resize lies between."""
@@ -262,10 +263,7 @@ class _HeadReader:
         return "".join(letter for axis, letter in enumerate(layout) if axis not in added)
 
     def _is_softmax(self, node: NodeProto, layout: str) -> bool:
-        return node.op_type == "Softmax" and _axis(node, len(layout)) == layout.index("C")
-
-    def _is_log(self, node: NodeProto, layout: str) -> bool:
-        return node.op_type == "LogSoftmax" and _axis(node, len(layout)) == layout.index("C")
+        return node.op_type in ("Softmax", "LogSoftmax") and _axis(node, len(layout)) == layout.index("C")
 
     def _is_lone_sigmoid(self, node: NodeProto, layout: str) -> bool:
         return node.op_type == "Sigmoid" and self._values[node.output[0]].shape[layout.index("C")] == 1
@@ -275,7 +273,7 @@ class _HeadReader:
         tensor, layout = tap.tensor, tap.layout
         while (node := self._index.producer.get(tensor)) is not None:
             if node.op_type == "Sigmoid" or self._is_softmax(node, layout):
-                return True
+                return node.op_type != "LogSoftmax"  # a blend of those differs from one of logits by a constant
             before = self._layout_before(node, layout) if node.op_type in _LAYOUT_OPS else None
             if node.op_type == "Resize":
                 before = layout

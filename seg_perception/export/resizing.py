@@ -221,9 +221,7 @@ class _Resizer:
             if len(old) != 4 or len(new) != 4:
                 continue
             for axis in (0, 1):
-                misfits.extend(
-                    _misfit(self._old_size[axis], old[2 + axis], self._new_size[axis], new[2 + axis])
-                )
+                misfits.extend(_misfit(self._old_size[axis], old[2 + axis], self._new_size[axis], new[2 + axis]))
         if misfits:
             stride, remainder, side = max(misfits)
             below = (side - remainder) // stride * stride + remainder

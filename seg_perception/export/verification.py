@@ -10,20 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from seg_perception.datatypes import UNKNOWN
 from seg_perception.errors import ModelError
 from seg_perception.export.graph import run, session_of
 from seg_perception.export.head import Head
 from seg_perception.inference.contract import Alignment
 from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
-from seg_perception.inference.segmenter import LabelSegmentation
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SourceNetwork:
     """A network as it was given, at one input size, and what has to be done to a picture before it.
 
-    size, exported_size: (width, height); 0 in exported_size: any. mean, scale: see `DeploySpec`.
+    size: (width, height). mean, scale: see `DeploySpec`.
     """
 
     model: ModelProto
@@ -31,17 +29,16 @@ class SourceNetwork:
     layout: str
     dtype: np.dtype
     size: tuple[int, int]
-    exported_size: tuple[int, int]
     channel_order: str
     mean: tuple[float, float, float]
     scale: tuple[float, float, float]
 
     def feed(self, picture: NDArray[np.uint8]) -> dict[str, NDArray]:
         """The input made of a (H, W, 3) uint8 RGB picture by OpenCV and NumPy: resized in float, then normalised."""
-        pixels = cv2.resize(picture.astype(np.float32), self.size, interpolation=cv2.INTER_LINEAR)
+        pixels: NDArray = cv2.resize(picture.astype(np.float32), self.size, interpolation=cv2.INTER_LINEAR)
+        pixels = (pixels - np.array(self.mean, np.float32)) * np.array(self.scale, np.float32)
         if self.channel_order == "bgr":
             pixels = pixels[..., ::-1]
-        pixels = (pixels - np.array(self.mean, np.float32)) * np.array(self.scale, np.float32)
         if self.dtype == np.uint8:
             pixels = np.rint(pixels)
         if self.layout == "NCHW":
@@ -67,40 +64,15 @@ def source_labels(network: SourceNetwork, head: Head, picture: NDArray[np.uint8]
 
 def label_agreement(network: SourceNetwork, head: Head, deployed: Path, picture: NDArray[np.uint8]) -> float:
     """Share of the source's labels that the deployed network gives too, at the places of the source's own samples."""
-    labels = source_labels(network, head, picture)
     segmenter = OnnxRuntimeSegmenter(deployed)
     size = segmenter.contract.image_size
     if size is not None and size != (picture.shape[1], picture.shape[0]):
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
-        labels = source_labels(network, head, picture)
+        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR), np.uint8)
     try:
         sampled = segmenter.segment(picture).sample(_places(network, head, picture)).class_id
     finally:
         segmenter.close()
-    return float((sampled == labels.ravel()).mean())
-
-
-def agreement_between(
-    network: SourceNetwork, head: Head, exported: SourceNetwork, exported_head: Head, picture: NDArray[np.uint8]
-) -> float:
-    """Share of equal labels of one network at two input sizes, where both see the same pixels at the same scale.
-
-    The picture is resized to `network.size`, and cropped or continued at its border to `exported.size`. The labels can
-    differ near that border and by what the network pools over the whole picture; a wrong size inside it shows.
-    """
-    picture = cv2.resize(picture, network.size, interpolation=cv2.INTER_LINEAR)
-    more_u, more_v = (max(0, want - have) for want, have in zip(exported.size, network.size, strict=True))
-    canvas = cv2.copyMakeBorder(picture, 0, more_v, 0, more_u, cv2.BORDER_REPLICATE)
-    canvas = np.ascontiguousarray(canvas[: exported.size[1], : exported.size[0]])
-    exported_labels = LabelSegmentation(
-        source_labels(exported, exported_head, canvas),
-        None,
-        _camera_alignment(exported, exported_head, exported.size),
-        exported.size,
-    )
-    sampled = exported_labels.sample(_places(network, head, picture)).class_id
-    equal = sampled == source_labels(network, head, picture).ravel()
-    return float(equal[sampled != UNKNOWN].mean())
+    return float((sampled == source_labels(network, head, picture).ravel()).mean())
 
 
 def synthetic_picture(size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -119,24 +91,17 @@ def synthetic_picture(size: tuple[int, int]) -> NDArray[np.uint8]:
 
 def read_picture(path: str | Path) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB from a picture file. Raises ModelError."""
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)  # BGR
     if pixels is None:
         raise ModelError(f"picture {path}: no readable picture")
     return np.ascontiguousarray(pixels[..., ::-1])
-
-
-def _camera_alignment(network: SourceNetwork, head: Head, size: tuple[int, int]) -> Alignment:
-    tap = head.scores or head.labels
-    assert tap is not None
-    return tap.alignment.after(Alignment.of_resize(size, network.size))
 
 
 def _places(network: SourceNetwork, head: Head, picture: NDArray[np.uint8]) -> NDArray[np.float64]:
     """(N, 2) uv in the picture of each sample of the network's own output, row by row."""
     tap = head.scores or head.labels
     assert tap is not None
-    size = (picture.shape[1], picture.shape[0])
-    camera = _camera_alignment(network, head, size)
+    camera = tap.alignment.after(Alignment.of_resize((picture.shape[1], picture.shape[0]), network.size))
     u = (np.arange(tap.size[0]) - camera.offset_u) / camera.scale_u
     v = (np.arange(tap.size[1]) - camera.offset_v) / camera.scale_v
     return np.stack(np.meshgrid(u, v), axis=-1).reshape(-1, 2)

@@ -6,6 +6,8 @@ reach uint8 through float.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
@@ -25,7 +27,7 @@ class _Writer:
         self.nodes: list[NodeProto] = []
         self.tensor = tensor
 
-    def add(self, op: str, name: str, *constants: NDArray, also: tuple[str, ...] = (), **attributes: object) -> str:
+    def add(self, op: str, name: str, *constants: NDArray, also: tuple[str, ...] = (), **attributes: Any) -> str:
         """One node on the last tensor, `constants` stored as its further inputs."""
         stored = [
             add_constant(self._model, f"{NAMESPACE}{name}/{k}", value) if value.size else ""
@@ -52,7 +54,7 @@ def prepend_input(
     network_size: tuple[int, int],
     image_size: tuple[int, int] | None,
 ) -> None:
-    """Put before the network: raw pixels (H, W, 3) uint8 RGB -> float -> resized -> in order -> (x - mean) * scale."""
+    """Put before the network: raw pixels (H, W, 3) uint8 RGB -> float -> resized -> (x - mean) * scale -> in order."""
     source = model.graph.input[0]
     source_type = source.type.tensor_type.elem_type
     write = _Writer(model, INPUT_NAME)
@@ -64,12 +66,12 @@ def prepend_input(
         write.add(
             "Resize", "resized", nothing, nothing, sizes, mode="linear", coordinate_transformation_mode="half_pixel"
         )
-    if channel_order == "bgr":
-        write.add("Gather", "bgr", np.array([2, 1, 0]), axis=1)
     if any(mean):
         write.add("Sub", "centred", np.array(mean, np.float32).reshape(1, -1, 1, 1))
     if any(value != 1.0 for value in scale):
         write.add("Mul", "scaled", np.array(scale, np.float32).reshape(1, -1, 1, 1))
+    if channel_order == "bgr":
+        write.add("Gather", "bgr", np.array([2, 1, 0]), axis=1)
     if layout == "NHWC":
         write.add("Transpose", "pixels_last", perm=[0, 2, 3, 1])
     if source_type == TensorProto.UINT8:
@@ -77,7 +79,7 @@ def prepend_input(
     if source_type != TensorProto.FLOAT:
         write.add("Cast", "network_type", to=source_type)
     write.finish(source.name)
-    shape = [image_size[1], image_size[0], 3] if image_size else ["height", "width", 3]
+    shape: list[int | str] = [image_size[1], image_size[0], 3] if image_size else ["height", "width", 3]
     del model.graph.input[:]
     model.graph.input.append(helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, shape))
     network = list(model.graph.node)

@@ -1,4 +1,4 @@
-"""What a deployed network says about itself. `export/deploy.py` writes it into the ONNX file, every backend reads it."""
+"""What a deployed network says about itself: `export/deploy.py` writes it into the ONNX file, backends read it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OUTPUT_KINDS = ("logits", "probabilities", "labels")
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """Where a pixel lies in a network's output: `out = scale * pixel + offset`, pixel centres at integers on both sides.
+    """Where a pixel lies in a network's output: `out = scale * pixel + offset`, centres at integers on both sides.
 
     The output is extended by its border values beyond its outermost centres.
     """
@@ -60,7 +60,7 @@ class ModelContract:
     output_size: tuple[int, int]
     network_alignment: Alignment  # network pixel -> output
     image_size: tuple[int, int] | None  # None: any
-    channel_order: str  # of the network as it was given, as are layout, mean and scale
+    channel_order: str  # what the network as it was given reads; mean and scale are for R, G, B whatever that is
     layout: str
     mean: tuple[float, ...]
     scale: tuple[float, ...]
@@ -68,7 +68,6 @@ class ModelContract:
     source_sha256: str
     created_by: str
     label_agreement: float = 0.0  # share of labels equal to those of the source, fed the same resized picture
-    exported_agreement: float | None = None  # at a changed size: share equal to the exported size's, same scale
     version: int = CONTRACT_VERSION
 
     def alignment(self, image_size: tuple[int, int]) -> Alignment:

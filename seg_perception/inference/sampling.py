@@ -19,7 +19,7 @@ _NEGLIGIBLE = np.float32(-21.0)
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _tap(pixel, scale, offset, length):
+def _tap(pixel: float, scale: float, offset: float, length: int) -> tuple[int, int, np.float32]:
     """First sample, second sample and weight of the second, for a pixel along one axis of `length` samples."""
     place = min(max(scale * pixel + offset, 0.0), length - 1.0)
     first = min(int(place), max(length - 2, 0))
@@ -27,7 +27,16 @@ def _tap(pixel, scale, offset, length):
 
 
 @njit(nogil=True, cache=True)
-def sample_scores(scores, alignment, size, uv, are_logits, class_id, probability, margin):
+def sample_scores(
+    scores: NDArray[np.float32],
+    alignment: tuple[float, float, float, float],
+    size: tuple[int, int],
+    uv: NDArray[np.float64],
+    are_logits: bool,
+    class_id: NDArray[np.uint8],
+    probability: NDArray[np.float32],
+    margin: NDArray[np.float32],
+) -> None:
     """Label N places. scores: (h, w, C) float32; alignment: (scale_u, offset_u, scale_v, offset_v); size: (W, H) image.
 
     Fills class_id, probability and margin, each (N,); places that are NaN, or outside the image, or where the network
@@ -70,7 +79,9 @@ def sample_scores(scores, alignment, size, uv, are_logits, class_id, probability
 
 
 @njit(nogil=True, cache=True)
-def label_picture(scores, alignment, out):
+def label_picture(
+    scores: NDArray[np.float32], alignment: tuple[float, float, float, float], out: NDArray[np.uint8]
+) -> None:
     """Up-sample and take the best class, at the pixels of `out` (H, W) uint8. scores: (h, w, C) float32.
 
     Between four samples that agree on the best class no other can win (a blend of four weights that sum to one keeps
@@ -94,9 +105,7 @@ def label_picture(scores, alignment, out):
             following = min(x + 1, width - 1)
             label = best_at[top, x]
             agreed[x] = (
-                label == best_at[bottom, x]
-                and label == best_at[top, following]
-                and label == best_at[bottom, following]
+                label == best_at[bottom, x] and label == best_at[top, following] and label == best_at[bottom, following]
             )
             for c in range(classes):
                 row[x, c] = scores[top, x, c] + (scores[bottom, x, c] - scores[top, x, c]) * weight_v

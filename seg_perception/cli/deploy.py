@@ -1,0 +1,96 @@
+"""`seg-perception deploy`: any segmentation ONNX -> one that takes raw camera pixels."""
+
+from __future__ import annotations
+
+import argparse
+
+# What a network reads of a pixel, (pixel - mean) * scale, in the channel order it is given in.
+PRESETS = {
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "unit": ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)),
+    "tf": ((127.5, 127.5, 127.5), (1 / 127.5, 1 / 127.5, 1 / 127.5)),
+    "imagenet": ((123.675, 116.28, 103.53), (1 / 58.395, 1 / 57.12, 1 / 57.375)),
+}
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command and its options."""
+    parser = subparsers.add_parser(
+        "deploy",
+        help="make a segmentation network take raw camera pixels",
+        description="Wrap a segmentation network (ONNX) so that it takes raw RGB camera pixels, resizes and normalises "
+        "them inside the graph, and gives class scores at its own stride. Sizes are written WIDTHxHEIGHT.",
+    )
+    parser.add_argument("source", metavar="IN.onnx")
+    parser.add_argument("destination", metavar="OUT.onnx")
+    parser.add_argument("--taxonomy", default="cityscapes", help="name or YAML file of the classes (%(default)s)")
+    parser.add_argument("--channel-order", choices=("rgb", "bgr"), default="rgb", help="what the network reads")
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="none", help="mean and scale by name (%(default)s)")
+    parser.add_argument("--mean", type=_three, help="subtracted from pixels 0..255: one value or R,G,B")
+    parser.add_argument("--scale", type=_three, help="multiplied after that: one value or R,G,B; 1/128 is understood")
+    parser.add_argument("--layout", choices=("auto", "NCHW", "NHWC"), default="auto", help="of the network's input")
+    parser.add_argument("--network-size", type=_size, help="size the picture is resized to (as exported)")
+    parser.add_argument("--image-size", type=_size, help="fix the camera's size, as TensorRT likes it (any)")
+    parser.add_argument("--output", default="", help="name of the output, where the network has several")
+    parser.add_argument("--gives", choices=("auto", "logits", "labels"), default="auto", help="what that output holds")
+    parser.add_argument("--labels", action="store_true", help="put out labels and confidence instead of class scores")
+    parser.add_argument("--picture", help="a real picture to compare both networks on (a synthetic one)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Deploy, and say what came out."""
+    from seg_perception.export.deploy import DeploySpec, deploy
+    from seg_perception.export.verification import read_picture
+
+    mean, scale = PRESETS[args.preset]
+    spec = DeploySpec(
+        taxonomy=args.taxonomy,
+        channel_order=args.channel_order,
+        mean=args.mean or mean,
+        scale=args.scale or scale,
+        layout=args.layout,
+        network_size=args.network_size,
+        image_size=args.image_size,
+        output=args.output,
+        gives=args.gives,
+        labels=args.labels,
+    )
+    contract = deploy(args.source, args.destination, spec, read_picture(args.picture) if args.picture else None)
+    image = "any size" if contract.image_size is None else "{}x{}".format(*contract.image_size)
+    print(f"{args.destination}: pixels of {image}, RGB -> network {_text(contract.network_size)}")
+    print(f"  {contract.output} {_text(contract.output_size)}, {contract.num_classes} classes of {contract.taxonomy}")
+    own = contract.network_alignment
+    print(f"  u_out = {own.scale_u:.6g} u_net {own.offset_u:+.6g}, v_out = {own.scale_v:.6g} v_net {own.offset_v:+.6g}")
+    print(f"  labels equal to those of {args.source}, fed the same picture: {contract.label_agreement:.4%}")
+    return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    """1025x305 -> (1025, 305)."""
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.isdigit() and int(side) > 0 for side in sides):
+        raise argparse.ArgumentTypeError(f"WIDTHxHEIGHT wanted, '{text}' seen")
+    return int(sides[0]), int(sides[1])
+
+
+def _three(text: str) -> tuple[float, float, float]:
+    """One value for all three channels, or three separated by commas; each a number or a fraction."""
+    try:
+        values = [_number(part) for part in text.split(",")]
+    except (ValueError, ZeroDivisionError) as error:
+        raise argparse.ArgumentTypeError(f"one number or three wanted, '{text}' seen") from error
+    if len(values) == 1:
+        values *= 3
+    if len(values) != 3:
+        raise argparse.ArgumentTypeError(f"one number or three wanted, '{text}' seen")
+    return values[0], values[1], values[2]
+
+
+def _number(text: str) -> float:
+    numerator, _, denominator = text.partition("/")
+    return float(numerator) / float(denominator or 1)
+
+
+def _text(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
