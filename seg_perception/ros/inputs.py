@@ -8,8 +8,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import QoSProfile, qos_policy_name_from_kind
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
@@ -73,6 +74,10 @@ class Inputs:
         self._worker.sweep_arrived(time_ns(msg.header.stamp), now_s)
         self._intake.cloud(msg, now_s)
 
+    def _report(self, cause: str, topic: str, what: str, event: Any) -> None:
+        self._intake.statistics.count(f"{cause}{topic}", event.total_count_change)
+        self._worker.problems(f"{cause}{topic}", f"{topic}: {what}")
+
     def _subscribe(self, message_type: type, topic: str, take: Callable[[Any], None], profile: QoSProfile) -> None:
         def callback(msg: Any) -> None:
             try:
@@ -81,8 +86,20 @@ class Inputs:
                 self._worker.bug(f"{message_type.__name__} on {topic}", error)
             self._worker.wake()
 
+        def lost(event: Any) -> None:
+            self._report("lost_in_transport", topic, f"{event.total_count_change} messages did not arrive; see docs/interfaces.md on large messages", event)
+
+        def incompatible(event: Any) -> None:
+            policy = qos_policy_name_from_kind(event.last_policy_kind)
+            self._report("incompatible_qos", topic, f"a publisher offers less than is asked for ({policy})", event)
+
         subscription = self._node.create_subscription(
-            message_type, topic, callback, profile, qos_overriding_options=qos.overridable()
+            message_type,
+            topic,
+            callback,
+            profile,
+            event_callbacks=SubscriptionEventCallbacks(message_lost=lost, incompatible_qos=incompatible),
+            qos_overriding_options=qos.overridable(),
         )
         self._stack.callback(self._node.destroy_subscription, subscription)
         self.topics.append(subscription.topic_name)

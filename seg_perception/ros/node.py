@@ -37,7 +37,7 @@ from seg_perception.ros.params import Parameters
 from seg_perception.ros.problems import ProblemLog
 from seg_perception.ros.worker import Worker
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("seg_perception.ros.node")  # also where this file is run as __main__
 
 NAME = "perception_node"
 SPIN_S = 0.1  # how long a signal may wait to be seen

@@ -21,7 +21,7 @@ def sensor_input(depth: int) -> QoSProfile:
 
 def transforms() -> QoSProfile:
     """/tf, as tf2 subscribes to it."""
-    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
+    return published(depth=100)
 
 
 def static_transforms() -> QoSProfile:
@@ -31,7 +31,12 @@ def static_transforms() -> QoSProfile:
 
 def output() -> QoSProfile:
     """Clouds and images for others. Reliable, so that RViz and every other default subscription matches."""
-    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE)
+    return published(depth=5)
+
+
+def published(depth: int) -> QoSProfile:
+    """Reliable, gone once sent."""
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def latched(depth: int = 1) -> QoSProfile:

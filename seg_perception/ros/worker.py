@@ -30,7 +30,7 @@ class Worker:
         self.last_report: SweepReport | None = None
         self._arrivals_s: dict[int, float] = {}
         self._deliver = deliver
-        self._problems = problems
+        self.problems = problems
         self._news = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="perception worker")
@@ -83,5 +83,5 @@ class Worker:
     def bug(self, where: str, error: Exception) -> None:
         """An error that nobody foresaw is counted, and logged with its traceback."""
         self.intake.statistics.count(INTERNAL)
-        if self._problems.say(INTERNAL, f"{where}: {error!r}", logging.ERROR):
+        if self.problems.say(INTERNAL, f"{where}: {error!r}", logging.ERROR):
             log.error("%s", "".join(traceback.format_exception(error)))

@@ -1,0 +1,44 @@
+"""The environment in which large messages travel well. To be set before a process creates its first participant."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+# Repeated allocations of several megabytes stay on the heap, instead of a fresh mmap, and its page faults, for each.
+MALLOC = {
+    "MALLOC_MMAP_THRESHOLD_": "1073741824",
+    "MALLOC_TRIM_THRESHOLD_": "4294967295",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+
+
+def profile() -> Path | None:
+    """Our `config/fastdds.xml`: beside a checkout's package, or in the share folder of an installed one."""
+    in_checkout = Path(__file__).resolve().parents[2] / "config" / "fastdds.xml"
+    if in_checkout.is_file():
+        return in_checkout
+    try:
+        from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+
+        installed = Path(get_package_share_directory("seg_perception")) / "config" / "fastdds.xml"
+    except (ImportError, PackageNotFoundError):
+        return None
+    return installed if installed.is_file() else None
+
+
+def environment(present: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What to add to a child's environment: our Fast DDS profile and the malloc thresholds, unless `present`."""
+    wanted = dict(MALLOC)
+    path = profile()
+    if path is not None and not any(name in present for name in PROFILE_VARIABLES):
+        wanted.update(dict.fromkeys(PROFILE_VARIABLES, str(path)))
+    return {name: value for name, value in wanted.items() if name not in present}
+
+
+def use_profile() -> None:
+    """Give this process our Fast DDS profile, unless it has one. The malloc thresholds work only from its start on."""
+    added = environment()
+    os.environ.update({name: value for name, value in added.items() if name in PROFILE_VARIABLES})

@@ -1,0 +1,151 @@
+"""A bag through the live node: the node in one process, a player in a second, and this one listening.
+
+What a user would do by hand in three terminals, done once by the demo and by the tests.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import PointCloud2
+
+from seg_perception.errors import SegPerceptionError
+from seg_perception.ros import dds, diagnostics
+
+POINTS_TOPIC = "/perception_node/points"
+START_S = 90.0  # the first start on a machine compiles the kernels
+QUIET_S = 2.0  # after the player's end, this long without a sweep means that the node is done
+STOP_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRun:
+    """What came of it. summary: of the node's own statistics; received: clouds that reached this process."""
+
+    summary: dict[str, Any] = field(default_factory=dict)
+    received: int = 0
+    seconds: float = 0.0
+    node_exit_code: int | None = None
+
+
+def live_run(
+    bag: Path, parameters: Path, model: Path, logs: Path, on_cloud: Callable[[bytes], None], rate: float = 1.0
+) -> LiveRun:
+    """Play `bag` at `rate` through a `perception_node` with these parameters and this network.
+
+    on_cloud: given each serialized PointCloud2 that the node publishes. The output of both processes goes to
+    `logs`/node.log and player.log. Raises SegPerceptionError where the node does not come up or the player fails.
+    """
+    environment = {**os.environ, **dds.environment(), **_private_domain()}
+    os.environ.update(environment)
+    with ExitStack() as stack:
+        listener = stack.enter_context(_Listener(on_cloud))
+        node = stack.enter_context(
+            _process(
+                [sys.executable, "-m", "seg_perception.ros.node", "--ros-args", "--params-file", str(parameters)]
+                + ["-p", f"inference.model:={model}"],
+                environment,
+                logs / "node.log",
+            )
+        )
+        listener.spin_until(lambda: bool(listener.summary) or node.poll() is not None, START_S)
+        if not listener.summary:
+            raise SegPerceptionError(f"the node did not come up within {START_S:.0f} s; see {logs / 'node.log'}")
+        start_s = time.monotonic()
+        player = stack.enter_context(
+            _process(
+                [sys.executable, "-m", "seg_perception.cli.main", "play", str(bag), "--rate", str(rate), "--no-progress"],
+                environment,
+                logs / "player.log",
+            )
+        )
+        listener.spin_until(lambda: player.poll() is not None or node.poll() is not None)
+        if player.poll():
+            raise SegPerceptionError(f"the player failed; see {logs / 'player.log'}")
+        listener.spin_until(lambda: time.monotonic() - listener.last_s > QUIET_S)
+        seconds = listener.last_s - start_s
+        node.send_signal(signal.SIGINT)
+        listener.spin_until(lambda: node.poll() is not None, STOP_S)
+        listener.spin_until(lambda: False, 0.2)  # its last words may still be on the way
+        return LiveRun(listener.summary, listener.received, seconds, node.poll())
+
+
+class _Listener:
+    """Receives semantic clouds and diagnostics, in a context of its own."""
+
+    def __init__(self, on_cloud: Callable[[bytes], None]) -> None:
+        self.received = 0
+        self.last_s = time.monotonic()
+        self.summary: dict[str, Any] = {}
+        self._on_cloud = on_cloud
+        self._context = Context()
+
+    def __enter__(self) -> _Listener:
+        rclpy.init(context=self._context)
+        self._node = rclpy.create_node("live_run_listener", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._node.create_subscription(PointCloud2, POINTS_TOPIC, self._cloud, QoSProfile(depth=20), raw=True)
+        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostics, QoSProfile(depth=10))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown()
+        self._node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+    def spin_until(self, done: Callable[[], bool], timeout_s: float = float("inf")) -> None:
+        """Take in messages until `done` or the time is over."""
+        end_s = time.monotonic() + timeout_s
+        while not done() and time.monotonic() < end_s:
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def _cloud(self, data: bytes) -> None:
+        self.received += 1
+        self.last_s = time.monotonic()
+        self._on_cloud(data)
+
+    def _diagnostics(self, msg: DiagnosticArray) -> None:
+        for status in msg.status:
+            if status.name.endswith(f": {diagnostics.SUMMARY}"):
+                self.summary = diagnostics.unflatten(status.values)
+
+
+class _process:  # noqa: N801  used as a function in a `with`
+    """A child process whose output goes to a file, and which never outlives the block."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
+        self._command, self._environment, self._log = command, environment, log
+
+    def __enter__(self) -> subprocess.Popen:
+        with self._log.open("w", encoding="utf-8") as log:
+            self._child = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=subprocess.STDOUT)
+        return self._child
+
+    def __exit__(self, *_: object) -> None:
+        if self._child.poll() is None:
+            self._child.terminate()
+        try:
+            self._child.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+
+
+def _private_domain() -> dict[str, str]:
+    """A domain of this run's own, on this machine only, unless the user chose one."""
+    mine = {"ROS_DOMAIN_ID": str(os.getpid() % 101 + 1), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    return {name: value for name, value in mine.items() if name not in os.environ}
