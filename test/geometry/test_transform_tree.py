@@ -20,6 +20,7 @@ from seg_perception.errors import (
     TransformLoopError,
     UnknownFrameError,
 )
+from seg_perception.geometry.transform_edges import MovingEdge, Query
 from seg_perception.geometry.transform_tree import LATEST, TransformTree
 from seg_perception.geometry.transforms import from_quat_translation, inverse, transform_points
 
@@ -261,6 +262,8 @@ def test_two_samples_close_together_do_not_fling_the_car_away() -> None:
     tree.insert("odom", "base", T0 + S, at(10.0))
     tree.insert("odom", "base", T0 + S + 1000, at(10.1))
     assert tree.T("odom", "base", T0 + S + S // 10)[0, 3] == pytest.approx(11.1, abs=0.01)
+    tree.insert("odom", "base", T0 + 1000, at(0.1))
+    assert tree.T("odom", "base", T0 - S // 10)[0, 3] == pytest.approx(-1.0, abs=0.01)
 
 
 def test_history_shorter_than_the_tolerance_stands_still_outside() -> None:
@@ -365,7 +368,9 @@ def test_what_is_no_transform_is_refused_and_leaves_no_trace(parent: str, child:
 def test_quaternion_within_what_tf2_accepts_is_brought_to_unit_length() -> None:
     tree = TransformTree()
     tree.insert("odom", "base", T0, ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.004)))
+    tree.insert("odom", "base", T0 + S, ((0.0, 0.0, 0.0), (0.0, 0.0, 0.996, 0.0)))
     np.testing.assert_array_equal(tree.T("odom", "base", T0), np.eye(4))
+    np.testing.assert_allclose(tree.T("odom", "base", T0 + S // 2)[:2, 0], [0.0, 1.0], atol=1e-15)
 
 
 @pytest.mark.parametrize("stamp_ns", [0, -1])
@@ -415,7 +420,16 @@ def test_of_equal_stamps_below_two_parents_the_last_parent_counts() -> None:
     tree.insert("map", "hand", 0, at(200.0), static=True)
     tree.insert("map", "cup", T0, at(1.0))
     tree.insert("hand", "cup", T0, at(2.0))
-    assert position(tree.T("map", "cup", T0)) == [202.0, 0.0, 0.0]
+    tree.insert("hand", "cup", T0 + S, at(3.0))
+    assert position(tree.T("map", "cup", T0 + np.array([0, S // 2]))) == [[202.0, 0.0, 0.0], [202.5, 0.0, 0.0]]
+
+
+def test_newest_sample_counts_even_where_it_changed_the_parent() -> None:
+    tree = TransformTree()
+    tree.insert("map", "hand", 0, at(200.0), static=True)
+    tree.insert("map", "cup", T0, at(1.0))
+    tree.insert("hand", "cup", T0 + S, at(2.0))
+    assert position(tree.T("map", "cup", T0 + np.array([0, S]))) == [[1.0, 0.0, 0.0], [202.0, 0.0, 0.0]]
 
 
 def test_two_frames_may_swap_places_one_after_the_other() -> None:
@@ -427,6 +441,33 @@ def test_two_frames_may_swap_places_one_after_the_other() -> None:
     assert position(tree.T("map", "a", T0 + 2 * S)) == [5.0, 0.0, 0.0]
     with pytest.raises(TransformLoopError):
         tree.insert("a", "b", T0 + 3 * S, at(1.0))
+
+
+def test_static_edge_is_refused_where_it_closes_a_loop_at_any_stamp() -> None:
+    once_above = TransformTree()
+    once_above.insert("a", "b", T0, at(1.0))
+    once_above.insert("map", "b", T0 + S, at(3.0))
+    once_above.insert("b", "a", T0 + 2 * S, at(1.0))
+    with pytest.raises(TransformLoopError):
+        once_above.insert("a", "b", T0, at(1.0), static=True)
+    by_now_below = TransformTree()
+    by_now_below.insert("map", "a", T0, at(1.0))
+    by_now_below.insert("b", "a", T0 + S, at(1.0))
+    with pytest.raises(TransformLoopError):
+        by_now_below.insert("a", "b", 0, at(1.0), static=True)
+
+
+def test_loop_that_late_samples_closed_is_an_error_when_asked_for_and_no_endless_walk() -> None:
+    tree = TransformTree()
+    for parent, child, offset_ns in [("map", "a", 0), ("map", "b", 0), ("b", "a", 5 * S), ("a", "b", 3 * S)]:
+        tree.insert(parent, child, T0 + offset_ns, at(1.0))
+    with pytest.raises(TransformLoopError, match="at the latest stamps"):
+        tree.T("map", "a", LATEST)
+    tree.insert("map", "b", T0 + 6 * S, at(1.0))
+    tree.insert("a", "c", T0 + 5 * S, at(1.0))
+    with pytest.raises(TransformLoopError, match="at that instant"):
+        tree.T("map", "c", T0 + 5 * S)
+    assert position(tree.T("map", "a", T0)) == [1.0, 0.0, 0.0]
 
 
 def test_static_edge_replaces_a_moving_one_and_the_other_way_round(car: TransformTree) -> None:
@@ -447,6 +488,17 @@ def test_description_names_every_edge_and_its_time(car: TransformTree) -> None:
 
 
 # --- threads ---
+
+
+def test_what_a_reader_took_stays_as_it_was_when_the_samples_move() -> None:
+    edge = MovingEdge(cache_ns=None)
+    for i in range(3):
+        edge.insert(T0 + i * S, (float(i), 0.0, 0.0), STILL, "odom")
+    query = Query("odom", "base", np.array([T0 + S // 2, T0 + 3 * S // 2]), tolerance_ns=0)
+    link = edge.link(query)
+    before = link.at(query)
+    edge.insert(T0 - S, (99.0, 0.0, 0.0), STILL, "odom")
+    np.testing.assert_array_equal(link.at(query), before)
 
 
 def test_reader_sees_only_whole_samples_while_a_writer_inserts() -> None:

@@ -63,6 +63,7 @@ def test_half_turn_comes_back_as_its_own_quaternion(axis: tuple[float, ...]) -> 
 
 
 @given(quats, translations)
+@settings(deadline=None)
 def test_quaternion_survives_the_matrix(quat_xyzw: np.ndarray, translation: np.ndarray) -> None:
     quat = quat_xyzw_from_matrix(from_quat_translation(quat_xyzw, translation))
     assert quat[3] >= 0.0
@@ -70,6 +71,7 @@ def test_quaternion_survives_the_matrix(quat_xyzw: np.ndarray, translation: np.n
 
 
 @given(poses)
+@settings(deadline=None)
 def test_every_pose_is_rigid_and_cancels_with_its_inverse(T: np.ndarray) -> None:
     assert is_rigid(T)
     np.testing.assert_allclose(compose(inverse(T), T), np.eye(4), atol=1e-9)
@@ -77,6 +79,7 @@ def test_every_pose_is_rigid_and_cancels_with_its_inverse(T: np.ndarray) -> None
 
 
 @given(poses, poses, translations)
+@settings(deadline=None)
 def test_composing_is_doing_one_after_the_other(T_a_b: np.ndarray, T_b_c: np.ndarray, point_c: np.ndarray) -> None:
     stepwise = transform_points(T_a_b, transform_points(T_b_c, point_c[None]))
     np.testing.assert_allclose(transform_points(compose(T_a_b, T_b_c), point_c[None]), stepwise, atol=1e-9)
@@ -130,7 +133,7 @@ def test_stacks_are_inverted_and_composed_one_by_one() -> None:
 
 
 @given(quats, quats, st.floats(0.0, 1.0))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_slerp_turns_the_shorter_way_at_constant_speed(q0: np.ndarray, q1: np.ndarray, ratio: float) -> None:
     between = slerp(q0, q1, ratio)
     whole = angle_between(q0, q1)
