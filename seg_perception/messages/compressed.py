@@ -1,6 +1,6 @@
 """Whether a JPEG or PNG is all there, and how large a picture it claims to be, before anything decodes it.
 
-OpenCV fills what is missing of a truncated JPEG with grey and returns it as a picture, so that has to be seen here.
+OpenCV 4 fills what is missing of a truncated JPEG with grey and returns it as a picture, so it has to be seen here.
 Sources: ITU-T T.81 (JPEG), annex B; W3C PNG, section 5.
 """
 

@@ -30,7 +30,7 @@ def decode_cloud(msg: Any) -> PointCloud:
     overlapped.
     """
     what = f"cloud in frame '{msg.header.frame_id}'"
-    stamp = stamp_ns(msg.header, what)
+    stamp = stamp_ns(msg.header, "cloud")
     width, height, point_step, row_step = int(msg.width), int(msg.height), int(msg.point_step), int(msg.row_step)
     data = as_bytes(msg.data)
     if row_step < width * point_step:
