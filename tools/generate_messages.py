@@ -25,6 +25,11 @@ PACKAGES = ("tf2_msgs", "vision_msgs")
 PREFIX = Path(sys.prefix)
 STAMP = PREFIX / "share" / "seg_perception_generated_messages"
 HOOK = Path(sysconfig.get_path("purelib")) / "ament_prefix_of_this_environment.pth"
+HOOK_TEXT = (
+    'import os, sys; ament = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep); sys.prefix in ament or '
+    'os.environ.update(AMENT_PREFIX_PATH=os.pathsep.join(filter(None, [*ament, sys.prefix])))\n'
+)
+"""Appends the environment to AMENT_PREFIX_PATH at every start of its Python."""
 
 BUILDER_PATHS = {
     r"/opt/python/[^;\"]*/numpy/(?:_core|core)/include": numpy.get_include(),
@@ -42,7 +47,7 @@ def main() -> None:
         return
     _check_build_tools()
     _point_exported_targets_here()
-    HOOK.write_text('import os, sys; os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)\n')
+    HOOK.write_text(HOOK_TEXT)
     for package in PACKAGES:
         started = time.monotonic()
         print(f"generating {package} ...", flush=True)

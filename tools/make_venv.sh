@@ -56,10 +56,14 @@ else
     extras=dev,ros,ros-generation
 fi
 
+install() {  # shows what is being downloaded, and errors
+    "$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar off --constraint "$constraints" "$@" |
+        sed -nE 's/^ *Downloading ([^ ]+\.(whl|tar\.gz))[^ ]* /   \1 /p'
+}
+
 say "installing the pinned packages into $venv (the first time takes a few minutes)"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint "$constraints" "setuptools>=65" wheel
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint "$constraints" \
-    --no-build-isolation --editable ".[$extras]"
+install setuptools wheel
+install --no-build-isolation --editable ".[$extras]"
 if [[ $sourced_ros == no ]]; then
     say "generating the message packages that PyPI lacks"
     "$venv/bin/python" tools/generate_messages.py
