@@ -434,5 +434,6 @@ def test_calibration_cannot_be_changed_after_its_limit_was_found() -> None:
     with pytest.raises(ValueError, match="read-only"):
         camera.K[0, 0] = 1.0
     given = K_SMALL.copy()
-    CameraModel(640, 480, given)
-    given[0, 0] = 1.0  # the caller's own array stays his
+    camera = CameraModel(640, 480, given)
+    given[0, 0] = 1.0
+    assert camera.K[0, 0] == 400.0

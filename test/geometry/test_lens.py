@@ -190,3 +190,10 @@ def test_compiled_kernel_elsewhere_can_project_point_by_point() -> None:
     params = lens.pack("plumb_bob", [-0.1, 0.0, 0.0, 0.0], K, 100, 50)
     points = np.array([[0.0, 0.0, 5.0], [0.0, 0.0, -5.0], [5.0, 0.0, 5.0], [np.nan, 0.0, 1.0], [2.0, -1.0, 5.0]])
     assert count_on_image(params, points) == 2
+
+
+def test_pixel_centres_are_integers_for_compiled_code_too() -> None:
+    params = lens.pack("none", [], IDENTITY, 100, 50)
+    on = [(-0.5, -0.5), (99.49, 49.49), (50.0, 25.0)]
+    off = [(-0.51, 0.0), (0.0, -0.51), (99.5, 0.0), (0.0, 49.5), (math.nan, 0.0), (0.0, math.nan)]
+    assert [lens.in_image(params, u, v) for u, v in [*on, *off]] == [True] * 3 + [False] * 6
