@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,6 @@ from seg_perception.datatypes import UNKNOWN, SemanticCloud
 from seg_perception.errors import SegPerceptionError
 from seg_perception.geometry.projection import Projection
 from seg_perception.labels import Taxonomy
-from seg_perception.pipeline import SweepResult
 
 BACKGROUND = (244, 244, 246)  # light: most class colours are dark
 INK = (60, 62, 68)
@@ -76,20 +76,23 @@ def birds_eye_view(
     return canvas
 
 
-def sweep_picture(result: SweepResult, taxonomy: Taxonomy, width: int = 1600) -> Pixels:
+def sweep_picture(
+    cloud: SemanticCloud,
+    views: Mapping[str, tuple[Pixels, Projection]],
+    taxonomy: Taxonomy,
+    above: Pixels | None = None,
+    width: int = 1600,
+) -> Pixels:
     """One sweep at a glance: each camera's image with its painted points, the cloud from above, and a legend.
 
-    One camera: image with its label overlay, then with points, beside the view from above. More: a grid of them.
+    views: by camera, its picture and the points that lie in it, as indices into `cloud`; those without a label are not
+    drawn. above: a picture to show over the one of a single camera.
     """
-    cloud, colors = result.cloud, taxonomy.colors
-    tiles = []
-    for name, points in result.visible.items():
-        pixels = result.images[name].pixels
-        if len(result.visible) == 1:
-            tiles.append(overlay(pixels, result.segmentations[name].label_image(), colors, 0.5))
+    tiles = [] if above is None else [above]
+    for name, (pixels, points) in views.items():
         labelled = points.select(cloud.labelled[points.index])
         radius_px = max(1, round(pixels.shape[1] / 700))
-        tiles.append(painted_points(pixels, labelled, cloud.class_id[labelled.index], colors, radius_px))
+        tiles.append(painted_points(pixels, labelled, cloud.class_id[labelled.index], taxonomy.colors, radius_px))
         write(tiles[-1], name, (12, 28), INK, pixels.shape[1] / 1400)
     return _composed(tiles, cloud, taxonomy, width)
 

@@ -6,13 +6,26 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from seg_perception.bags import BagReader
 from seg_perception.config import Config
+from seg_perception.datatypes import NO_CAMERA, SemanticCloud
+from seg_perception.drawing import Pixels
 from seg_perception.errors import BagError, ConfigError
+from seg_perception.geometry.motion import MovedSweep
+from seg_perception.geometry.projection import Projection, project
+from seg_perception.geometry.transform_tree import TransformTree
+from seg_perception.geometry.visibility import visible
 from seg_perception.intake import Intake
+from seg_perception.messages.camera_info import camera_model, decode_camera_info
+from seg_perception.messages.image import decode
+from seg_perception.messages.pointcloud import decode_cloud, labels_from_cloud, scan_from_cloud
+from seg_perception.messages.transforms import insert_tf
 from seg_perception.pipeline import SweepResult
 
 TF, TF_STATIC = "/tf", "/tf_static"
+POINTS_TOPIC = "/perception_node/points"  # where the live node publishes them, and the replay writes them
 
 
 def replay(bag: BagReader, intake: Intake) -> Iterator[SweepResult]:
@@ -37,6 +50,31 @@ def replay(bag: BagReader, intake: Intake) -> Iterator[SweepResult]:
             intake.transforms(message.msg, static=message.topic == TF_STATIC)
         yield from _ready(intake, now_s)
     yield from _ready(intake, math.inf)
+
+
+def labelled_sweep(bag: BagReader, config: Config) -> tuple[SemanticCloud, dict[str, tuple[Pixels, Projection]]]:
+    """The first labelled sweep of a bag that holds its inputs too; and by camera the picture taken nearest to it, with
+    the points that lie in it and are not hidden."""
+    cloud = next((decode_cloud(message.msg) for message in bag.messages({POINTS_TOPIC})), None)
+    if cloud is None:
+        raise BagError(f"bag {bag.path}: no labelled cloud on {POINTS_TOPIC}; its topics are {list(bag.topics)}")
+    scan = scan_from_cloud(cloud)[0]
+    class_id, probability, instance_id = labels_from_cloud(cloud)
+    no_camera = np.full(len(scan), NO_CAMERA, np.uint8)
+    semantic = SemanticCloud(scan, class_id, probability, instance_id, no_camera, ())
+    tree = TransformTree(cache_ns=None)
+    for message in bag.messages({TF, TF_STATIC}):
+        insert_tf(tree, message.msg, static=message.topic == TF_STATIC)
+    sweep = MovedSweep(scan, tree, config.motion)
+    views = {}
+    for camera in config.cameras:
+        info = next(bag.messages({camera.resolved_info_topic()})).msg
+        model = camera_model(decode_camera_info(info), rectified=camera.rectified, name=camera.name)
+        nearest = min(bag.messages({camera.resolved_image_topic()}), key=lambda m: abs(m.log_ns - scan.stamp_ns))
+        image = decode(nearest.msg, camera.name, camera.frame_id)
+        points = project(sweep.points, sweep.T_cam_lidar(image.frame_id, image.stamp_ns), model)
+        views[camera.name] = (image.pixels, points.select(visible(points, model, config.visibility)))
+    return semantic, views
 
 
 def check_topics(bag: BagReader, config: Config) -> None:

@@ -14,16 +14,16 @@ from tqdm import tqdm
 
 from seg_perception.bags import BagReader, BagWriter
 from seg_perception.config import Config
-from seg_perception.drawing import save, sweep_picture
+from seg_perception.drawing import Pixels, overlay, save, sweep_picture
 from seg_perception.inference.loading import load_segmenter
 from seg_perception.intake import Intake
+from seg_perception.labels import Taxonomy
 from seg_perception.messages.pointcloud import encode_semantic_cloud
-from seg_perception.offline import check_topics, config_for, replay
+from seg_perception.offline import POINTS_TOPIC, check_topics, config_for, replay
+from seg_perception.pipeline import SweepResult
 from seg_perception.statistics import summary_lines
 
 _log = logging.getLogger(__name__)
-
-POINTS_TOPIC = "/perception_node/points"  # where the live node publishes them
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -63,12 +63,23 @@ def run(args: argparse.Namespace) -> int:
                 cloud = encode_semantic_cloud(result.cloud, taxonomy.colors)
                 out.write_cloud(POINTS_TOPIC, cloud)
                 if args.picture and number == args.picture_of:
-                    save(args.picture, sweep_picture(result, taxonomy))
+                    save(args.picture, _picture(result, taxonomy))
     summary = intake.statistics.summary(taxonomy.names)
     print("\n".join(summary_lines(summary)))
     if args.summary:
         args.summary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return 0
+
+
+def _picture(result: SweepResult, taxonomy: Taxonomy) -> Pixels:
+    """Painted points beside the view from above; of a single camera also what the network said."""
+    above = None
+    if len(result.visible) == 1:
+        (name,) = result.visible
+        labels = result.segmentations[name].label_image()
+        above = overlay(result.images[name].pixels, labels, taxonomy.colors, 0.5)
+    views = {name: (result.images[name].pixels, points) for name, points in result.visible.items()}
+    return sweep_picture(result.cloud, views, taxonomy, above)
 
 
 def with_model(config: Config, model: str | None) -> Config:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,10 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import PointCloud2
 
 from seg_perception.errors import SegPerceptionError
+from seg_perception.offline import POINTS_TOPIC
 from seg_perception.ros import dds, diagnostics
 
-POINTS_TOPIC = "/perception_node/points"
+OnCloud = Callable[[int, bytes], None]
 START_S = 90.0  # the first start on a machine compiles the kernels
 QUIET_S = 2.0  # after the player's end, this long without a sweep means that the node is done
 STOP_S = 10.0
@@ -42,13 +44,11 @@ class LiveRun:
     node_exit_code: int | None = None
 
 
-def live_run(
-    bag: Path, parameters: Path, model: Path, logs: Path, on_cloud: Callable[[bytes], None], rate: float = 1.0
-) -> LiveRun:
+def live_run(bag: Path, parameters: Path, model: Path, logs: Path, on_cloud: OnCloud, rate: float = 1.0) -> LiveRun:
     """Play `bag` at `rate` through a `perception_node` with these parameters and this network.
 
-    on_cloud: given each serialized PointCloud2 that the node publishes. The output of both processes goes to
-    `logs`/node.log and player.log. Raises SegPerceptionError where the node does not come up or the player fails.
+    on_cloud: given the stamp and the bytes (CDR) of each PointCloud2 that the node publishes. What both processes print
+    goes to `logs`/node.log and player.log. Raises SegPerceptionError where the node does not come up or the player fails.
     """
     environment = {**os.environ, **dds.environment(), **_private_domain()}
     os.environ.update(environment)
@@ -56,8 +56,10 @@ def live_run(
         listener = stack.enter_context(_Listener(on_cloud))
         node = stack.enter_context(
             _process(
-                [sys.executable, "-m", "seg_perception.ros.node", "--ros-args", "--params-file", str(parameters)]
-                + ["-p", f"inference.model:={model}"],
+                [
+                    *(sys.executable, "-m", "seg_perception.ros.node", "--ros-args"),
+                    *("--params-file", str(parameters), "-p", f"inference.model:={model}"),
+                ],
                 environment,
                 logs / "node.log",
             )
@@ -68,7 +70,16 @@ def live_run(
         start_s = time.monotonic()
         player = stack.enter_context(
             _process(
-                [sys.executable, "-m", "seg_perception.cli.main", "play", str(bag), "--rate", str(rate), "--no-progress"],
+                [
+                    sys.executable,
+                    "-m",
+                    "seg_perception.cli.main",
+                    "play",
+                    str(bag),
+                    "--rate",
+                    str(rate),
+                    "--no-progress",
+                ],
                 environment,
                 logs / "player.log",
             )
@@ -87,7 +98,7 @@ def live_run(
 class _Listener:
     """Receives semantic clouds and diagnostics, in a context of its own."""
 
-    def __init__(self, on_cloud: Callable[[bytes], None]) -> None:
+    def __init__(self, on_cloud: OnCloud) -> None:
         self.received = 0
         self.last_s = time.monotonic()
         self.summary: dict[str, Any] = {}
@@ -117,7 +128,9 @@ class _Listener:
     def _cloud(self, data: bytes) -> None:
         self.received += 1
         self.last_s = time.monotonic()
-        self._on_cloud(data)
+        byte_order = "<" if data[1] else ">"  # CDR: four bytes that say how, then the header, its stamp first
+        sec, nanosec = struct.unpack_from(f"{byte_order}iI", data, 4)
+        self._on_cloud(sec * 10**9 + nanosec, data)
 
     def _diagnostics(self, msg: DiagnosticArray) -> None:
         for status in msg.status:
@@ -125,24 +138,19 @@ class _Listener:
                 self.summary = diagnostics.unflatten(status.values)
 
 
-class _process:  # noqa: N801  used as a function in a `with`
+@contextmanager
+def _process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen]:
     """A child process whose output goes to a file, and which never outlives the block."""
-
-    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
-        self._command, self._environment, self._log = command, environment, log
-
-    def __enter__(self) -> subprocess.Popen:
-        with self._log.open("w", encoding="utf-8") as log:
-            self._child = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=subprocess.STDOUT)
-        return self._child
-
-    def __exit__(self, *_: object) -> None:
-        if self._child.poll() is None:
-            self._child.terminate()
+    with log.open("w", encoding="utf-8") as output:
+        child = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield child
+    finally:
+        child.terminate()
         try:
-            self._child.wait(STOP_S)
+            child.wait(STOP_S)
         except subprocess.TimeoutExpired:
-            self._child.kill()
+            child.kill()
 
 
 def _private_domain() -> dict[str, str]:
