@@ -47,8 +47,8 @@ class LiveRun:
 def live_run(bag: Path, parameters: Path, model: Path, logs: Path, on_cloud: OnCloud, rate: float = 1.0) -> LiveRun:
     """Play `bag` at `rate` through a `perception_node` with these parameters and this network.
 
-    on_cloud: given the stamp and the bytes (CDR) of each PointCloud2 that the node publishes. What both processes print
-    goes to `logs`/node.log and player.log. Raises SegPerceptionError where the node does not come up or the player fails.
+    on_cloud: given the stamp and the bytes (CDR) of each PointCloud2 that the node publishes. What both print goes
+    to `logs`/node.log and player.log. Raises SegPerceptionError where the node does not come up or the player fails.
     """
     environment = {**os.environ, **dds.environment(), **_private_domain()}
     os.environ.update(environment)
