@@ -198,8 +198,8 @@ class CameraModel:
         P = self.K @ self.T_lens_cam[:3]
         P[:, :3] = self.K
         return {
-            "width": self.width,
-            "height": self.height,
+            "width": int(self.width),
+            "height": int(self.height),
             "distortion_model": "plumb_bob" if undistorted else self.model,
             "d": [0.0] * 5 if undistorted else self.D.tolist(),
             "k": self.K.ravel().tolist(),

@@ -437,3 +437,15 @@ def test_calibration_cannot_be_changed_after_its_limit_was_found() -> None:
     camera = CameraModel(640, 480, given)
     given[0, 0] = 1.0
     assert camera.K[0, 0] == 400.0
+
+
+@pytest.mark.ros
+def test_camera_info_fields_fill_a_real_message_that_reads_back() -> None:
+    from sensor_msgs.msg import CameraInfo
+
+    camera = CameraModel.from_camera_info(**camera_info(width=np.int64(640)), binning_x=2, binning_y=2)
+    message = CameraInfo(**camera.to_camera_info_fields())
+    fields = {name: getattr(message, name) for name in camera_info()}
+    again = CameraModel.from_camera_info(**fields, binning_x=message.binning_x, roi=message.roi)
+    np.testing.assert_array_equal(again.K, camera.K)
+    np.testing.assert_array_equal(again.D, camera.D)
