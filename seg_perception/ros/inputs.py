@@ -87,7 +87,12 @@ class Inputs:
             self._worker.wake()
 
         def lost(event: Any) -> None:
-            self._report("lost_in_transport", topic, f"{event.total_count_change} messages did not arrive; see docs/interfaces.md on large messages", event)
+            self._report(
+                "lost_in_transport",
+                topic,
+                f"{event.total_count_change} messages did not arrive; see docs/interfaces.md on large messages",
+                event,
+            )
 
         def incompatible(event: Any) -> None:
             policy = qos_policy_name_from_kind(event.last_policy_kind)

@@ -29,6 +29,7 @@ from seg_perception.errors import ConfigError, SegPerceptionError
 from seg_perception.inference.loading import load_segmenter
 from seg_perception.inference.segmenter import Segmenter
 from seg_perception.intake import Intake
+from seg_perception.pipeline import warm_up
 from seg_perception.ros import diagnostics, qos
 from seg_perception.ros.inputs import Inputs
 from seg_perception.ros.log_bridge import bridged
@@ -126,6 +127,7 @@ class PerceptionNode(LifecycleNode):
         self._configured.callback(segmenter.close)
         taxonomy = Intake(config, segmenter, ProblemLog()).pipeline.taxonomy
         self._config, self._segmenter = config, segmenter
+        warm_up(config, segmenter)
         self._outputs = self._configured.enter_context(Outputs(self, config, taxonomy))
         log.info("configured: model %s, cameras %s", config.inference.model, [camera.name for camera in config.cameras])
 
@@ -185,12 +187,12 @@ class _Reporter:
     def __enter__(self) -> _Reporter:
         self._publisher = self._node.create_publisher(DiagnosticArray, "/diagnostics", qos.output())
         self._stack.callback(self._node.destroy_publisher, self._publisher)
-        timer = self._node.create_timer(self._period_s, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        timer = self._node.create_timer(self._period_s, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._stack.callback(self._node.destroy_timer, timer)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._report()
+        self._tick()
         self._stack.close()
 
     def _observe(self) -> diagnostics.Observation:
@@ -206,6 +208,12 @@ class _Reporter:
             transforms={edge.child: str(edge) for edge in intake.tree.edges()},
             inference=self._inference,
         )
+
+    def _tick(self) -> None:
+        try:
+            self._report()
+        except Exception as error:  # a report that fails must not take the node with it
+            self._worker.bug("diagnostics", error)
 
     def _report(self) -> None:
         now = self._observe()

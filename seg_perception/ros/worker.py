@@ -8,6 +8,8 @@ import time
 import traceback
 from collections.abc import Callable
 
+import numpy as np
+
 from seg_perception.datatypes import SweepReport
 from seg_perception.intake import Intake
 from seg_perception.pipeline import SweepResult
@@ -17,15 +19,16 @@ log = logging.getLogger(__name__)
 
 ARRIVALS_KEPT = 100
 TICK_S = 0.02  # how late a sweep's deadline may be noticed while no message comes
+Deliver = Callable[[SweepResult], dict[str, float]]
 
 
 class Worker:
     """Takes results from the intake and delivers them, while in the `with` block.
 
-    deliver: publishes one result. problems: told of what nobody foresaw; the thread goes on.
+    deliver: publishes one result, and says how long each part of that took. problems: told of what nobody foresaw; the thread goes on.
     """
 
-    def __init__(self, intake: Intake, deliver: Callable[[SweepResult], None], problems: ProblemLog) -> None:
+    def __init__(self, intake: Intake, deliver: Deliver, problems: ProblemLog) -> None:
         self.intake = intake
         self.last_report: SweepReport | None = None
         self._arrivals_s: dict[int, float] = {}
@@ -72,13 +75,20 @@ class Worker:
         if result is None:
             return False
         self.last_report = result.report
-        start = time.perf_counter()
-        self._deliver(result)
-        self.intake.statistics.add_seconds("publish", time.perf_counter() - start)
+        self._look_for_points(result)
+        for stage, seconds in self._deliver(result).items():
+            self.intake.statistics.add_seconds(stage, seconds)
         arrived_s = self._arrivals_s.pop(result.cloud.scan.stamp_ns, None)
         if arrived_s is not None:
             self.intake.statistics.add_seconds("total", time.monotonic() - arrived_s)
         return True
+
+    def _look_for_points(self, result: SweepResult) -> None:
+        scan = result.cloud.scan
+        if not np.isfinite(scan.points).all(axis=1).any():
+            cause = "cloud_without_points"
+            self.intake.statistics.count(cause)
+            self.problems(cause, f"cloud in frame '{scan.frame_id}': none of its {len(scan)} points is a return")
 
     def bug(self, where: str, error: Exception) -> None:
         """An error that nobody foresaw is counted, and logged with its traceback."""

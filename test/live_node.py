@@ -1,0 +1,295 @@
+"""The node as others meet it: in a process of its own, spoken to over DDS. For tests that carry the `ros` marker.
+
+Every test process takes a ROS domain of its own, from its process id, and keeps to this machine.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from onnx import TensorProto, helper, numpy_helper, save_model
+
+from seg_perception.export.deploy import DeploySpec, deploy
+
+ROOT = Path(__file__).resolve().parent.parent
+ROAD, VEGETATION, CAR = 0, 8, 13
+WIDTH, HEIGHT = 200, 100
+K = [100.0, 0.0, 99.5, 0.0, 100.0, 49.5, 0.0, 0.0, 1.0]
+QUAT_OPTICAL = (-0.5, 0.5, -0.5, 0.5)  # x forward to z forward
+STEP_NS = 100_000_000
+PATIENCE_S = 15.0
+
+
+def isolate() -> None:
+    """Before the first rclpy.init: this process and its children alone with each other."""
+    from seg_perception.ros.dds import environment
+
+    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ.update(environment())
+
+
+def color_model(path: Path) -> Path:
+    """A deployed network, tiny and real: red pixels are road, green ones vegetation, blue ones car."""
+    weights = np.zeros((19, 3, 1, 1), np.float32)
+    weights[ROAD, 0], weights[VEGETATION, 1], weights[CAR, 2] = 10.0, 10.0, 10.0
+    node = helper.make_node("Conv", ["x", "w"], ["y"])
+    graph = helper.make_graph(
+        [node],
+        "colors",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, HEIGHT, WIDTH])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 19, HEIGHT, WIDTH])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    source = path.with_name("source.onnx")
+    save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), source)
+    deploy(source, path, DeploySpec(taxonomy="cityscapes", mean=(0.0,) * 3, scale=(1 / 255,) * 3))
+    return path
+
+
+def parameters(model: Path, **more: Any) -> dict[str, Any]:
+    """Two cameras, `front` raw and `rear` compressed, that look the same way; nothing moves."""
+    base: dict[str, Any] = {
+        "cameras": ["front", "rear"],
+        "camera": {
+            "front": {"image_topic": "/front/image_raw"},
+            "rear": {"image_topic": "/rear/image_raw/compressed", "transport": "compressed"},
+        },
+        "inference": {"model": str(model), "threads": 1},
+        "pairing": {"deadline_ms": 400.0},
+        "motion": {"mode": "static"},
+        "output": {"diagnostics_period_s": 0.2},
+    }
+    return {**base, **more}
+
+
+class NodeProcess:
+    """perception_node, running."""
+
+    def __init__(self, folder: Path, params: dict[str, Any]) -> None:
+        file = folder / "node.param.yaml"
+        file.write_text(yaml.safe_dump({"/**": {"ros__parameters": params}}), encoding="utf-8")
+        self._log = folder / "node.log"
+        command = [sys.executable, "-m", "seg_perception.ros.node", "--ros-args", "--params-file", str(file)]
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8")
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Send the signal; returns the exit code. Killed after a while, and that is an exit code too."""
+        if self.alive:
+            self._process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        try:
+            return self._process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+
+class Peer:
+    """The sensors, and whoever listens to the node: an rclpy node in the test's own process."""
+
+    def __init__(self) -> None:
+        import rclpy
+        from diagnostic_msgs.msg import DiagnosticArray
+        from rclpy.executors import SingleThreadedExecutor
+        from rclpy.node import Node
+        from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+        from tf2_msgs.msg import TFMessage
+
+        from seg_perception.ros import qos
+
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = Node("test_peer", context=self.context)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        topics = {
+            "/front/image_raw": Image,
+            "/front/camera_info": CameraInfo,
+            "/rear/image_raw/compressed": CompressedImage,
+            "/rear/camera_info": CameraInfo,
+            "/points": PointCloud2,
+        }
+        self.publishers = {
+            topic: self.node.create_publisher(kind, topic, qos.published(10)) for topic, kind in topics.items()
+        }
+        self.publishers["/tf"] = self.node.create_publisher(TFMessage, "/tf", qos.transforms())
+        self.publishers["/tf_static"] = self.node.create_publisher(TFMessage, "/tf_static", qos.static_transforms())
+        self.clouds: dict[int, Any] = {}
+        self.statuses: dict[str, Any] = {}
+        self.node.create_subscription(PointCloud2, "/perception_node/points", self._cloud, qos.published(10))
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostics, qos.published(10))
+        self.stamp_ns = 1_000_000_000_000
+
+    def close(self) -> None:
+        import rclpy
+
+        self._executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+    def spin_until(self, done: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
+        """Spin until `done()` gives something true, and return it."""
+        end_s = time.monotonic() + patience_s
+        while not (result := done()):
+            if time.monotonic() > end_s:
+                raise AssertionError(f"waited {patience_s:.0f} s in vain for {what}; {self.causes()}")
+            self._executor.spin_once(timeout_sec=0.05)
+        return result
+
+    def spin_for(self, seconds: float) -> None:
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            self._executor.spin_once(timeout_sec=0.02)
+
+    def wait_until_connected(self) -> None:
+        """Until the node listens to everything, and we to the node."""
+        self.statuses.clear()
+        self.spin_until(
+            lambda: all(p.get_subscription_count() for p in self.publishers.values()) and self.summary(),
+            "the node to subscribe and to publish diagnostics",
+        )
+        static = transform("lidar", "front_optical", 0), transform("lidar", "rear_optical", 0)
+        self.publishers["/tf_static"].publish(tf_message(*static))
+
+    def send(self, topic: str, msg: Any) -> None:
+        self.publishers[topic].publish(msg)
+
+    def send_good(self, *, without: tuple[str, ...] = (), instead: dict[str, Any] | None = None) -> int:
+        """One sweep with an image of each camera; returns its stamp. `instead`: topic → another message."""
+        self.stamp_ns += STEP_NS
+        messages = {
+            "/front/camera_info": camera_info("front", self.stamp_ns),
+            "/rear/camera_info": camera_info("rear", self.stamp_ns),
+            "/front/image_raw": raw_image("front", self.stamp_ns, picture()),
+            "/rear/image_raw/compressed": compressed_image("rear", self.stamp_ns, picture()),
+            "/points": cloud(self.stamp_ns),
+        }
+        for topic, msg in {**messages, **(instead or {})}.items():
+            if topic not in without:
+                self.send(topic, msg)
+        return self.stamp_ns
+
+    def labels_of(self, stamp_ns: int) -> list[int]:
+        """class_id of the sweep with that stamp, once it is published."""
+        from seg_perception.messages.pointcloud import decode_cloud, labels_from_cloud
+
+        msg = self.spin_until(lambda: self.clouds.get(stamp_ns), f"the cloud of {stamp_ns}")
+        return labels_from_cloud(decode_cloud(msg))[0].tolist()
+
+    def summary(self) -> dict[str, Any]:
+        from seg_perception.ros.diagnostics import unflatten
+
+        status = self.statuses.get("perception_node: sweeps")
+        return unflatten(status.values) if status else {}
+
+    def causes(self) -> dict[str, int]:
+        return self.summary().get("causes", {})
+
+    def last_words(self, cause: str) -> str:
+        values = {pair.key: pair.value for pair in self.statuses["perception_node: sweeps"].values}
+        return values.get(f"last_words.{cause}", "")
+
+    def _cloud(self, msg: Any) -> None:
+        self.clouds[stamp_of(msg)] = msg
+
+    def _diagnostics(self, msg: Any) -> None:
+        for status in msg.status:
+            self.statuses[status.name] = status
+
+
+def stamp_of(msg: Any) -> int:
+    return msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec
+
+
+def header(frame_id: str, stamp_ns: int) -> Any:
+    from seg_perception.ros import conversions
+
+    return conversions.header(frame_id, stamp_ns)
+
+
+def picture() -> np.ndarray:
+    """Left half red, right half blue."""
+    pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    pixels[:, : WIDTH // 2, 0], pixels[:, WIDTH // 2 :, 2] = 255, 255
+    return pixels
+
+
+def raw_image(camera: str, stamp_ns: int, pixels: np.ndarray) -> Any:
+    from seg_perception.ros import conversions
+
+    return conversions.image(pixels, "rgb8", f"{camera}_optical", stamp_ns)
+
+
+def compressed_image(camera: str, stamp_ns: int, pixels: np.ndarray) -> Any:
+    from sensor_msgs.msg import CompressedImage
+
+    from seg_perception.messages.image import compressed_fields
+
+    fields = compressed_fields(pixels)
+    data = array.array("B", fields["data"].tobytes())
+    return CompressedImage(header=header(f"{camera}_optical", stamp_ns), format=fields["format"], data=data)
+
+
+def camera_info(camera: str, stamp_ns: int, k: list[float] | None = None) -> Any:
+    from sensor_msgs.msg import CameraInfo
+
+    k = K if k is None else k
+    return CameraInfo(
+        header=header(f"{camera}_optical", stamp_ns),
+        width=WIDTH,
+        height=HEIGHT,
+        distortion_model="plumb_bob",
+        d=[0.0] * 5,
+        k=k,
+        r=np.eye(3).ravel().tolist(),
+        p=[*k[:3], 0.0, *k[3:6], 0.0, *k[6:], 0.0],
+    )
+
+
+def cloud(stamp_ns: int, xyz: np.ndarray | None = None) -> Any:
+    """By default: ahead to the left, ahead to the right, behind."""
+    from seg_perception.messages.pointcloud import cloud_from_columns
+    from seg_perception.ros import conversions
+
+    if xyz is None:
+        xyz = np.array([[10.0, 3.0, 0.0], [10.0, -3.0, 0.0], [-10.0, 0.0, 0.0]], np.float32)
+    columns = {"x": xyz[:, 0], "y": xyz[:, 1], "z": xyz[:, 2], "intensity": np.arange(len(xyz), dtype=np.float32)}
+    return conversions.point_cloud(cloud_from_columns("lidar", stamp_ns, columns))
+
+
+def transform(parent: str, child: str, stamp_ns: int, xyz: tuple[float, ...] = (0.0,) * 3) -> Any:
+    """A TransformStamped whose child looks the way an optical frame does."""
+    from geometry_msgs.msg import Quaternion, Transform, TransformStamped, Vector3
+
+    move, turn = Vector3(x=xyz[0], y=xyz[1], z=xyz[2]), Quaternion(**dict(zip("xyzw", QUAT_OPTICAL, strict=True)))
+    return TransformStamped(
+        header=header(parent, stamp_ns), child_frame_id=child, transform=Transform(translation=move, rotation=turn)
+    )
+
+
+def tf_message(*transforms: Any) -> Any:
+    from tf2_msgs.msg import TFMessage
+
+    return TFMessage(transforms=list(transforms))
