@@ -16,6 +16,7 @@ from seg_perception.labels import Taxonomy
 
 BACKGROUND = (244, 244, 246)  # light: most class colours are dark
 INK = (60, 62, 68)
+REACH_M = 45.0  # how far ahead a view from above shows
 _UNSEEN = np.array([196, 198, 202], np.uint8)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -88,29 +89,25 @@ def sweep_picture(
     views: by camera, its picture and the points that lie in it, as indices into `cloud`; those without a label are not
     drawn. above: a picture to show over the one of a single camera.
     """
-    tiles = [] if above is None else [above]
+    columns = 1 if len(views) <= 2 else 2
+    tile_width = round(width * (0.62 if columns == 1 else 0.7) / columns)
+    tiles = [] if above is None else [fitted(above, tile_width)]
     for name, (pixels, points) in views.items():
         labelled = points.select(cloud.labelled[points.index])
-        radius_px = max(1, round(pixels.shape[1] / 700))
-        tiles.append(painted_points(pixels, labelled, cloud.class_id[labelled.index], taxonomy.colors, radius_px))
-        write(tiles[-1], name, (12, 28), INK, pixels.shape[1] / 1400)
-    return _composed(tiles, cloud, taxonomy, width)
-
-
-def _composed(tiles: list[Pixels], cloud: SemanticCloud, taxonomy: Taxonomy, width: int) -> Pixels:
-    """Tiles in one column (up to two) or two columns, the view from above to their right, the legend below."""
-    columns = 1 if len(tiles) <= 2 else 2
-    tile_width = round(width * (0.62 if columns == 1 else 0.7) / columns)
-    fitted_tiles = [fitted(tile, tile_width) for tile in tiles]
-    rows = [np.concatenate(fitted_tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
-    left = np.concatenate(rows)
+        radius_px = max(1, round(1.5 * pixels.shape[1] / tile_width))
+        painted = painted_points(pixels, labelled, cloud.class_id[labelled.index], taxonomy.colors, radius_px)
+        tiles.append(fitted(painted, tile_width))
+        write(tiles[-1], name, (8, 18), INK)
+    left = np.concatenate([np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)])
     side = width - left.shape[1]
-    reach = 45.0
-    ahead_only = columns == 1
-    span = side / left.shape[0] * (reach + 10.0 if ahead_only else 2 * reach)
-    view = (-10.0 if ahead_only else -reach, reach, -span / 2, span / 2)
-    upper = np.concatenate([left, birds_eye_view(cloud, taxonomy.colors, (side, left.shape[0]), view)], axis=1)
-    return np.concatenate([upper, legend(taxonomy, np.unique(cloud.class_id), width)])
+    behind = 10.0 if columns == 1 else REACH_M
+    span = side / left.shape[0] * (REACH_M + behind)
+    seen_from_above = birds_eye_view(
+        cloud, taxonomy.colors, (side, left.shape[0]), (-behind, REACH_M, -span / 2, span / 2)
+    )
+    return np.concatenate(
+        [np.concatenate([left, seen_from_above], axis=1), legend(taxonomy, np.unique(cloud.class_id), width)]
+    )
 
 
 def legend(taxonomy: Taxonomy, class_ids: NDArray[np.uint8], width: int) -> Pixels:
