@@ -68,3 +68,15 @@ def test_incomplete_commands_are_refused(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         command(*arguments)
     assert stop.value.code == 2
+
+
+def test_messages_lie_in_the_file_in_order_of_time(tiny_drive, tmp_path):
+    """A reader that streams need not seek: picture 0, sweep 0 (its turn ends later), picture 1 and so on."""
+    arguments = ["kitti", str(tiny_drive), "--calib", str(tiny_drive / "calib"), "--compressed", "png"]
+    command(*arguments, "--out", str(tmp_path / "drive.mcap"))
+    content = (tmp_path / "drive.mcap").read_bytes()
+    files = [f"{kind}/data/{frame:010d}.{end}" for frame in range(3)
+             for kind, end in (("image_02", "png"), ("velodyne_points", "bin"))]  # fmt: skip
+    places = [content.find((tiny_drive / name).read_bytes()) for name in files]
+    assert min(places) > 0
+    assert places == sorted(places)
