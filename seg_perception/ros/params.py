@@ -135,7 +135,7 @@ class Parameters:
             self._refused.pop(change.name, None)
 
     def _settings(self) -> Iterator[Setting]:
-        return settings(filter(CAMERA_NAME.fullmatch, self._cameras))
+        return settings(filter(CAMERA_NAME.fullmatch, dict.fromkeys(self._cameras)))
 
     def _declare_cameras(self, value: Any) -> tuple[str, ...]:
         names = tuple(value) if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value) else ()

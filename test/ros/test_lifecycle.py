@@ -1,0 +1,109 @@
+"""Every transition of the node's lifecycle, asked for over its services, and how it ends."""
+
+import signal
+import time
+
+import live_node as live
+import pytest
+from live_node import CAR, ROAD
+
+from seg_perception.datatypes import UNKNOWN
+
+pytestmark = pytest.mark.ros
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory, model, peer):
+    """Not started by itself, and with a model that is not there."""
+    params = live.parameters(model, autostart=False, inference={"model": "/nowhere/model.onnx", "threads": 1})
+    node = live.NodeProcess(tmp_path_factory.mktemp("node"), params)
+    yield node
+    node.stop()
+
+
+def call(peer, service_type, name, request):
+    client = peer.node.create_client(service_type, f"/perception_node/{name}")
+    peer.spin_until(client.service_is_ready, name)
+    future = client.call_async(request)
+    peer.spin_until(future.done, f"an answer of {name}")
+    peer.node.destroy_client(client)
+    return future.result()
+
+
+def change(peer, transition):
+    from lifecycle_msgs.srv import ChangeState
+
+    request = ChangeState.Request()
+    request.transition.label = transition
+    return call(peer, ChangeState, "change_state", request).success
+
+
+def state(peer):
+    from lifecycle_msgs.srv import GetState
+
+    return call(peer, GetState, "get_state", GetState.Request()).current_state.label
+
+
+def set_parameter(peer, name, value):
+    from rcl_interfaces.srv import SetParameters
+    from rclpy.parameter import Parameter
+
+    request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+    return call(peer, SetParameters, "set_parameters", request).results[0]
+
+
+def test_without_autostart_it_waits_for_a_manager(node, peer):
+    assert state(peer) == "unconfigured"
+
+
+def test_a_model_that_is_not_there_leaves_it_unconfigured_and_says_so(node, peer):
+    assert not change(peer, "configure")
+    assert state(peer) == "unconfigured"
+    assert "cannot configure" in node.log
+    assert "/nowhere/model.onnx" in node.log
+
+
+def test_a_bad_value_is_refused_with_the_reason(node, peer):
+    result = set_parameter(peer, "motion.mode", "levitate")
+    assert not result.successful
+    assert "levitate" in result.reason
+
+
+def test_it_goes_through_all_states_and_labels_each_time_it_is_active(node, peer, model):
+    assert set_parameter(peer, "inference.model", str(model)).successful
+    for _ in range(2):
+        assert change(peer, "configure")
+        for _ in range(2):
+            assert change(peer, "activate")
+            assert state(peer) == "active"
+            peer.wait_until_connected()
+            assert peer.labels_of(peer.send_good()) == [ROAD, CAR, UNKNOWN]
+            peer.spin_until(lambda: peer.summary()["sweeps_in"] == 1, "a count that starts anew")
+            assert change(peer, "deactivate")
+            assert state(peer) == "inactive"
+            peer.spin_until(lambda: not peer.publishers["/points"].get_subscription_count(), "it to unsubscribe")
+        assert change(peer, "cleanup")
+        assert state(peer) == "unconfigured"
+        peer.spin_until(lambda: not peer.node.count_publishers("/perception_node/points"), "its publishers to go")
+
+
+def test_settings_do_not_change_under_a_configured_node(node, peer):
+    assert change(peer, "configure")
+    result = set_parameter(peer, "painting.min_probability", 0.5)
+    assert not result.successful
+    assert "clean up first" in result.reason
+
+
+def test_sigterm_ends_it_from_any_state_in_under_two_seconds_without_a_traceback(node, peer):
+    assert change(peer, "activate")
+    start_s = time.monotonic()
+    assert node.stop(signal.SIGTERM) == 0
+    assert time.monotonic() - start_s < 2.0
+    assert "Traceback" not in node.log
+
+
+def test_with_autostart_a_bad_setting_ends_it_with_exit_code_1_and_one_sentence(tmp_path, model):
+    node = live.NodeProcess(tmp_path, live.parameters(model, pairing={"windw_ms": 10.0}))
+    assert node.wait() == 1
+    assert "windw_ms" in node.log
+    assert "Traceback" not in node.log
