@@ -279,6 +279,7 @@ def test_cache_forgets_what_is_older_than_it_keeps() -> None:
     for i in range(1000):
         tree.insert("odom", "base", T0 + i * S // 10, at(float(i)))
     (span,) = tree.edges()
+    assert span.samples == 12
     assert span.newest_ns == T0 + 999 * S // 10
     assert span.oldest_ns == T0 + 988 * S // 10  # counted from the newest before the last one came, as in tf2
     with pytest.raises(StampError, match=r"1\.000000000 s are kept"):
@@ -441,6 +442,14 @@ def test_two_frames_may_swap_places_one_after_the_other() -> None:
     assert position(tree.T("map", "a", T0 + 2 * S)) == [5.0, 0.0, 0.0]
     with pytest.raises(TransformLoopError):
         tree.insert("a", "b", T0 + 3 * S, at(1.0))
+
+
+def test_frame_that_just_changed_parent_stands_still_within_the_tolerance() -> None:
+    tree = TransformTree(tolerance_ns=S // 10)
+    tree.insert("map", "hand", 0, at(200.0), static=True)
+    tree.insert("map", "cup", T0, at(1.0))
+    tree.insert("hand", "cup", T0 + S, at(2.0))
+    assert position(tree.T("map", "cup", T0 + S + S // 10)) == [202.0, 0.0, 0.0]
 
 
 def test_static_edge_is_refused_where_it_closes_a_loop_at_any_stamp() -> None:

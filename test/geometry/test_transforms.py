@@ -105,7 +105,7 @@ def test_what_is_not_a_rigid_motion_is_told(spoilt: np.ndarray) -> None:
 
 
 def test_points_of_a_float32_cloud_keep_their_millimetres_far_from_the_origin() -> None:
-    T = from_rotation_translation(np.eye(3), (4.0e5, 5.0e6, 0.0))
+    T = from_rotation_translation(np.eye(3), (4.0e5 + 0.1, 5.0e6 + 0.2, 0.3))
     moved = transform_points(T, np.array([[0.001, 0.002, 0.003]], np.float32))
     assert moved.dtype == np.float64
     np.testing.assert_allclose(moved - T[:3, 3], [[0.001, 0.002, 0.003]], atol=1e-8)
@@ -117,8 +117,9 @@ def test_nan_point_stays_nan_and_its_neighbours_do_not() -> None:
 
 
 def test_each_point_is_moved_by_its_own_transform() -> None:
-    Ts = from_quat_translation(np.tile(QUARTER_TURN_LEFT, (5, 1)), np.arange(15.0).reshape(5, 3))
-    points = np.random.default_rng(0).normal(size=(5, 3))
+    rng = np.random.default_rng(0)
+    Ts = from_quat_translation(rng.normal(size=(5, 4)), rng.normal(size=(5, 3)))
+    points = rng.normal(size=(5, 3))
     np.testing.assert_allclose(
         transform_points(Ts, points), [transform_points(T, p[None])[0] for T, p in zip(Ts, points, strict=True)]
     )
