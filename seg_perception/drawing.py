@@ -36,7 +36,7 @@ def painted_points(
     Far points are drawn first, so that near ones lie on top, as they do in the world.
     """
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    canvas = cv2.cvtColor((grey * 0.55 + 110).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+    canvas = np.repeat((grey * 0.55 + 110).astype(np.uint8)[:, :, None], 3, axis=2)
     order = np.argsort(-points.distance)
     centres = np.floor(points.uv[order] + 0.5).astype(int)
     for centre, color in zip(centres.tolist(), colors[class_id[order]].tolist(), strict=True):

@@ -127,12 +127,14 @@ class Intake:
             with self._refusing():
                 image = decode(msg, camera, self._cameras[camera].frame_id)
                 images[camera] = replace(image, stamp_ns=image.stamp_ns + self._offset_ns(camera))
-        with self._refusing():
+        try:
             scan, note = decode_scan(pairing.sweep)
-            if note:
-                self._problem("point_times_unusable", note)
-            return _Decoded(scan, images, pairing.deadline_s)
-        return None
+        except SegPerceptionError as error:
+            self._problem(error.cause, str(error))
+            return None
+        if note:
+            self._problem("point_times_unusable", note)
+        return _Decoded(scan, images, pairing.deadline_s)
 
     def _account(self, result: SweepResult) -> None:
         report = result.report

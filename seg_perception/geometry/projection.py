@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_perception.geometry import lens
 from seg_perception.geometry.camera import CameraModel
-from seg_perception.geometry.transforms import transform_points
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Projection:
     """The points that fall into an image.
 
-    index: (M,) int64 into the points given. uv: (M, 2) float64 pixels. distance: (M,) float64 metres from the camera's
-    optical frame: along the ray, so that it means the same behind 90 degrees off axis, where z is negative.
+    index: (M,) int64 into the points given. uv: (M, 2) float64 pixels. distance: (M,) float64 metres from the
+    optical centre: along the ray, so that it means the same behind 90 degrees off axis, where z is negative.
     """
 
     index: NDArray[np.int64]
@@ -31,9 +33,28 @@ class Projection:
 def project(points: NDArray[np.float32], T_cam_lidar: NDArray[np.float64], camera: CameraModel) -> Projection:
     """Project points (N, 3), metres in the LiDAR's frame, through the camera's lens into the pixels of its image.
 
-    Points that are not finite, beyond the lens's valid angle or outside the image are left out.
+    Points that are not finite, beyond the lens's valid angle or outside the image are left out. One pass, one core.
     """
-    points_cam = transform_points(T_cam_lidar, points)
-    uv, _ = camera.project(points_cam)
-    index = np.flatnonzero(camera.in_view(uv))
-    return Projection(index, uv[index], np.linalg.norm(points_cam[index], axis=1))
+    count = len(points)
+    index, uv, distance = np.empty(count, np.int64), np.empty((count, 2)), np.empty(count)
+    found = _project(camera.params, camera.T_lens_cam @ T_cam_lidar, points, index, uv, distance)
+    return Projection(index[:found], uv[:found], distance[:found])
+
+
+@numba.njit(cache=True, nogil=True)
+def _project(params, T_lens_lidar, points, index, uv, distance):  # type: ignore[no-untyped-def]
+    """Fill the outputs from their start; return how many points lie in the image."""
+    found = 0
+    T = T_lens_lidar
+    for i in range(points.shape[0]):
+        x, y, z = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
+        X = T[0, 0] * x + T[0, 1] * y + T[0, 2] * z + T[0, 3]
+        Y = T[1, 0] * x + T[1, 1] * y + T[1, 2] * z + T[1, 3]
+        Z = T[2, 0] * x + T[2, 1] * y + T[2, 2] * z + T[2, 3]
+        u, v = lens.project_point(params, X, Y, Z)
+        if lens.in_image(params, u, v):
+            index[found] = i
+            uv[found, 0], uv[found, 1] = u, v
+            distance[found] = math.sqrt(X * X + Y * Y + Z * Z)
+            found += 1
+    return found

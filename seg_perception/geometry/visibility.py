@@ -50,10 +50,14 @@ def _zbuffer(uv, distance, shape, cell_px, tolerance_m, ratio):  # type: ignore[
         row, col = int((uv[i, 1] + 0.5) / cell_px) + 1, int((uv[i, 0] + 0.5) / cell_px) + 1
         cells[i, 0], cells[i, 1] = row, col
         nearest[row, col] = min(nearest[row, col], distance[i])
-    around = np.empty_like(nearest)
+    beside = np.empty_like(nearest)  # the minimum of nine, along rows first and columns then
+    for row in range(shape[0] + 2):
+        for col in range(1, shape[1] + 1):
+            beside[row, col] = min(nearest[row, col - 1], nearest[row, col], nearest[row, col + 1])
+    around = nearest
     for row in range(1, shape[0] + 1):
         for col in range(1, shape[1] + 1):
-            around[row, col] = nearest[row - 1 : row + 2, col - 1 : col + 2].min()
+            around[row, col] = min(beside[row - 1, col], beside[row, col], beside[row + 1, col])
     seen = np.empty(count, np.bool_)
     for i in range(count):
         seen[i] = distance[i] <= around[cells[i, 0], cells[i, 1]] * ratio + tolerance_m
