@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -95,14 +94,17 @@ class BagReader:
     def __enter__(self) -> BagReader:
         try:
             self._reader.open()
+            for file in getattr(self._reader.storage, "storages", [self._reader.storage]):
+                _refuse_short_database(file.path)
+        except BagError:
+            self._reader.close()
+            raise
         except Exception as error:  # on damaged files the library lets out asserts, and struct, sqlite and zstd errors
             raise BagError(f"bag {self.path}: {_sentence(error)}") from error
         self._types.learn(self._reader.connections)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._reader.is_open:
             self._reader.close()
 
@@ -155,8 +157,6 @@ class BagReader:
             for connection, log_ns, data in self._merged(connections, start_ns) if connections else ():
                 yield BagMessage(connection.topic, connection.msgtype, log_ns, data, self._types)
                 last_ns = log_ns
-        except GeneratorExit:
-            raise
         except Exception as error:
             where = "before its first message" if last_ns is None else f"after the message logged at {last_ns} ns"
             raise BagError(f"bag {self.path}: damaged {where}: {_sentence(error)}") from error
@@ -180,12 +180,10 @@ class BagReader:
         storage = self._reader.storage
         if not isinstance(storage, DirectoryReader) or len(storage.storages) < 2:
             return self._reader.messages(connections, start=start_ns)
-        parts = []
-        for file in storage.storages:
-            part = copy.copy(storage)
+        parts = [copy.copy(storage) for _ in storage.storages]
+        for part, file in zip(parts, storage.storages, strict=True):
             part.storages = [file]
-            parts.append(part.messages(connections, start=start_ns))
-        return heapq.merge(*parts, key=lambda item: item[1])
+        return heapq.merge(*(part.messages(connections, start=start_ns) for part in parts), key=lambda item: item[1])
 
 
 class BagWriter:
@@ -203,9 +201,7 @@ class BagWriter:
         self._single = self.path.suffix == ".mcap"
         if storage not in ("mcap", "sqlite3") or (self._single and storage != "mcap"):
             raise BagError(f"bag {path}: storage mcap, or sqlite3 in a directory, wanted, '{storage}' seen")
-        allowed = [""] if self._single else ["", "file", "message"]
-        if storage == "mcap":
-            allowed.append("chunk")
+        allowed = ["", *([] if self._single else ["file", "message"]), *(["chunk"] if storage == "mcap" else [])]
         if compression not in allowed:
             raise BagError(f"bag {path}: compression '{compression}' seen, one of {allowed} wanted for this path")
         if self.path.exists():
@@ -221,11 +217,8 @@ class BagWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._folder = self.path
-            if (
-                self._single
-            ):  # the library writes directories: into one beside the target, under a name that is always the same
-                scratch = Path(tempfile.mkdtemp(prefix=f".{self.path.stem}-", dir=self.path.parent))
-                self._folder = scratch / "bag"
+            if self._single:  # the library writes directories; the name of this one goes into the file, so it is fixed
+                self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.stem}-", dir=self.path.parent)) / "bag"
             self._writer = Writer(self._folder, version=_METADATA_VERSION, storage_plugin=self._plugin)
             self._writer.set_compression(self._compression, CompressionFormat.ZSTD)
             self._writer.open()
@@ -233,20 +226,18 @@ class BagWriter:
             raise BagError(f"bag {self.path}: {_sentence(error)}") from error
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
+        complete = False
         try:
             self._writer.__exit__(kind, error, trace)
             if self._single and kind is None:
                 (self._folder / "bag.mcap").replace(self.path)
+            complete = kind is None
         except Exception as failure:
             raise BagError(f"bag {self.path}: {_sentence(failure)}") from failure
         finally:
-            if self._single:
-                shutil.rmtree(self._folder.parent, ignore_errors=True)
-            elif kind is not None:
-                shutil.rmtree(self._folder, ignore_errors=True)
+            if self._single or not complete:
+                shutil.rmtree(self._folder.parent if self._single else self._folder, ignore_errors=True)
 
     def write_raw(self, topic: str, type: str, log_ns: int, data: bytes, qos: TopicQos | None = None) -> None:
         """Write serialized bytes as they are. qos: of the topic, if this is its first message; default: by its type."""
@@ -334,10 +325,9 @@ class BagWriter:
             _FOREVER,
             False,
         )
+        store = self._types.store
         try:
-            connection = self._writer.add_connection(
-                topic, type, typestore=self._types.store, offered_qos_profiles=[profile]
-            )
+            connection = self._writer.add_connection(topic, type, typestore=store, offered_qos_profiles=[profile])
         except Exception as error:
             raise BagError(f"bag {self.path}: {topic} of type {type}: {_sentence(error)}") from error
         self._connections[topic, type] = connection
@@ -354,16 +344,14 @@ class _Types:
 
     def learn(self, connections: Iterable[Connection]) -> None:
         """Register types that are not known yet. Where a definition cannot be read, only its own messages will fail."""
+        known = self.store.fielddefs
         for connection in connections:
-            if connection.msgtype in self.store.fielddefs:
-                continue
-            text, found = connection.msgdef.data, {}
+            form, text = connection.msgdef
             with suppress(Exception):
-                if connection.msgdef.format == MessageDefinitionFormat.MSG:
-                    found = get_types_from_msg(text, connection.msgtype)
-                elif connection.msgdef.format == MessageDefinitionFormat.IDL:
-                    found = get_types_from_idl(text)
-                self.store.register({name: d for name, d in found.items() if name not in self.store.fielddefs})
+                if connection.msgtype not in known:
+                    as_idl = form == MessageDefinitionFormat.IDL
+                    found = get_types_from_idl(text) if as_idl else get_types_from_msg(text, connection.msgtype)
+                    self.store.register({name: definition for name, definition in found.items() if name not in known})
 
     def serialize(self, type: str, fields: Mapping[str, Any]) -> bytes:
         """The bytes of a message with these fields."""
@@ -394,6 +382,16 @@ class _Types:
                 f"{message.topic} at {message.log_ns} ns: its {len(message.data)} bytes are no {message.type}: "
                 f"{_sentence(error)}"
             ) from error
+
+
+def _refuse_short_database(path: Path) -> None:
+    """SQLite reads a file whose end is missing until something asks for that end; its header tells what there was."""
+    with path.open("rb") as file:
+        head = file.read(100)
+    page_bytes, pages = int.from_bytes(head[16:18], "big"), int.from_bytes(head[28:32], "big")
+    wanted = pages * (65536 if page_bytes == 1 else page_bytes)
+    if path.suffix == ".db3" and path.stat().st_size < wanted:
+        raise BagError(f"bag {path}: cut short: {path.stat().st_size} bytes seen, {wanted} wanted")
 
 
 def _sentence(error: Exception) -> str:
