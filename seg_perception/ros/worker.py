@@ -25,8 +25,8 @@ Deliver = Callable[[SweepResult], dict[str, float]]
 class Worker:
     """Takes results from the intake and delivers them, while in the `with` block.
 
-    deliver: publishes one result, and says how long each part of that took. problems: told of what nobody foresaw, which
-    does not end the thread.
+    deliver: publishes one result, and says how long each part of that took. problems: told of what nobody foresaw,
+    which does not end the thread.
     """
 
     def __init__(self, intake: Intake, deliver: Deliver, problems: ProblemLog) -> None:

@@ -1,0 +1,189 @@
+"""What the live node publishes is, byte for byte, what the replay of the same bag gives."""
+
+import subprocess
+import sys
+
+import live_node as live
+import numpy as np
+import pytest
+import yaml
+
+from seg_perception.bags import BagReader, BagWriter
+from seg_perception.config import Config
+from seg_perception.inference.loading import load_segmenter
+from seg_perception.intake import Intake
+from seg_perception.messages.camera_info import CameraInfoRecord
+from seg_perception.messages.pointcloud import cloud_from_columns, decode_cloud, encode_semantic_cloud
+from seg_perception.messages.transforms import StampedTransform
+from seg_perception.offline import replay
+
+pytestmark = pytest.mark.ros
+
+MS = 1_000_000
+SWEEPS = 8
+
+
+def pose(x):
+    T = np.eye(4)
+    T[0, 3] = x
+    return T
+
+
+T_LIDAR_CAMERA = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]], float)
+
+
+def write_drive(path):
+    """A vehicle at 20 m/s past patches of color: moving transforms, per-point times, two cameras, one of them slow."""
+    random = np.random.default_rng(7)
+    start = live.STEP_NS * 10_000
+    k = tuple(live.K)
+    with BagWriter(path) as bag:
+        static = [StampedTransform("base_link", "lidar", start, pose(0.0))]
+        static += [StampedTransform("lidar", f"{name}_optical", start, T_LIDAR_CAMERA) for name in ("front", "rear")]
+        events = [(start - 200 * MS, lambda at: bag.write_tf("/tf_static", static, at))]
+
+        def moved(at):
+            transform = StampedTransform("odom", "base_link", at, pose((at - start) * 20e-9))
+            bag.write_tf("/tf", [transform], at)
+
+        def picture(camera, at):
+            patches = np.eye(3, dtype=np.uint8)[random.integers(0, 3, (10, 20))] * 255
+            pixels = patches.repeat(10, axis=0).repeat(10, axis=1)
+            p = (*k[:3], 0.0, *k[3:6], 0.0, *k[6:], 0.0)
+            identity = tuple(np.eye(3).ravel())
+            d = (-0.1, 0.01, 0.0, 0.0, 0.0)
+            info = CameraInfoRecord(f"{camera}_optical", at, live.WIDTH, live.HEIGHT, "plumb_bob", d, k, identity, p)
+            bag.write_camera_info(f"/{camera}/camera_info", info, at)
+            bag.write_image(f"/{camera}/image_raw", at, f"{camera}_optical", pixels, log_ns=at)
+
+        def sweep(at):
+            xyz = random.uniform((5, -8, -3), (30, 8, 3), (2000, 3)).astype(np.float32)
+            times = np.linspace(0, 50 * MS, 2000).astype(np.uint32)
+            columns = dict(zip("xyz", xyz.T, strict=True))
+            bag.write_cloud("/points", cloud_from_columns("lidar", at, {**columns, "t": times}), log_ns=at + 60 * MS)
+
+        for i in range(-10, 2 * SWEEPS * 5):
+            events.append((start + i * 10 * MS, moved))
+        for i in range(SWEEPS):
+            at = start + i * 100 * MS
+            events.append((at + 5 * MS, lambda at: picture("front", at)))
+            if i % 2 == 0:
+                events.append((at + 12 * MS, lambda at: picture("rear", at)))
+            events.append((at, sweep))
+        recorded = [(at + (60 * MS if event is sweep else 0), at, event) for at, event in events]
+        for _, at, event in sorted(recorded, key=lambda entry: entry[:2]):
+            event(at)
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drive")
+    write_drive(folder / "drive.mcap")
+    return folder / "drive.mcap"
+
+
+def settings(folder, model):
+    params = live.parameters(
+        model,
+        camera={name: {"image_topic": f"/{name}/image_raw"} for name in ("front", "rear")},
+        motion={"mode": "auto"},
+        pairing={"deadline_ms": 2000.0},
+    )
+    file = folder / "drive.param.yaml"
+    file.write_text(yaml.safe_dump({"/**": {"ros__parameters": params}}), encoding="utf-8")
+    return file
+
+
+def replayed(bag_path, parameters):
+    """Stamp → the semantic cloud of an offline run, its fields and bytes."""
+    config = Config.load(parameters)
+    intake = Intake(config, load_segmenter(config.inference), lambda cause, sentence: None)
+    with BagReader(bag_path) as bag:
+        clouds = [encode_semantic_cloud(r.cloud, intake.pipeline.taxonomy.colors) for r in replay(bag, intake)]
+    return {cloud.stamp_ns: cloud for cloud in clouds}
+
+
+def test_the_live_node_and_the_replay_give_the_same_bytes(tmp_path, drive, model):
+    from rclpy.serialization import deserialize_message
+    from sensor_msgs.msg import PointCloud2
+
+    from seg_perception.ros.live_run import live_run
+
+    parameters = settings(tmp_path, model)
+    received = {}
+    run = live_run(drive, parameters, model, tmp_path, received.__setitem__)
+    assert run.node_exit_code == 0
+    assert "motion_assumed_static" not in run.summary["causes"]
+    expected = replayed(drive, parameters)
+    assert len(expected) == SWEEPS
+    assert set(received) == set(expected)
+    for stamp, data in received.items():
+        cloud = decode_cloud(deserialize_message(data, PointCloud2))
+        assert cloud.fields == expected[stamp].fields
+        assert cloud.data.tobytes() == expected[stamp].data.tobytes()
+    labels = np.concatenate([cloud.field("class_id") for cloud in expected.values()])
+    assert set(np.unique(labels)) == {live.ROAD, live.VEGETATION, live.CAR, 255}
+
+
+def test_the_recorded_drive_gives_the_same_bytes_live_and_replayed(tmp_path, shared_data):
+    from rclpy.serialization import deserialize_message
+    from sensor_msgs.msg import PointCloud2
+
+    from seg_perception.export.deploy import DeploySpec, deploy
+    from seg_perception.importers.kitti import import_kitti
+    from seg_perception.ros.live_run import live_run
+
+    (network,) = (shared_data / "deeplab_cityscapes").glob("*.onnx")
+    model = tmp_path / "model.onnx"
+    deploy(network, model, DeploySpec(mean=(128.0,) * 3, scale=(1 / 128,) * 3, network_size=(625, 193)))
+    kitti = shared_data / "kitti_drive"
+    imported = import_kitti(kitti, kitti / "calib", tmp_path / "kitti.mcap", timestamps=kitti / "timestamps_drive_0001")
+    parameters = yaml.safe_load(imported.config.read_text())
+    parameters["/**"]["ros__parameters"]["inference"] = {"model": str(model)}
+    parameters["/**"]["ros__parameters"]["pairing"] = {"sweep_queue": 20, "image_queue": 20, "deadline_ms": 2000.0}
+    imported.config.write_text(yaml.safe_dump(parameters))
+    received = {}
+    run = live_run(imported.bag, imported.config, model, tmp_path, received.__setitem__, rate=0.5)
+    assert run.node_exit_code == 0
+    expected = replayed(imported.bag, imported.config)
+    assert set(received) == set(expected)
+    for stamp, data in received.items():
+        cloud = decode_cloud(deserialize_message(data, PointCloud2))
+        assert cloud.data.tobytes() == expected[stamp].data.tobytes()
+        assert 0.05 < np.mean(cloud.field("class_id") != 255) < 0.5  # a camera sees an eighth of the turn, or so
+
+
+def test_a_looping_player_with_a_clock_goes_on_until_it_is_interrupted(tmp_path, drive, peer):
+    import signal
+
+    from rosgraph_msgs.msg import Clock
+
+    from seg_perception.ros import qos
+
+    times = []
+    peer.node.create_subscription(Clock, "/clock", lambda msg: times.append(msg.clock.sec), qos.published(10))
+    arguments = ["play", str(drive), "--loop", "--clock", "50", "--rate", "4", "--wait-for-subscribers", "5"]
+    player = subprocess.Popen(
+        [sys.executable, "-m", "seg_perception.cli.main", *arguments, "--no-progress"],
+        cwd=live.ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    peer.spin_until(lambda: len(times) > 60, "a second loop's clock")
+    player.send_signal(signal.SIGINT)
+    output, _ = player.communicate(timeout=live.PATIENCE_S)
+    assert player.returncode == 0
+    published = dict(line.split()[:2] for line in output.splitlines() if " published" in line)
+    assert int(published["/points"]) > SWEEPS
+    assert set(times) == {999, 1000}
+
+
+def test_a_bag_that_is_none_is_refused_in_one_sentence(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "seg_perception.cli.main", "play", str(tmp_path)],
+        cwd=live.ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
