@@ -170,7 +170,9 @@ def test_split_bag_is_merged_by_time(tmp_path: Path) -> None:
     (path / "metadata.yaml").write_text(yaml.safe_dump({"rosbag2_bagfile_information": metadata}))
     with BagReader(path) as bag:
         seen = [(m.log_ns, m.msg.transforms[0].child_frame_id) for m in bag.messages()]
+        late = [m.log_ns for m in bag.messages(start_ns=4)]
     assert seen == [(1, "a"), (2, "b"), (3, "a"), (3, "b"), (4, "b"), (5, "a")]
+    assert late == [4, 5]
 
 
 def test_empty_bag_has_nothing_and_lasts_no_time(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_empty_cloud_has_empty_columns(tmp_path: Path) -> None:
         ("ascii", _ascii().replace(b"65535", b"many"), "field 'ring' is not all uint16"),
         ("binary_compressed", _compressed()[:-1], "102 wanted for 3 points"),
         ("binary_compressed", b"", "of 0 that hold 0 seen, 102 wanted"),
-        ("binary_compressed", _compressed(b"\x20\x7f" * 20), "its compressed data are corrupt"),
+        ("binary_compressed", _compressed(b"\x20\x7f" * 34), "its compressed data are corrupt"),
         ("binary_compressed", _compressed(b"\x1f"), "its compressed data are corrupt"),
         ("binary_zipped", b"", "DATA is 'binary_zipped', one of ascii, binary, binary_compressed wanted"),
     ],

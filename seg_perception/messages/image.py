@@ -96,8 +96,8 @@ def decode_compressed(msg: Any, camera: str, frame_id: str = "") -> CameraImage:
     """One picture from a sensor_msgs/CompressedImage holding a JPEG or a PNG; its own bytes say which.
 
     Raises as `decode`. A picture cut short is refused, and so is a PNG with a wrong checksum. Damage inside a JPEG's
-    entropy-coded data, which has no checksum, may pass for a picture. An orientation tag is ignored: a calibration is of the pixels as
-    they are stored.
+    entropy-coded data, which has no checksum, may pass for a picture. An orientation tag is ignored: a calibration is
+    of the pixels as they are stored.
     """
     stamp = stamp_ns(msg.header, f"image of {camera}")
     what = f"image of {camera} ('{msg.format}')"

@@ -119,9 +119,8 @@ def encode_semantic_cloud(semantic: SemanticCloud, colors: NDArray[np.uint8]) ->
     start = -(-source.point_step // 4) * 4
     added = [PointField(name, start + at, code) for name, (at, code) in _LABEL_FIELDS.items() if name not in taken]
     point_step = start + _LABEL_BYTES if added else source.point_step
-    data = np.empty((len(source), point_step), np.uint8)
+    data = np.zeros((len(source), point_step), np.uint8)  # padding is published too: the same bytes for the same labels
     data[:, : source.point_step] = source.data
-    data[:, source.point_step :] = 0
     cloud = PointCloud(
         source.frame_id,
         source.stamp_ns,

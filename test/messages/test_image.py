@@ -201,7 +201,7 @@ def test_png_cut_anywhere_or_changed_in_any_byte_is_refused(compressed_msg) -> N
     for at in range(0, len(data), 13):
         changed = bytearray(data)
         changed[at] ^= 0x10
-        with pytest.raises(MessageError):
+        with pytest.raises(MessageError, match=r"PNG is corrupt: the checksum|PNG is truncated|a JPEG or PNG wanted"):
             decode(compressed_msg(bytes(changed), "png"), "front")
 
 
@@ -225,7 +225,7 @@ def test_picture_that_claims_to_be_enormous_is_refused_before_it_is_decoded(comp
     data = bytearray(_encoded("jpg", _picture()))
     frame = data.index(b"\xff\xc0")
     data[frame + 5 : frame + 9] = b"\xff\xff\xff\xff"
-    with pytest.raises(MessageError, match="65535 x 65535"):
+    with pytest.raises(MessageError, match="65535 x 65535, 1 to 67108864 pixels wanted"):
         decode(compressed_msg(bytes(data)), "front")
 
 

@@ -118,9 +118,13 @@ def test_field_of_a_labels_name_and_another_type_is_replaced(cloud_msg) -> None:
     assert next(f.datatype for f in cloud.fields if f.name == "class_id") == 2
 
 
-def test_labelling_twice_gives_the_same_bytes(cloud_msg) -> None:
-    semantic = _semantic(decode_scan(cloud_msg(_points(FLOAT_XYZ)))[0])
-    assert (encode_semantic_cloud(semantic, COLORS).data == encode_semantic_cloud(semantic, COLORS).data).all()
+def test_bytes_between_the_fields_added_are_zero(cloud_msg) -> None:
+    points = _points([*FLOAT_XYZ, ("tag", "u1")])
+    cloud = encode_semantic_cloud(_semantic(decode_scan(cloud_msg(points))[0]), COLORS)
+    used = {at for field in cloud.fields for at in range(field.offset, field.offset + field.nbytes)}
+    between = sorted(set(range(cloud.point_step)) - used)
+    assert between == [13, 14, 15, 27]
+    assert not cloud.data[:, between].any()
 
 
 def test_organised_cloud_stays_organised(cloud_msg) -> None:
