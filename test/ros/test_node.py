@@ -124,6 +124,17 @@ def test_diagnostics_tell_latency_rates_and_transforms(node, peer):
     assert "static" in transforms["edge.front_optical"]
 
 
+def test_its_topics_are_those_of_the_interfaces_page(node, peer):
+    page = (live.ROOT / "docs" / "interfaces.md").read_text(encoding="utf-8")
+    ours = {"/parameter_events", "/rosout", "/perception_node/transition_event"}
+    published = {name for name, _ in peer.node.get_publisher_names_and_types_by_node("perception_node", "/")} - ours
+    named = {name.replace("/perception_node", "~").replace("/front/", "/<camera>/") for name in published}
+    assert {f"`{name}`" for name in named if "/rear/" not in name} <= set(page.split())
+    subscribed = {name for name, _ in peer.node.get_subscriber_names_and_types_by_node("perception_node", "/")}
+    assert set(peer.publishers) <= subscribed
+    assert {"/tf", "/tf_static"} <= {word.strip("`") for word in page.split()}
+
+
 def test_an_overlay_is_made_only_while_somebody_looks(node, peer):
     from sensor_msgs.msg import Image
 

@@ -1,0 +1,124 @@
+"""What the node says of itself: problems once with a throttle, levels by what happened lately, figures to read back."""
+
+import logging
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from diagnostic_msgs.msg import DiagnosticStatus
+
+from seg_perception.datatypes import ViewReport
+from seg_perception.ros.diagnostics import CameraState, Observation, flatten, statuses, unflatten
+from seg_perception.ros.problems import THROTTLE_S, ProblemLog
+from seg_perception.statistics import RunStatistics
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+
+def observation(at_s=0.0, sweeps_in=0, labelled=0, causes=None, images=0, infos=1, last=None, **more):
+    statistics = RunStatistics()
+    statistics.sweeps_in, statistics.sweeps_out, statistics.sweeps_labelled = sweeps_in, labelled, labelled
+    statistics.causes.update(causes or {})
+    cameras = {"front": CameraState(images, infos, last)}
+    more.setdefault("transforms", {"lidar": "base_link -> lidar: static"})
+    return Observation(at_s, statistics.summary(()), cameras, **more)
+
+
+def levels(before, now):
+    return {status.name.partition(": ")[2]: status.level for status in statuses("node", before, now)}
+
+
+def test_all_is_well_while_sweeps_come_and_are_labelled():
+    now = observation(1.0, sweeps_in=10, labelled=10, images=10, last=ViewReport(offset_ns=-3_000_000))
+    assert set(levels(observation(), now).values()) == {OK}
+    sweeps, camera, *_ = statuses("node", observation(), now)
+    assert sweeps.message == "10 sweeps labelled"
+    assert {"images_in_hz": "10.000", "offset_ms": "-3.000"}.items() <= {v.key: v.value for v in camera.values}.items()
+
+
+def test_nothing_coming_in_is_a_warning():
+    assert levels(observation(), observation(1.0)) == {
+        "sweeps": WARN,
+        "camera front": WARN,
+        "transforms": OK,
+        "inference": OK,
+    }
+
+
+def test_sweeps_without_any_label_are_an_error_that_names_the_causes():
+    now = observation(1.0, sweeps_in=10, causes={"tf_unknown_frame/front": 10}, images=10)
+    sweeps, camera, transforms, _ = statuses("node", observation(), now)
+    assert sweeps.level == ERROR
+    assert "tf_unknown_frame/front 10" in sweeps.message
+    assert camera.level == WARN
+    assert "tf_unknown_frame 10" in camera.message
+    assert transforms.level == WARN
+
+
+def test_some_drops_are_a_warning_and_past_ones_are_forgiven():
+    before = observation(0.0, causes={"bad_message": 3})
+    now = observation(1.0, sweeps_in=10, labelled=9, causes={"bad_message": 4}, images=10)
+    later = observation(2.0, sweeps_in=20, labelled=19, causes={"bad_message": 4}, images=20)
+    assert levels(before, now)["sweeps"] == WARN
+    assert levels(now, later)["sweeps"] == OK
+
+
+def test_an_image_that_no_sweep_needed_is_counted_and_no_warning():
+    now = observation(1.0, sweeps_in=10, labelled=10, causes={"image_unused": 20}, images=30)
+    assert levels(observation(), now)["sweeps"] == OK
+
+
+def test_assuming_that_nothing_moved_shows_in_the_transforms():
+    now = observation(1.0, sweeps_in=1, labelled=1, images=1, motion="static", motion_fallback="no odom")
+    assert levels(observation(), now)["transforms"] == WARN
+
+
+def test_a_camera_without_calibration_says_so():
+    _, camera, *_ = statuses("node", observation(infos=0), observation(1.0, images=10, infos=0))
+    assert (camera.level, camera.message) == (WARN, "no CameraInfo came")
+
+
+def test_the_summary_reads_back_as_it_was():
+    statistics = RunStatistics()
+    statistics.sweeps_in = 7
+    statistics.count("bad_message/front", 3)
+    statistics.points_by_class[:2] = 5, 6
+    statistics.add_seconds("paint", 0.25)
+    summary = statistics.summary(("road", "traffic. light"))
+    status = statuses("node", observation(), Observation(1.0, summary, {}, {"bad_message/front": "why"}))[0]
+    read = unflatten(status.values)
+    assert {key: read[key] for key in summary} == summary
+
+
+def test_flat_keys_are_what_a_person_reads():
+    assert flatten({"latency_ms": {"paint": {"p99": 1.5}}, "points": 3}) == {
+        "latency_ms.paint.p99": "1.500",
+        "points": "3",
+    }
+
+
+def test_a_problem_is_said_once_in_a_while_and_the_rest_is_counted(caplog):
+    now = [0.0]
+    problems = ProblemLog(lambda: now[0])
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            problems("bad_message", "image: no such encoding")
+        problems("bad_stamp", "cloud: stamp 0")
+        now[0] = THROTTLE_S
+        problems("bad_message", "image: too short")
+    assert caplog.messages == [
+        "bad_message: image: no such encoding",
+        "bad_stamp: cloud: stamp 0",
+        "bad_message: image: too short (2 more since this was last said)",
+    ]
+    assert problems.last_words == {"bad_message": "image: too short", "bad_stamp": "cloud: stamp 0"}
+
+
+def test_what_is_only_counted_is_said_when_the_count_rises(caplog):
+    problems = ProblemLog(lambda: 0.0)
+    with caplog.at_level(logging.WARNING):
+        problems.risen({"sweep_overload": 1}, {"sweep_overload": 1, "image_unused": 5})
+        assert caplog.messages == []
+        problems.risen({}, {"sweep_overload": 1})
+    assert caplog.messages[0].startswith("sweep_overload: sweeps come faster")
