@@ -192,6 +192,15 @@ def test_a_bag_that_starts_over_is_followed():
     assert drive.intake.statistics.sweeps_labelled == 6
 
 
+def test_a_bag_that_starts_over_is_not_moved_by_the_transforms_of_its_first_run():
+    drive = Drive(pairing={"deadline_ms": 100.0})
+    drive.intake.transforms(tf_message(("odom", "base_link", np.eye(4)), stamp_ns=T0 + 2 * S), static=False)
+    drive.intake.cloud(cloud_message(T0 + 2 * S), now_s=0.0)
+    drive.intake.image("front", image_message(T0))
+    assert drive.causes["time_jump"] == 1
+    assert [edge.samples for edge in drive.intake.tree.edges() if not edge.static] == [0]
+
+
 def test_a_repeated_camera_info_is_taken_once_and_a_changed_one_again():
     drive = Drive()
     first = drive.intake.pipeline._cameras["front"]

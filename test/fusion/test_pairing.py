@@ -109,3 +109,30 @@ def test_repeated_image_stamp_is_counted_and_the_first_kept():
     p.add_sweep(S, "sweep", now_s=0.0)
     assert p.next_ready(0.0).images == {"front": "first"}
     assert p.counts["image_repeated_stamp"] == 1
+
+
+def test_the_image_before_a_sweep_may_be_nearest_to_the_next_sweep_too():
+    p = pairer()
+    p.add_image("front", 1 * S, "shared")
+    p.add_sweep(1 * S + 10 * MS, "first", now_s=0.0)
+    p.add_sweep(1 * S + 20 * MS, "second", now_s=0.0)
+    assert p.next_ready(9.0).images == {"front": "shared"}
+    assert p.next_ready(9.0).images == {"front": "shared"}
+
+
+def test_a_sweep_that_comes_twice_goes_out_once():
+    p = pairer()
+    p.add_sweep(2 * S, "sweep", now_s=0.0)
+    p.add_sweep(2 * S, "again", now_s=0.0)
+    assert p.counts["sweep_out_of_order"] == 1
+    assert p.next_ready(9.0).sweep == "sweep"
+    assert p.next_ready(9.0) is None
+
+
+def test_an_image_that_was_used_does_not_count_as_unused():
+    p = pairer(image_queue=1)
+    p.add_image("front", 1 * S, "used")
+    p.add_sweep(1 * S, "sweep", now_s=0.0)
+    assert p.next_ready(0.0).images == {"front": "used"}
+    p.add_image("front", 2 * S, "next")
+    assert p.counts["image_unused"] == 0

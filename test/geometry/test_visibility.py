@@ -54,6 +54,21 @@ def test_road_hides_little_of_itself():
     assert share > 0.9
 
 
+def test_a_little_behind_is_still_the_same_surface():
+    """Half a metre at any distance, a tenth of it far away: leaves, slanted walls, a car's roof behind its boot."""
+    for near, far, is_seen in ((2.0, 2.6, True), (2.0, 2.8, False), (40.0, 44.3, True), (40.0, 44.7, False)):
+        assert seen(np.array([[0.0, 0.0, near], [0.0, 0.0, far]])).tolist() == [True, is_seen]
+
+
+def test_a_rectified_camera_beside_its_frame_projects_from_its_own_centre():
+    T_lens_cam = np.eye(4)
+    T_lens_cam[0, 3] = -0.5  # the lens stands 0.5 m to the right of the frame the points are in
+    beside = CameraModel(640, 480, CAMERA.K, T_lens_cam=T_lens_cam)
+    projection = project(np.array([[0.5, 0.0, 5.0]], np.float32), np.eye(4), beside)
+    assert projection.uv.tolist() == [[319.5, 239.5]]
+    assert projection.distance.tolist() == [5.0]
+
+
 def test_method_none_sees_everything_in_view():
     pole_and_wall = np.array([[0.0, 0.0, 5.0], [0.0, 0.0, 20.0]])
     assert seen(pole_and_wall).tolist() == [True, False]
