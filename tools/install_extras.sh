@@ -6,9 +6,10 @@ venv=$1
 cd "$(dirname "$0")/.."
 pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt)
 
-# From PyPI alone torch brings gigabytes of CUDA libraries; this index has it without them.
-"${pip[@]}" --extra-index-url https://download.pytorch.org/whl/cpu torch ||
-    { echo "install_extras: the index of CPU builds cannot be used; taking torch from the configured index"; "${pip[@]}" torch; }
+# PyPI's torch brings gigabytes of CUDA libraries; this index has it without them.
+"${pip[@]}" --no-deps --retries 0 --index-url https://download.pytorch.org/whl/cpu torch ||
+    echo "install_extras: the index of CPU builds is out of reach; taking torch from the configured index"
+"${pip[@]}" torch
 "${pip[@]}" open3d
 
 # Open3D links with these libraries even where it never opens a window.
