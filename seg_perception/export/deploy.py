@@ -150,13 +150,16 @@ def _at_network_size(model: ModelProto, spec: DeploySpec) -> SourceNetwork:
 
 
 def _head(network: SourceNetwork, spec: DeploySpec, taxonomy: Taxonomy) -> Head:
-    return find_head(
-        network.model,
-        network.feed(synthetic_picture(network.size)),
-        network.size,
-        gives_labels=None if spec.gives == "auto" else spec.gives == "labels",
-        num_classes=len(taxonomy.trained),
-    )
+    try:
+        return find_head(
+            network.model,
+            network.feed(synthetic_picture(network.size)),
+            network.size,
+            gives_labels=None if spec.gives == "auto" else spec.gives == "labels",
+            num_classes=len(taxonomy.trained),
+        )
+    except ModelError as error:
+        raise ModelError(f"at network size {network.size[0]}x{network.size[1]}: {error}") from error
 
 
 def _input_layout(sides: list[int], wanted: str) -> str:

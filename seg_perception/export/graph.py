@@ -217,9 +217,9 @@ def session_of(model: ModelProto, extra_outputs: Iterable[str] = ()) -> Any:
         raise ModelError(f"ONNX Runtime refuses the network ({first_line(error)})") from error
 
 
-def run(session: Any, feed: Mapping[str, NDArray]) -> dict[str, NDArray]:
-    """Run a session; outputs by name."""
-    names = [output.name for output in session.get_outputs()]
+def run(session: Any, feed: Mapping[str, NDArray], outputs: Iterable[str] = ()) -> dict[str, NDArray]:
+    """Run a session; its outputs, or those named, by name."""
+    names = list(outputs) or [output.name for output in session.get_outputs()]
     try:
         return dict(zip(names, session.run(names, dict(feed)), strict=True))
     except Exception as error:

@@ -22,6 +22,8 @@ from seg_perception.export.graph import (
     attribute,
     infer_shapes,
     prune,
+    run,
+    session_of,
     set_input_shape,
 )
 
@@ -36,9 +38,12 @@ def resize_network(model: ModelProto, layout: str, network_size: tuple[int, int]
     has to be what it was.
     """
     old_shape = infer_shapes(model)[model.graph.input[0].name]
+    model = _with_constant_sizes(model, old_shape)
     rows = layout.index("H")
     exported_size: Size = (old_shape[rows], old_shape[rows + 1])
-    resized = _Resizer(model, rows, (network_size[1], network_size[0])).resize()
+    forth = _Resizer(model, rows, (network_size[1], network_size[0]))
+    resized = forth.resize()
+    forth.check_strides()
     restored = _Resizer(resized, rows, exported_size).resize()
     # Sent through the same mill, so that scales are written as sizes on both sides.
     if _constants_of(restored) != _constants_of(_Resizer(model, rows, exported_size).resize()):
@@ -47,6 +52,44 @@ def resize_network(model: ModelProto, layout: str, network_size: tuple[int, int]
             "so that they do not follow from the input size alone"
         )
     return resized
+
+
+def _with_constant_sizes(model: ModelProto, input_shape: tuple[int, ...]) -> ModelProto:
+    """A copy in which sizes joined from a computed head and a constant (height, width) are one constant.
+
+    Some exporters write the batch and the channels of a Resize as they are at run time, and its sizes as numbers.
+    """
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    index = GraphIndex(copy)
+    joined = {
+        name: index.producer[name]
+        for node in copy.graph.node
+        if node.op_type in _CHANGES
+        for name in node.input[1:]
+        if name in index.producer and index.producer[name].op_type == "Concat"
+    }
+    mixed = [name for name, node in joined.items() if _ends_in_constants(node, index)]
+    if mixed:
+        dtype = helper.tensor_dtype_to_np_dtype(copy.graph.input[0].type.tensor_type.elem_type)
+        values = run(session_of(copy, mixed), {copy.graph.input[0].name: np.zeros(input_shape, dtype)}, mixed)
+        kept = [node for node in copy.graph.node if not set(mixed).intersection(node.output)]
+        del copy.graph.node[:]
+        copy.graph.node.extend(kept)
+        for name, value in values.items():
+            add_constant(copy, name, value)
+    return copy
+
+
+def _ends_in_constants(node: NodeProto, index: GraphIndex) -> bool:
+    """Whether the last two values that a Concat joins are constants."""
+    known = 0
+    for name in reversed(node.input):
+        value = index.constant(name)
+        if value is None:
+            break
+        known += value.size
+    return known >= 2
 
 
 class _Resizer:
@@ -78,7 +121,6 @@ class _Resizer:
                 change(self, node, done)
             done.update(node.output)
         prune(self._model)
-        self._check_strides()
         return self._model
 
     def _new_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -120,10 +162,11 @@ class _Resizer:
         return None if value is None or not value.size else np.array(value)
 
     def change_resize(self, node: NodeProto, done: set[str]) -> None:
-        """Sizes follow the map they were taken from; scales that are no whole numbers become sizes."""
+        """Sizes follow the map they were taken from; so do scales of a single sample, or that are no whole numbers."""
         before, after = self._old.get(node.input[0]), self._old.get(node.output[0])
         scales, sizes = self._constant(node, 2), self._constant(node, 3)
-        if sizes is None and (scales is None or np.array_equal(scales, np.round(scales))):
+        pooled = before is not None and before[2:] == (1, 1)
+        if sizes is None and (scales is None or (np.array_equal(scales, np.round(scales)) and not pooled)):
             return
         if before is None or after is None or len(after) != 4:
             raise ModelError(f"{_name(node)}: resizes to a constant size, and not a picture (1, C, h, w)")
@@ -212,16 +255,22 @@ class _Resizer:
         if attribute(node, "output_shape", None) is not None:
             raise ModelError(f"{_name(node)}: its output_shape is a constant")
 
-    def _check_strides(self) -> None:
+    def check_strides(self) -> None:
         """Every map keeps its stride: sides that divided still divide, sides of the form sk + 1 keep that form."""
         new_shapes = self._new_shapes()
-        misfits: list[tuple[int, int, int]] = []  # stride, remainder, side wanted
+        misfits: list[tuple[int, int, int]] = []  # stride, remainder, side seen
         for name in self._index.producer:
             old, new = self._old.get(name, ()), new_shapes.get(name, ())
             if len(old) != 4 or len(new) != 4:
                 continue
             for axis in (0, 1):
-                misfits.extend(_misfit(self._old_size[axis], old[2 + axis], self._new_size[axis], new[2 + axis]))
+                found = _misfit(self._old_size[axis], old[2 + axis], self._new_size[axis], new[2 + axis])
+                if found and found[0][2] % found[0][0] == found[0][1]:
+                    raise ModelError(
+                        f"{_name(self._index.producer[name])}: its map of {old[2:]} (height, width) becomes {new[2:]}, "
+                        "which does not follow the input; a constant that is not understood holds its size"
+                    )
+                misfits.extend(found)
         if misfits:
             stride, remainder, side = max(misfits)
             below = (side - remainder) // stride * stride + remainder
