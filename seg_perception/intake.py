@@ -61,7 +61,7 @@ class Intake:
 
     def image(self, camera: str, msg: Any) -> None:
         """An Image or CompressedImage of `camera` has come."""
-        with self._refusing():
+        with self.refusing():
             stamp = stamp_ns(msg.header, f"image of camera '{camera}'") + self._offset_ns(camera)
             with self._lock:
                 self._watch_clock(stamp)
@@ -72,7 +72,7 @@ class Intake:
         record = decode_camera_info(msg)
         if record.same_camera(self._infos.get(camera)):
             return
-        with self._refusing():
+        with self.refusing():
             model = camera_model(record, rectified=self._cameras[camera].rectified, name=f"camera '{camera}'")
             self._infos[camera] = record
             self.pipeline.set_camera(camera, model)
@@ -80,7 +80,7 @@ class Intake:
     def cloud(self, msg: Any, now_s: float) -> None:
         """A PointCloud2 has come at `now_s`."""
         self.statistics.sweeps_in += 1
-        with self._refusing():
+        with self.refusing():
             stamp = stamp_ns(msg.header, f"cloud on '{self.config.lidar.topic}'")
             with self._lock:
                 self._watch_clock(stamp)
@@ -104,7 +104,7 @@ class Intake:
             if now_s < held.deadline_s and self.pipeline.awaits_transforms(held.scan, held.images):
                 return None
             self._held = None
-            with self._refusing():
+            with self.refusing():
                 result = self.pipeline.process(held.scan, held.images)
                 self._account(result)
                 return result
@@ -124,7 +124,7 @@ class Intake:
             self._problem(f"{why}/{camera}", f"camera '{camera}': {why.replace('_', ' ')} for the sweep")
         images: dict[str, CameraImage] = {}
         for camera, msg in pairing.images.items():
-            with self._refusing():
+            with self.refusing():
                 image = decode(msg, camera, self._cameras[camera].frame_id)
                 images[camera] = replace(image, stamp_ns=image.stamp_ns + self._offset_ns(camera))
         try:
@@ -154,7 +154,7 @@ class Intake:
             self.tree.clear()
 
     @contextmanager
-    def _refusing(self) -> Iterator[None]:
+    def refusing(self) -> Iterator[None]:
         """What the block refuses is counted and told, and goes no further."""
         try:
             yield

@@ -40,14 +40,15 @@ def replay(bag: BagReader, intake: Intake) -> Iterator[SweepResult]:
     check_topics(bag, config)
     for message in bag.messages({config.lidar.topic, TF, TF_STATIC, *images, *infos}):
         now_s = message.log_ns * 1e-9
-        if message.topic in images:
-            intake.image(images[message.topic], message.msg)
-        elif message.topic in infos:
-            intake.camera_info(infos[message.topic], message.msg)
-        elif message.topic == config.lidar.topic:
-            intake.cloud(message.msg, now_s)
-        else:
-            intake.transforms(message.msg, static=message.topic == TF_STATIC)
+        with intake.refusing():  # a damaged message costs itself, not the bag
+            if message.topic in images:
+                intake.image(images[message.topic], message.msg)
+            elif message.topic in infos:
+                intake.camera_info(infos[message.topic], message.msg)
+            elif message.topic == config.lidar.topic:
+                intake.cloud(message.msg, now_s)
+            else:
+                intake.transforms(message.msg, static=message.topic == TF_STATIC)
         yield from _ready(intake, now_s)
     yield from _ready(intake, math.inf)
 

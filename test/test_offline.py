@@ -69,6 +69,19 @@ def test_the_last_sweep_goes_out_though_its_image_never_came(bag, tmp_path):
     assert intake.statistics.causes["no_image_in_window/front"] == 1
 
 
+def test_a_damaged_message_costs_itself_and_not_the_bag(bag, tmp_path):
+    damaged = tmp_path / "damaged.mcap"
+    with BagReader(bag) as reader, BagWriter(damaged) as writer:
+        for number, message in enumerate(reader.messages({"/points"})):
+            data = b"\x00\x01\x00\x00short" if number == 2 else message.data
+            writer.write_raw(message.topic, message.type, message.log_ns, data)
+        for message in reader.messages({"/tf_static", "/front/camera_info", "/front/image_raw"}):
+            writer.write_raw(message.topic, message.type, message.log_ns, message.data)
+    clouds, intake = replayed(damaged, world.config())
+    assert len(clouds) == SWEEPS - 1
+    assert intake.statistics.causes["bad_message"] == 1
+
+
 def test_the_same_bag_gives_the_same_bytes(bag):
     assert replayed(bag, world.config())[0] == replayed(bag, world.config())[0]
 
