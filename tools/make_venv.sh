@@ -49,8 +49,8 @@ if [[ $sourced_ros == yes ]]; then
     if "$python" -c 'import numpy, sys; sys.exit(int(numpy.__version__.split(".")[0]) >= 2)' 2>/dev/null; then
         # Its message packages are compiled against NumPy 1 and cannot be imported beside NumPy 2.
         constraints=$venv/constraints.txt
-        sed -nE 's/; python_version < "3.11"$//; /^(numpy|opencv-python-headless)==[0-9.]+$/p' constraints.txt >"$constraints"
-        grep -vE '^(numpy|opencv-python-headless)==' constraints.txt >>"$constraints"
+        sed -nE 's/; python_version < "3.11"$//; /^(ml_dtypes|numpy|opencv-python-headless)==[0-9.]+$/p' constraints.txt >"$constraints"
+        grep -vE '^(ml_dtypes|numpy|opencv-python-headless)==' constraints.txt >>"$constraints"
     fi
 else
     extras=dev,ros,ros-generation
