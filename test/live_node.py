@@ -62,7 +62,7 @@ def parameters(model: Path, **more: Any) -> dict[str, Any]:
     base: dict[str, Any] = {
         "cameras": ["front", "rear"],
         "camera": {
-            "front": {"image_topic": "/front/image_raw"},
+            "front": {"image_topic": "/front/image_raw", "offset_ms": 1.0},
             "rear": {"image_topic": "/rear/image_raw/compressed", "transport": "compressed"},
         },
         "inference": {"model": str(model), "threads": 1},

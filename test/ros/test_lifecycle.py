@@ -21,12 +21,16 @@ def node(tmp_path_factory, model, peer):
     node.stop()
 
 
+CLIENTS = {}
+
+
 def call(peer, service_type, name, request):
-    client = peer.node.create_client(service_type, f"/perception_node/{name}")
-    peer.spin_until(client.service_is_ready, name)
-    future = client.call_async(request)
+    if name not in CLIENTS:
+        CLIENTS[name] = peer.node.create_client(service_type, f"/perception_node/{name}")
+        peer.spin_until(CLIENTS[name].service_is_ready, name)
+        peer.spin_for(0.3)  # ready means that we see the server; it may not have seen us, and its answer would be lost
+    future = CLIENTS[name].call_async(request)
     peer.spin_until(future.done, f"an answer of {name}")
-    peer.node.destroy_client(client)
     return future.result()
 
 

@@ -87,7 +87,7 @@ def settings(folder, model):
         model,
         camera={name: {"image_topic": f"/{name}/image_raw"} for name in ("front", "rear")},
         motion={"mode": "auto"},
-        pairing={"deadline_ms": 2000.0},
+        pairing={"deadline_ms": 1000.0},  # the last sweep waits that long for an image that never comes
     )
     file = folder / "drive.param.yaml"
     file.write_text(yaml.safe_dump({"/**": {"ros__parameters": params}}), encoding="utf-8")
@@ -140,7 +140,7 @@ def test_the_recorded_drive_gives_the_same_bytes_live_and_replayed(tmp_path, sha
     imported = import_kitti(kitti, kitti / "calib", tmp_path / "kitti.mcap", timestamps=kitti / "timestamps_drive_0001")
     parameters = yaml.safe_load(imported.config.read_text())
     parameters["/**"]["ros__parameters"]["inference"] = {"model": str(model)}
-    parameters["/**"]["ros__parameters"]["pairing"] = {"sweep_queue": 20, "image_queue": 20, "deadline_ms": 2000.0}
+    parameters["/**"]["ros__parameters"]["pairing"] = {"sweep_queue": 20, "image_queue": 20, "deadline_ms": 1000.0}
     imported.config.write_text(yaml.safe_dump(parameters))
     received = {}
     run = live_run(imported.bag, imported.config, model, tmp_path, received.__setitem__, rate=0.5)

@@ -117,7 +117,7 @@ def test_diagnostics_tell_latency_rates_and_transforms(node, peer):
         f"perception_node: {part}" for part in ("sweeps", "camera front", "camera rear", "transforms", "inference")
     }
     assert names <= set(peer.statuses)
-    latency = peer.summary()["latency_ms"]
+    latency = peer.spin_until(lambda: peer.summary()["latency_ms"], "a sweep to be timed")
     assert {"segment", "project", "hide", "paint", "publish", "total"} <= set(latency)
     assert all(0 <= stage["median"] <= stage["p99"] for stage in latency.values())
     transforms = {pair.key: pair.value for pair in peer.statuses["perception_node: transforms"].values}
@@ -140,6 +140,8 @@ def test_an_overlay_is_made_only_while_somebody_looks(node, peer):
 
     from seg_perception.ros import qos
 
+    peer.labels_of(peer.send_good())
+    peer.spin_until(lambda: "publish" in peer.summary()["latency_ms"], "a sweep to be timed")
     assert "draw" not in peer.summary()["latency_ms"]
     images = {}
     for what in ("overlay", "label_image"):
