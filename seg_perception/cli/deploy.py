@@ -61,7 +61,11 @@ def run(args: argparse.Namespace) -> int:
     print(f"{args.destination}: pixels of {image}, RGB -> network {_text(contract.network_size)}")
     print(f"  {contract.output} {_text(contract.output_size)}, {contract.num_classes} classes of {contract.taxonomy}")
     own = contract.network_alignment
-    print(f"  u_out = {own.scale_u:.6g} u_net {own.offset_u:+.6g}, v_out = {own.scale_v:.6g} v_net {own.offset_v:+.6g}")
+    told = "assumed from the sides: the graph does not tell" if contract.alignment_assumed else "from the graph"
+    print(
+        f"  u_out = {own.scale_u:.6g} u_net {own.offset_u:+.6g}, "
+        f"v_out = {own.scale_v:.6g} v_net {own.offset_v:+.6g} ({told})"
+    )
     print(f"  labels equal to those of {args.source}, fed the same picture: {contract.label_agreement:.4%}")
     return 0
 

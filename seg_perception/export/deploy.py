@@ -196,6 +196,7 @@ def _contract(source: Path, spec: DeploySpec, taxonomy: Taxonomy, network: Sourc
         network_size=network.size,
         output_size=tap.size,
         network_alignment=tap.alignment,
+        alignment_assumed=tap.assumed,
         image_size=spec.image_size,
         channel_order=spec.channel_order,
         layout=network.layout,

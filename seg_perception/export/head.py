@@ -27,13 +27,15 @@ _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorPro
 class Tap:
     """A tensor of the network that a deployed graph can read. layout: a letter an axis, of N, C, H, W and 1 (length 1).
 
-    size: (width, height). alignment: network pixel to sample of this tensor.
+    size: (width, height). alignment: network pixel to sample of this tensor; `assumed` where no Resize of the graph tells
+    it, see `assumed_alignment`.
     """
 
     tensor: str
     layout: str
     size: tuple[int, int]
     alignment: Alignment
+    assumed: bool
     dtype: np.dtype
 
 
@@ -167,7 +169,8 @@ class _HeadReader:
     def _tap(self, tensor: str, layout: str) -> Tap:
         shape = self._values[tensor].shape
         size = (shape[layout.index("W")], shape[layout.index("H")])
-        return Tap(tensor, layout, size, assumed_alignment(self._network_size, size), self._values[tensor].dtype)
+        alignment = assumed_alignment(self._network_size, size)
+        return Tap(tensor, layout, size, alignment, size != self._network_size, self._values[tensor].dtype)
 
     def _before_activation(self, tensor: str, layout: str) -> tuple[str, str, bool]:
         """Strip what changes neither the best class nor, once softmax is applied to the blend, its probability."""
@@ -201,7 +204,7 @@ class _HeadReader:
             tensor, alignment = node.input[0], step.after(alignment)
             value = self._values[tensor]
             size = (value.shape[layout.index("W")], value.shape[layout.index("H")])
-            best = Tap(tensor, layout, size, alignment, value.dtype)
+            best = Tap(tensor, layout, size, alignment, tap.assumed, value.dtype)
         return best
 
     def _linear_upsampling(self, node: NodeProto, layout: str) -> Alignment | None:

@@ -59,6 +59,7 @@ class ModelContract:
     network_size: tuple[int, int]
     output_size: tuple[int, int]
     network_alignment: Alignment  # network pixel -> output
+    alignment_assumed: bool  # from the sides alone, because no Resize of the source tells
     image_size: tuple[int, int] | None  # None: any
     channel_order: str  # what the network as it was given reads; mean and scale are for R, G, B whatever that is
     layout: str

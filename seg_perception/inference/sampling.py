@@ -51,12 +51,15 @@ def sample_scores(
             continue
         left, right, weight_u = _tap(u, scale_u, offset_u, width)
         top, bottom, weight_v = _tap(v, scale_v, offset_v, height)
+        top_left, top_right = scores[top, left], scores[top, right]
+        bottom_left, bottom_right = scores[bottom, left], scores[bottom, right]
+        for c in range(classes):
+            at_left = top_left[c] + (bottom_left[c] - top_left[c]) * weight_v
+            at_right = top_right[c] + (bottom_right[c] - top_right[c]) * weight_v
+            blended[c] = at_left + (at_right - at_left) * weight_u
         best, best_score, second_score = 0, np.float32(-np.inf), np.float32(-np.inf)
         for c in range(classes):
-            at_left = scores[top, left, c] + (scores[bottom, left, c] - scores[top, left, c]) * weight_v
-            at_right = scores[top, right, c] + (scores[bottom, right, c] - scores[top, right, c]) * weight_v
-            score = at_left + (at_right - at_left) * weight_u
-            blended[c] = score
+            score = blended[c]
             if score > best_score:
                 second_score = best_score
                 best, best_score = c, score

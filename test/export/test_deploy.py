@@ -88,6 +88,19 @@ def test_alignment_of_align_corners_is_a_sixteenth_where_sides_are_16k_plus_1(wr
     assert contract.network_alignment.scale_u == contract.network_alignment.scale_v == 1 / 16
     assert contract.network_alignment.offset_u == contract.network_alignment.offset_v == 0.0
     assert contract.stride == (16.0, 16.0)
+    assert not contract.alignment_assumed
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "offset"), [(EVEN, 1 / 4, 0.5 / 4 - 0.5), (ODD, 1 / 4, 0.0)], ids=["4k", "4k + 1"]
+)
+def test_alignment_that_no_resize_tells_is_assumed_from_the_sides_and_said_so(
+    writer, deployed, tmp_path: Path, size: tuple[int, int], scale: float, offset: float
+) -> None:
+    contract, _ = deployed(writer.body().save(tmp_path / "network.onnx", [1, 3, *size]))
+    own = contract.network_alignment
+    assert contract.alignment_assumed
+    assert (own.scale_u, own.offset_u, own.scale_v, own.offset_v) == (scale, offset, scale, offset)
 
 
 def tail_softmax(w) -> None:
