@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from seg_perception.errors import ModelError
+
 # What a network reads of a pixel, (pixel - mean) * scale, in the channel order it is given in.
 PRESETS = {
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
@@ -40,8 +42,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Deploy, and say what came out."""
-    from seg_perception.export.deploy import DeploySpec, deploy
-    from seg_perception.export.verification import read_picture
+    try:
+        from seg_perception.export.deploy import DeploySpec, deploy
+        from seg_perception.export.verification import read_picture
+    except ImportError as error:
+        raise ModelError(f"deploying needs onnx; `pip install onnx onnxruntime` ({error})") from error
 
     mean, scale = PRESETS[args.preset]
     spec = DeploySpec(

@@ -27,8 +27,8 @@ _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorPro
 class Tap:
     """A tensor of the network that a deployed graph can read. layout: a letter an axis, of N, C, H, W and 1 (length 1).
 
-    size: (width, height). alignment: network pixel to sample of this tensor; `assumed` where no Resize of the graph tells
-    it, see `assumed_alignment`.
+    size: (width, height). alignment: network pixel to sample of this tensor. assumed: no Resize of the graph tells that
+    (see `assumed_alignment`).
     """
 
     tensor: str

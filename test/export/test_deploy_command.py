@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +48,16 @@ def test_preset_is_what_single_values_replace(source: str, tmp_path: Path, taxon
     contract = OnnxRuntimeSegmenter(out).contract
     assert contract.mean == (1.0, 2.0, 3.0)
     assert contract.scale == (1 / 58.395, 1 / 57.12, 1 / 57.375)
+
+
+def test_without_onnx_the_command_says_what_to_install(project_root: Path) -> None:
+    script = (
+        "import sys; sys.modules['onnx'] = None\n"
+        "from seg_perception.cli.main import main; sys.exit(main(['deploy', 'in.onnx', 'out.onnx']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=project_root)
+    assert done.returncode == 2
+    assert "deploying needs onnx; `pip install onnx onnxruntime`" in done.stderr
 
 
 @pytest.mark.parametrize(
