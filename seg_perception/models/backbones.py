@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seg_perception.models.config import NetworkConfig
-from seg_perception.models.layers import ConvNormAct, Norm
+from seg_perception.models.layers import STANDARD_NORM, ConvNormAct, Norm
 
 BLOCKS_OF_RESNET = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
@@ -132,7 +132,7 @@ class _Residual:
     dilation: int = 1
     excite: bool = False
     activation: type[nn.Module] = nn.ReLU6
-    norm: Norm = Norm()
+    norm: Norm = STANDARD_NORM
     pad_first: bool = False
 
 

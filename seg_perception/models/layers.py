@@ -18,6 +18,9 @@ class Norm:
     momentum: float = 0.1
 
 
+STANDARD_NORM = Norm()
+
+
 class ConvNormAct(nn.Sequential):
     """Convolution without bias, batch normalisation, activation. The size is kept (divided by the stride) if padded."""
 
@@ -31,7 +34,7 @@ class ConvNormAct(nn.Sequential):
         dilation: int = 1,
         groups: int = 1,
         activation: type[nn.Module] | None = nn.ReLU,
-        norm: Norm = Norm(),  # noqa: B008: frozen
+        norm: Norm = STANDARD_NORM,
         padded: bool = True,
     ) -> None:
         padding = dilation * (kernel // 2) if padded else 0

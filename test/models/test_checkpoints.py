@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -144,22 +143,15 @@ class Malicious:
         return print, ("code ran",)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"no checkpoint at all", "cannot read"),
-        (pickle.dumps(Malicious()), "cannot read"),
-        (None, "no such file"),
-    ],
-)
-def test_a_file_that_is_no_checkpoint_is_refused_and_runs_no_code(
-    content: bytes | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    if content is not None:
-        (tmp_path / "x.pth").write_bytes(content)
-    with pytest.raises(ModelError, match=message):
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such file"):
         load_checkpoint(tmp_path / "x.pth")
-    assert "code ran" not in capsys.readouterr().out
+    (tmp_path / "x.pth").write_bytes(b"no checkpoint at all")
+    with pytest.raises(ModelError, match="cannot read"):
+        load_checkpoint(tmp_path / "x.pth")
+    torch.save({"a": torch.ones(1)}, tmp_path / "x.pth")
+    with pytest.raises(ModelError, match="name their layout"):
+        load_checkpoint(tmp_path / "x.pth")
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

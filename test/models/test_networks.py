@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -87,7 +89,7 @@ def test_panoptic_deeplab_head_has_the_parameters_of_its_paper() -> None:
 def test_unet_has_the_parameters_of_its_paper_plus_normalisation() -> None:
     widths = [64, 128, 256, 512, 1024]
     down = sum(plain(a, b, 3) + plain(b, b, 3) for a, b in zip([3, *widths], widths, strict=False))
-    up = sum(4 * b * a + a + plain(b, a, 3) + plain(a, a, 3) for a, b in zip(widths, widths[1:], strict=False))
+    up = sum(4 * b * a + a + plain(b, a, 3) + plain(a, a, 3) for a, b in pairwise(widths))
     assert parameter_count(on_paper(NetworkConfig("unet"))) == down + up + 65 * 19
 
 
