@@ -8,9 +8,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_policy_name_from_kind
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
@@ -64,10 +68,10 @@ class Inputs:
             self._infos_in[camera.name] += 1
             self._intake.camera_info(camera.name, msg)
 
-        profile = qos.sensor_input(self._config.pairing.image_queue)
+        depth = self._config.pairing.image_queue
         image_type = CompressedImage if camera.transport == "compressed" else Image
-        self._subscribe(CameraInfo, camera.resolved_info_topic(), info, profile)
-        self._subscribe(image_type, camera.resolved_image_topic(), image, profile)
+        self._subscribe(CameraInfo, camera.resolved_info_topic(), info, qos.sensor_input(depth))
+        self._subscribe(image_type, camera.resolved_image_topic(), image, qos.sensor_input(depth))
 
     def _cloud(self, msg: PointCloud2) -> None:
         now_s = time.monotonic()

@@ -1,6 +1,7 @@
 """The quality of service of every topic, in one place.
 
 Each can be changed from outside by ROS's own parameters, `qos_overrides.<topic>.subscription.reliability` and so on.
+Each call gives a new profile, because rclpy writes those overrides into the profile that it is given.
 """
 
 from __future__ import annotations

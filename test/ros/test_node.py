@@ -11,12 +11,13 @@ from seg_perception.datatypes import UNKNOWN
 
 pytestmark = pytest.mark.ros
 
+OVERRIDE = {"qos_overrides./front/camera_info.subscription.reliability": "reliable"}
 GOOD = [ROAD, CAR, UNKNOWN]
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory, model, peer):
-    node = live.NodeProcess(tmp_path_factory.mktemp("node"), live.parameters(model))
+    node = live.NodeProcess(tmp_path_factory.mktemp("node"), live.parameters(model, **OVERRIDE))
     peer.wait_until_connected()
     yield node
     assert node.stop() == 0
@@ -122,6 +123,28 @@ def test_diagnostics_tell_latency_rates_and_transforms(node, peer):
     assert all(0 <= stage["median"] <= stage["p99"] for stage in latency.values())
     transforms = {pair.key: pair.value for pair in peer.statuses["perception_node: transforms"].values}
     assert "static" in transforms["edge.front_optical"]
+
+
+def test_a_publisher_that_offers_less_than_is_asked_for_is_named(node, peer):
+    from tf2_msgs.msg import TFMessage
+
+    from seg_perception.ros import qos
+
+    publisher = peer.node.create_publisher(TFMessage, "/tf", qos.sensor_input(5))
+    peer.spin_until(lambda: peer.causes().get("incompatible_qos/tf"), "the incompatible publisher to be counted")
+    peer.node.destroy_publisher(publisher)
+    assert "RELIABILITY" in peer.last_words("incompatible_qos/tf")
+
+
+def test_qos_follows_the_overrides_of_the_parameter_file(node, peer):
+    from rclpy.qos import ReliabilityPolicy
+
+    def reliability(topic):
+        infos = peer.node.get_subscriptions_info_by_topic(topic)
+        return {info.qos_profile.reliability for info in infos if info.node_name == "perception_node"}
+
+    assert reliability("/front/image_raw") == {ReliabilityPolicy.BEST_EFFORT}
+    assert reliability("/front/camera_info") == {ReliabilityPolicy.RELIABLE}
 
 
 def test_its_topics_are_those_of_the_interfaces_page(node, peer):
