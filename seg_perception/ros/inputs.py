@@ -24,6 +24,7 @@ from seg_perception.intake import Intake
 from seg_perception.messages.header import time_ns
 from seg_perception.ros import qos
 from seg_perception.ros.diagnostics import CameraState
+from seg_perception.ros.problems import SilenceLog
 from seg_perception.ros.worker import Worker
 
 
@@ -34,6 +35,7 @@ class Inputs:
         self._node, self._config, self._intake, self._worker = node, config, intake, worker
         self._images_in: Counter[str] = Counter()
         self._infos_in: Counter[str] = Counter()
+        self._silences = SilenceLog()
         self._stack = ExitStack()
         self.topics: list[str] = []
 
@@ -50,6 +52,10 @@ class Inputs:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def watch(self) -> None:
+        """Say which camera or LiDAR topic has fallen silent."""
+        self._silences.check(self._node.count_publishers)
 
     def camera_states(self, report: SweepReport | None) -> dict[str, CameraState]:
         """What each camera has sent, and what it gave to the sweep of this report."""
@@ -84,6 +90,7 @@ class Inputs:
 
     def _subscribe(self, message_type: type, topic: str, take: Callable[[Any], None], profile: QoSProfile) -> None:
         def callback(msg: Any) -> None:
+            self._silences.heard(topic)
             try:
                 take(msg)
             except Exception as error:  # the intake refuses what it foresees; the node outlives the rest too
@@ -112,3 +119,5 @@ class Inputs:
         )
         self._stack.callback(self._node.destroy_subscription, subscription)
         self.topics.append(subscription.topic_name)
+        if message_type is not TFMessage:
+            self._silences.expect(topic)

@@ -216,6 +216,7 @@ class _Reporter:
             self._worker.bug("diagnostics", error)
 
     def _report(self) -> None:
+        self._inputs.watch()
         now = self._observe()
         self._problems.risen(self._before.summary["causes"], now.summary["causes"])
         name = self._node.get_fully_qualified_name().lstrip("/")

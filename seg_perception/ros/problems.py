@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 log = logging.getLogger(__name__)
 
 THROTTLE_S = 5.0
+SILENCE_S = 5.0
 INTERNAL = "internal_error"
 
 SENTENCES = {
@@ -64,3 +65,35 @@ class ProblemLog:
         """Cause → the latest sentence about it."""
         with self._lock:
             return dict(self._last_words)
+
+
+class SilenceLog:
+    """Says once when an expected topic falls silent, or never speaks, and once when it is heard again."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._heard_s: dict[str, float] = {}
+        self._silent: set[str] = set()
+
+    def expect(self, topic: str) -> None:
+        """From now on, messages are to come on this topic."""
+        self._heard_s[topic] = self._clock()
+
+    def heard(self, topic: str) -> None:
+        """One has come."""
+        if topic in self._heard_s:
+            self._heard_s[topic] = self._clock()
+        if topic in self._silent:
+            self._silent.discard(topic)
+            log.info("%s: messages come again", topic)
+
+    def check(self, publishers_of: Callable[[str], int]) -> None:
+        """To be called now and then. publishers_of: how many publishers a topic has."""
+        now_s = self._clock()
+        for topic, heard_s in self._heard_s.items():
+            if now_s - heard_s < SILENCE_S or topic in self._silent:
+                continue
+            self._silent.add(topic)
+            count = publishers_of(topic)
+            hint = f"it has {count} publisher(s)" if count else "nobody publishes it; is the topic right?"
+            log.warning("%s: no message for %.0f s; %s", topic, now_s - heard_s, hint)

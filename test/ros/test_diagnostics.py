@@ -10,7 +10,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from seg_perception.datatypes import ViewReport
 from seg_perception.ros.diagnostics import CameraState, Observation, flatten, statuses, unflatten
-from seg_perception.ros.problems import THROTTLE_S, ProblemLog
+from seg_perception.ros.problems import SILENCE_S, THROTTLE_S, ProblemLog, SilenceLog
 from seg_perception.statistics import RunStatistics
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -122,3 +122,18 @@ def test_what_is_only_counted_is_said_when_the_count_rises(caplog):
         assert caplog.messages == []
         problems.risen({}, {"sweep_overload": 1})
     assert caplog.messages[0].startswith("sweep_overload: sweeps come faster")
+
+
+def test_a_topic_that_falls_silent_is_named_once_and_again_when_it_is_heard(caplog):
+    now = [0.0]
+    silences = SilenceLog(lambda: now[0])
+    silences.expect("/points")
+    silences.expect("/image")
+    silences.heard("/tf_static")  # said once and for all: nobody expects it to go on
+    with caplog.at_level(logging.INFO):
+        for now[0] in (SILENCE_S - 0.1, SILENCE_S, 2 * SILENCE_S):
+            silences.heard("/image")
+            silences.check(lambda topic: 0)
+        assert caplog.messages == ["/points: no message for 5 s; nobody publishes it; is the topic right?"]
+        silences.heard("/points")
+    assert caplog.messages[1:] == ["/points: messages come again"]
