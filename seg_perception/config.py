@@ -22,6 +22,8 @@ import yaml
 
 from seg_perception.errors import ConfigError
 
+NODE_ONLY = ("autostart", "qos_overrides", "use_sim_time")  # parameters of the ROS node that are no settings of ours
+
 
 def setting(default: Any, description: str, **limits: Any) -> Any:
     """A field with its one default, its description, and `minimum`, `maximum` or `choices` where it has them."""
@@ -184,6 +186,11 @@ class Config:
         strangers = sorted(set(sections) - set(names))
         if strangers:
             raise ConfigError(f"{where}: camera: sections {strangers} are not in cameras {names}")
+        named = [name for name, section in sections.items() if "name" in _mapping(section, f"camera.{name}")]
+        if named:
+            raise ConfigError(
+                f"{where}: camera: a camera's name is the key of its section, no 'name' wanted in {named}"
+            )
         cameras = tuple(
             _build(
                 CameraConfig,
@@ -206,7 +213,7 @@ class Config:
             (inner,) = content.values()
             if isinstance(inner, Mapping) and set(inner) == {"ros__parameters"}:
                 content = _mapping(inner["ros__parameters"], str(path))
-        content = {key: value for key, value in content.items() if key != "use_sim_time"}
+        content = {key: value for key, value in content.items() if key not in NODE_ONLY}
         return cls.from_mapping(content, str(path))
 
 

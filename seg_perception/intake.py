@@ -7,11 +7,12 @@ log time offline. Whatever is refused or dropped is counted in `statistics.cause
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from seg_perception.config import CameraConfig, Config
 from seg_perception.datatypes import CameraImage, LidarScan
@@ -57,7 +58,7 @@ class Intake:
         self._pairer: Pairer[Any] = Pairer(list(self._cameras), config.pairing, self.statistics.causes)
         self._held: _Decoded | None = None
         self._on_problem = on_problem
-        self._lock = threading.Lock()  # of the pairer and of the counters
+        self._lock = self.statistics.lock  # of the pairer too, which counts what it lets go
 
     def image(self, camera: str, msg: Any) -> None:
         """An Image or CompressedImage of `camera` has come."""
@@ -79,7 +80,7 @@ class Intake:
 
     def cloud(self, msg: Any, now_s: float) -> None:
         """A PointCloud2 has come at `now_s`."""
-        self.statistics.sweeps_in += 1
+        self.statistics.sweep_came()
         with self.refusing():
             stamp = stamp_ns(msg.header, f"cloud on '{self.config.lidar.topic}'")
             with self._lock:
@@ -134,12 +135,15 @@ class Intake:
             return None
         if note:
             self._problem("point_times_unusable", note)
+        if not np.isfinite(scan.points).all(axis=1).any():
+            self._problem(
+                "cloud_without_points", f"cloud in frame '{scan.frame_id}': none of its {len(scan)} points is a return"
+            )
         return _Decoded(scan, images, pairing.deadline_s)
 
     def _account(self, result: SweepResult) -> None:
         report = result.report
-        with self._lock:
-            self.statistics.add_sweep(result.cloud, report)
+        self.statistics.add_sweep(result.cloud, report)
         for camera, view in report.views.items():
             if view.skipped:
                 self._on_problem(f"{view.skipped}/{camera}", f"camera '{camera}' skipped: {view.detail}")
@@ -162,8 +166,7 @@ class Intake:
             self._problem(error.cause, str(error))
 
     def _problem(self, cause: str, sentence: str) -> None:
-        with self._lock:
-            self.statistics.count(cause)
+        self.statistics.count(cause)
         self._on_problem(cause, sentence)
 
     def _offset_ns(self, camera: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
@@ -29,9 +30,13 @@ class StageTimer:
 
 
 class RunStatistics:
-    """Counters since the start, and the last `window` timings of every stage."""
+    """Counters since the start, and the last `window` timings of every stage. Any thread may count, and any may ask.
+
+    Whoever changes `causes` by itself holds `lock` while it does.
+    """
 
     def __init__(self, window: int = 1000) -> None:
+        self.lock = threading.RLock()
         self.sweeps_in = 0
         self.sweeps_out = 0
         self.sweeps_labelled = 0
@@ -42,48 +47,60 @@ class RunStatistics:
 
     def count(self, cause: str, times: int = 1) -> None:
         """Something was dropped, skipped or went wrong."""
-        self.causes[cause] += times
+        with self.lock:
+            self.causes[cause] += times
+
+    def sweep_came(self) -> None:
+        """A sweep has come in, whatever becomes of it."""
+        with self.lock:
+            self.sweeps_in += 1
 
     def add_sweep(self, cloud: SemanticCloud, report: SweepReport) -> None:
         """A sweep went through the pipeline. Labelled: at least one of its points got a label."""
         by_class = np.bincount(cloud.class_id, minlength=256)
-        self.sweeps_out += 1
-        self.sweeps_labelled += bool(by_class[:UNKNOWN].any())
-        self.points += len(cloud)
-        self.points_by_class += by_class
-        for name, view in report.views.items():
-            if view.skipped:
-                self.count(f"{view.skipped}/{name}")
-        if report.motion_fallback:
-            self.count("motion_assumed_static")
-        for stage, seconds in report.stage_seconds.items():
-            self.add_seconds(stage, seconds)
+        with self.lock:
+            self.sweeps_out += 1
+            self.sweeps_labelled += bool(by_class[:UNKNOWN].any())
+            self.points += len(cloud)
+            self.points_by_class += by_class
+            for name, view in report.views.items():
+                if view.skipped:
+                    self.count(f"{view.skipped}/{name}")
+            if report.motion_fallback:
+                self.count("motion_assumed_static")
+            for stage, seconds in report.stage_seconds.items():
+                self.add_seconds(stage, seconds)
 
     def add_seconds(self, stage: str, seconds: float) -> None:
         """One more timing of a stage."""
-        self._seconds[stage].append(seconds)
+        with self.lock:
+            self._seconds[stage].append(seconds)
 
     def latency_ms(self) -> dict[str, dict[str, float]]:
         """Stage → median and 99th percentile, milliseconds."""
+        with self.lock:
+            seconds = {stage: np.array(values) for stage, values in self._seconds.items()}
         return {
             stage: {"median": float(np.median(values) * 1e3), "p99": float(np.percentile(values, 99) * 1e3)}
-            for stage, values in self._seconds.items()
+            for stage, values in seconds.items()
         }
 
     def summary(self, names: tuple[str, ...]) -> dict:
         """All of it as JSON can hold it. `names`: class names in the order of train ids."""
-        return {
-            "sweeps_in": self.sweeps_in,
-            "sweeps_out": self.sweeps_out,
-            "sweeps_labelled": self.sweeps_labelled,
-            "points": self.points,
-            "points_labelled": int(self.points_by_class[:UNKNOWN].sum()),
-            "points_by_class": {
-                name: int(count) for name, count in zip(names, self.points_by_class, strict=False) if count
-            },
-            "causes": dict(sorted(self.causes.items())),
-            "latency_ms": self.latency_ms(),
-        }
+        latency_ms = self.latency_ms()
+        with self.lock:
+            return {
+                "sweeps_in": self.sweeps_in,
+                "sweeps_out": self.sweeps_out,
+                "sweeps_labelled": self.sweeps_labelled,
+                "points": self.points,
+                "points_labelled": int(self.points_by_class[:UNKNOWN].sum()),
+                "points_by_class": {
+                    name: int(count) for name, count in zip(names, self.points_by_class, strict=False) if count
+                },
+                "causes": dict(sorted(self.causes.items())),
+                "latency_ms": latency_ms,
+            }
 
 
 def summary_lines(summary: dict) -> list[str]:

@@ -34,6 +34,7 @@ class LeftRightSegmenter:
             network_size=(WIDTH, HEIGHT),
             output_size=(WIDTH, HEIGHT),
             network_alignment=Alignment(),
+            alignment_assumed=False,
             image_size=None,
             channel_order="rgb",
             layout="NHWC",

@@ -25,6 +25,7 @@ def test_defaults_need_no_file():
         ({"cameras": "front"}, ["cameras", "list", "front"]),
         ({"cameras": ["a", "a"]}, ["cameras", "once"]),
         ({"cameras": ["a"], "camera": {"b": {}}}, ["b", "not in cameras"]),
+        ({"cameras": ["a"], "camera": {"a": {"name": "b"}}}, ["name", "a"]),
         ({"cameras": ["a"], "camera": {"a": {"transport": "pigeon"}}}, ["camera.a", "pigeon", "compressed"]),
     ],
 )
@@ -43,7 +44,9 @@ def test_ros_parameter_file_and_plain_file_read_alike(tmp_path):
     plain = "cameras: [front]\ncamera:\n  front: {rectified: true}\nmotion: {mode: required}\n"
     (tmp_path / "plain.yaml").write_text(plain)
     indented = "".join(f"    {line}\n" for line in plain.splitlines())
-    (tmp_path / "ros.yaml").write_text(f"/**:\n  ros__parameters:\n    use_sim_time: true\n{indented}")
+    (tmp_path / "ros.yaml").write_text(
+        f"/**:\n  ros__parameters:\n    use_sim_time: true\n    autostart: false\n{indented}"
+    )
     config = Config.load(tmp_path / "plain.yaml")
     assert config == Config.load(tmp_path / "ros.yaml")
     assert config.cameras == (CameraConfig("front", rectified=True),)

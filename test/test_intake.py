@@ -150,6 +150,15 @@ def test_a_sweep_whose_image_cannot_be_decoded_is_published_unknown():
     assert drive.labels() == [UNKNOWN] * 4
 
 
+@pytest.mark.parametrize("xyz", [np.zeros((0, 3)), np.full((3, 3), np.nan), np.zeros((3, 3))])
+def test_a_cloud_without_points_is_published_and_said(xyz):
+    drive = Drive()
+    drive.intake.image("front", image_message())
+    drive.intake.cloud(cloud_message(xyz=xyz), now_s=0.0)
+    assert drive.labels() == [UNKNOWN] * len(xyz)
+    assert drive.causes["cloud_without_points"] == 1
+
+
 def test_a_stopped_camera_never_stops_the_output():
     drive = Drive(pairing={"deadline_ms": 100.0})
     drive.intake.cloud(cloud_message(), now_s=7.0)

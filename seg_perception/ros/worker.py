@@ -8,8 +8,6 @@ import time
 import traceback
 from collections.abc import Callable
 
-import numpy as np
-
 from seg_perception.datatypes import SweepReport
 from seg_perception.intake import Intake
 from seg_perception.pipeline import SweepResult
@@ -76,20 +74,12 @@ class Worker:
         if result is None:
             return False
         self.last_report = result.report
-        self._look_for_points(result)
         for stage, seconds in self._deliver(result).items():
             self.intake.statistics.add_seconds(stage, seconds)
         arrived_s = self._arrivals_s.pop(result.cloud.scan.stamp_ns, None)
         if arrived_s is not None:
             self.intake.statistics.add_seconds("total", time.monotonic() - arrived_s)
         return True
-
-    def _look_for_points(self, result: SweepResult) -> None:
-        scan = result.cloud.scan
-        if not np.isfinite(scan.points).all(axis=1).any():
-            cause = "cloud_without_points"
-            self.intake.statistics.count(cause)
-            self.problems(cause, f"cloud in frame '{scan.frame_id}': none of its {len(scan)} points is a return")
 
     def bug(self, where: str, error: Exception) -> None:
         """An error that nobody foresaw is counted, and logged with its traceback."""
