@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from any_torchvision import without_operators
 
 LAYOUTS = Path(__file__).parent / "layouts"
 Shapes = dict[str, tuple[int, ...]]
@@ -36,15 +36,6 @@ def published_shapes() -> Callable[[str], Shapes]:
 
 @pytest.fixture(scope="session")
 def torchvision_models() -> ModuleType:
-    """torchvision.models. Its C++ operators, which these networks do not use, may be built for another PyTorch."""
-    torch = pytest.importorskip("torch")
-    if find_spec("torchvision") is None:
-        pytest.skip("torchvision not installed")
-    register = torch.library.register_fake
-    torch.library.register_fake = lambda *_, **__: lambda function: function
-    try:
-        import torchvision.models
-
-        return torchvision.models
-    finally:
-        torch.library.register_fake = register
+    """torchvision.models, where it is installed."""
+    with without_operators():
+        return pytest.importorskip("torchvision.models")
