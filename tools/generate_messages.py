@@ -27,7 +27,7 @@ STAMP = PREFIX / "share" / "seg_perception_generated_messages"
 HOOK = Path(sysconfig.get_path("purelib")) / "ament_prefix_of_this_environment.pth"
 HOOK_TEXT = (
     'import os, sys; ament = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep); sys.prefix in ament or '
-    'os.environ.update(AMENT_PREFIX_PATH=os.pathsep.join(filter(None, [*ament, sys.prefix])))\n'
+    "os.environ.update(AMENT_PREFIX_PATH=os.pathsep.join(filter(None, [*ament, sys.prefix])))\n"
 )
 """Appends the environment to AMENT_PREFIX_PATH at every start of its Python."""
 
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _fingerprint() -> str:
-    digest = hashlib.sha256(f"{sys.version} {numpy.get_include()}".encode() + Path(__file__).read_bytes())
+    digest = hashlib.sha256(f"{sys.version} {numpy.get_include()} {HOOK_TEXT}".encode())
     for path in sorted(p for p in INTERFACES.rglob("*") if p.is_file()):
         digest.update(path.relative_to(INTERFACES).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
