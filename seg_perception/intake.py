@@ -38,6 +38,7 @@ class _Decoded:
     scan: LidarScan
     images: dict[str, CameraImage]
     deadline_s: float
+    jumps: int  # how often the clock had jumped back by then
 
 
 class Intake:
@@ -57,6 +58,7 @@ class Intake:
         self._infos: dict[str, CameraInfoRecord] = {}
         self._pairer: Pairer[Any] = Pairer(list(self._cameras), config.pairing, self.statistics.causes)
         self._held: _Decoded | None = None
+        self._jumps = 0  # of the sweeps' clock
         self._on_problem = on_problem
         self._lock = self.statistics.lock  # of the pairer too, which counts what it lets go
 
@@ -65,7 +67,6 @@ class Intake:
         with self.refusing():
             stamp = stamp_ns(msg.header, f"image of camera '{camera}'") + self._offset_ns(camera)
             with self._lock:
-                self._watch_clock(stamp)
                 self._pairer.add_image(camera, stamp, msg)
 
     def camera_info(self, camera: str, msg: Any) -> None:
@@ -84,7 +85,9 @@ class Intake:
         with self.refusing():
             stamp = stamp_ns(msg.header, f"cloud on '{self.config.lidar.topic}'")
             with self._lock:
-                self._watch_clock(stamp)
+                if self._pairer.jumps_back(stamp):
+                    self.tree.clear()
+                    self._jumps += 1
                 self._pairer.add_sweep(stamp, msg, now_s)
 
     def transforms(self, msg: Any, static: bool) -> None:
@@ -99,12 +102,15 @@ class Intake:
         next one looked at.
         """
         while True:
-            held = self._held = self._held or self._next_decoded(now_s)
+            held, self._held = self._held or self._next_decoded(now_s), None
             if held is None:
                 return None
+            if held.jumps != self._jumps:
+                self.statistics.count("sweep_cleared")
+                continue
             if now_s < held.deadline_s and self.pipeline.awaits_transforms(held.scan, held.images):
+                self._held = held
                 return None
-            self._held = None
             with self.refusing():
                 result = self.pipeline.process(held.scan, held.images)
                 self._account(result)
@@ -113,20 +119,21 @@ class Intake:
     def _next_decoded(self, now_s: float) -> _Decoded | None:
         while True:
             with self._lock:
-                pairing = self._pairer.next_ready(now_s)
+                pairing, jumps = self._pairer.next_ready(now_s), self._jumps
             if pairing is None:
                 return None
-            decoded = self._decode(pairing)
+            decoded = self._decode(pairing, jumps)
             if decoded is not None:
                 return decoded
 
-    def _decode(self, pairing: Pairing[Any]) -> _Decoded | None:
+    def _decode(self, pairing: Pairing[Any], jumps: int) -> _Decoded | None:
         for camera, why in pairing.missing.items():
-            self._problem(f"{why}/{camera}", f"camera '{camera}': {why.replace('_', ' ')} for the sweep")
+            self._problem(f"{why.cause}/{camera}", f"camera '{camera}': {why.sentence}")
         images: dict[str, CameraImage] = {}
         for camera, msg in pairing.images.items():
             with self.refusing():
                 image = decode(msg, camera, self._cameras[camera].frame_id)
+                self._compare_frames(image)
                 images[camera] = replace(image, stamp_ns=image.stamp_ns + self._offset_ns(camera))
         try:
             scan, note = decode_scan(pairing.sweep)
@@ -139,7 +146,16 @@ class Intake:
             self._problem(
                 "cloud_without_points", f"cloud in frame '{scan.frame_id}': none of its {len(scan)} points is a return"
             )
-        return _Decoded(scan, images, pairing.deadline_s)
+        return _Decoded(scan, images, pairing.deadline_s, jumps)
+
+    def _compare_frames(self, image: CameraImage) -> None:
+        info = self._infos.get(image.camera)
+        if info is not None and info.frame_id != image.frame_id and not self._cameras[image.camera].frame_id:
+            self._problem(
+                f"frame_mismatch/{image.camera}",
+                f"camera '{image.camera}': its images are in frame '{image.frame_id}', its CameraInfo in "
+                f"'{info.frame_id}'; that of the images is used (camera.{image.camera}.frame_id names another)",
+            )
 
     def _account(self, result: SweepResult) -> None:
         report = result.report
@@ -147,15 +163,14 @@ class Intake:
         for camera, view in report.views.items():
             if view.skipped:
                 self._on_problem(f"{view.skipped}/{camera}", f"camera '{camera}' skipped: {view.detail}")
+            elif not view.in_view and len(result.cloud):
+                self._problem(
+                    f"nothing_in_view/{camera}",
+                    f"camera '{camera}': none of {len(result.cloud)} points lies in its image; is its extrinsic right, and "
+                    f"its frame '{result.images[camera].frame_id}' the optical one (z ahead, x right, y down)?",
+                )
         if report.motion_fallback:
             self._on_problem("motion_assumed_static", f"assuming that nothing moved: {report.motion_fallback}")
-
-    def _watch_clock(self, stamp: int) -> None:
-        """After a jump back (a bag that starts over) forget all that waits and all that moved."""
-        if self._pairer.jumps_back(stamp):
-            self.statistics.count("time_jump")
-            self._pairer.clear()
-            self.tree.clear()
 
     @contextmanager
     def refusing(self) -> Iterator[None]:

@@ -201,13 +201,36 @@ def test_a_bag_that_starts_over_is_followed():
     assert drive.intake.statistics.sweeps_labelled == 6
 
 
-def test_a_bag_that_starts_over_is_not_moved_by_the_transforms_of_its_first_run():
+def test_a_bag_that_starts_over_forgets_the_transforms_and_the_sweep_of_its_first_run():
     drive = Drive(pairing={"deadline_ms": 100.0})
-    drive.intake.transforms(tf_message(("odom", "base_link", np.eye(4)), stamp_ns=T0 + 2 * S), static=False)
+    drive.intake.transforms(tf_message(("odom", "base_link", np.eye(4)), stamp_ns=T0 + S), static=False)
+    drive.intake.image("front", image_message(T0 + 2 * S))
     drive.intake.cloud(cloud_message(T0 + 2 * S), now_s=0.0)
+    assert drive.labels(0.0) is None  # held, because its odometry is on the way
     drive.intake.image("front", image_message(T0))
+    drive.intake.cloud(cloud_message(T0), now_s=0.0)
     assert drive.causes["time_jump"] == 1
     assert [edge.samples for edge in drive.intake.tree.edges() if not edge.static] == [0]
+    result = drive.intake.next_result(0.0)
+    assert result.cloud.scan.stamp_ns == T0
+    assert drive.causes["sweep_cleared"] == 1
+
+
+def test_a_camera_info_of_another_frame_than_its_images_is_said():
+    drive = Drive()
+    drive.intake.camera_info("front", info_message(header=header(T0, "other_optical")))
+    drive.intake.image("front", image_message())
+    drive.intake.cloud(cloud_message(), now_s=0.0)
+    assert drive.labels() == GOOD
+    assert "other_optical" in drive.said["frame_mismatch/front"]
+
+
+def test_a_camera_that_sees_none_of_the_points_is_said():
+    drive = Drive(camera={"front": {"frame_id": "lidar"}})  # not an optical frame: it looks at the sky
+    drive.intake.image("front", image_message())
+    drive.intake.cloud(cloud_message(), now_s=0.0)
+    assert drive.labels() == [UNKNOWN] * 4
+    assert "optical" in drive.said["nothing_in_view/front"]
 
 
 def test_a_repeated_camera_info_is_taken_once_and_a_changed_one_again():

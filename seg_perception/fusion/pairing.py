@@ -21,6 +21,14 @@ TIME_JUMP_NS = 500_000_000  # a stamp this far behind the newest one is a jump o
 
 
 @dataclass(frozen=True, slots=True)
+class MissingImage:
+    """Why a camera has no image for a sweep: the cause to count, and the sentence to say."""
+
+    cause: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pairing(Generic[Item]):
     """One sweep and the image each camera has for it. `missing`: camera → why it has none.
 
@@ -30,7 +38,7 @@ class Pairing(Generic[Item]):
     stamp_ns: int
     sweep: Item
     images: Mapping[str, Item]
-    missing: Mapping[str, str]
+    missing: Mapping[str, MissingImage]
     deadline_s: float
 
 
@@ -49,15 +57,22 @@ class _ImageQueue(Generic[Item]):
         self.stamps: list[int] = []
         self.items: dict[int, Item] = {}
         self.used: set[int] = set()
+        self.newest_ns = 0
+        self.pushed_out_ns = 0  # the last image that had to go before a sweep could ask for it
 
     def add(self, stamp_ns: int, item: Item) -> list[str]:
         """Keep an image; return the causes of what had to go."""
+        causes = []
+        if stamp_ns < self.newest_ns - TIME_JUMP_NS:
+            causes = ["image_time_jump", *self.forget(len(self.stamps))]
+            self.newest_ns = stamp_ns
         if stamp_ns in self.items:
-            return ["image_repeated_stamp"]
+            return [*causes, "image_repeated_stamp"]
         insort(self.stamps, stamp_ns)
         self.items[stamp_ns] = item
-        causes = []
+        self.newest_ns = max(self.newest_ns, stamp_ns)
         while len(self.stamps) > self.size:
+            self.pushed_out_ns = self.stamps[0]
             causes += self.forget(1)
         return causes
 
@@ -86,22 +101,32 @@ class Pairer(Generic[Item]):
         self._window_ns = round(config.window_ms * 1e6)
         self._images: dict[str, _ImageQueue[Item]] = {name: _ImageQueue(config.image_queue) for name in cameras}
         self._sweeps: deque[_Waiting[Item]] = deque()
-        self._newest_ns = 0
         self._last_sweep_ns = 0
 
-    def jumps_back(self, stamp_ns: int) -> bool:
-        """Whether this stamp says that the clock jumped back, as when a bag starts over."""
-        return stamp_ns < self._newest_ns - TIME_JUMP_NS
-
     def add_image(self, camera: str, stamp_ns: int, item: Item) -> None:
-        """An image has come. `stamp_ns` is the one to pair by, the camera's offset already added."""
-        self._newest_ns = max(self._newest_ns, stamp_ns)
+        """An image has come. `stamp_ns` is the one to pair by, the camera's offset already added.
+
+        A camera whose stamps jump back loses its own images and nothing else.
+        """
         self.counts.update(self._images[camera].add(stamp_ns, item))
 
+    def jumps_back(self, stamp_ns: int) -> bool:
+        """Whether a sweep of this stamp says that the clock jumped back, as when a bag starts over."""
+        return stamp_ns < self._last_sweep_ns - TIME_JUMP_NS
+
     def add_sweep(self, stamp_ns: int, item: Item, now_s: float) -> None:
-        """A sweep has come at `now_s`; it waits for its images until its deadline."""
-        self._newest_ns = max(self._newest_ns, stamp_ns)
-        if stamp_ns <= self._last_sweep_ns:
+        """A sweep has come at `now_s`; it waits for its images until its deadline.
+
+        Where it jumps back, the sweeps that wait are dropped, and the images of the time that is no more.
+        """
+        if self.jumps_back(stamp_ns):
+            self.counts.update({"time_jump": 1, "sweep_cleared": len(self._sweeps)})
+            self._sweeps.clear()
+            for queue in self._images.values():
+                if queue.newest_ns > stamp_ns + TIME_JUMP_NS:
+                    self.counts.update(queue.forget(len(queue.stamps)))
+                    queue.newest_ns = stamp_ns
+        elif stamp_ns <= self._last_sweep_ns:
             self.counts["sweep_out_of_order"] += 1
             return
         self._last_sweep_ns = stamp_ns
@@ -126,27 +151,31 @@ class Pairer(Generic[Item]):
         """When the oldest waiting sweep stops waiting; None while none waits."""
         return self._sweeps[0].deadline_s if self._sweeps else None
 
-    def clear(self) -> None:
-        """Forget everything that waits, counted."""
-        for queue in self._images.values():
-            self.counts.update(queue.forget(len(queue.stamps)))
-        if self._sweeps:
-            self.counts["sweep_cleared"] += len(self._sweeps)
-        self._sweeps.clear()
-        self._newest_ns = self._last_sweep_ns = 0
-
     def _pair(self, waiting: _Waiting[Item]) -> Pairing[Item]:
         images: dict[str, Item] = {}
-        missing: dict[str, str] = {}
+        missing: dict[str, MissingImage] = {}
         for name, queue in self._images.items():
             nearest = queue.nearest(waiting.stamp_ns)
-            if nearest is None:
-                missing[name] = "no_image"
-            elif abs(nearest - waiting.stamp_ns) > self._window_ns:
-                missing[name] = "no_image_in_window"
-            else:
+            if nearest is not None and abs(nearest - waiting.stamp_ns) <= self._window_ns:
                 images[name] = queue.items[nearest]
                 queue.used.add(nearest)
+            else:
+                missing[name] = self._why(queue, waiting.stamp_ns, nearest)
             # A later sweep is never nearer to an image before this one's neighbour on the left.
-            self.counts.update(queue.forget(bisect_right(queue.stamps, waiting.stamp_ns) - 1))
+            self.counts.update(queue.forget(max(0, bisect_right(queue.stamps, waiting.stamp_ns) - 1)))
         return Pairing(waiting.stamp_ns, waiting.sweep, images, missing, waiting.deadline_s)
+
+    def _why(self, queue: _ImageQueue[Item], stamp_ns: int, nearest: int | None) -> MissingImage:
+        if queue.pushed_out_ns and abs(queue.pushed_out_ns - stamp_ns) <= self._window_ns:
+            return MissingImage(
+                "image_queue_too_short",
+                f"its image was pushed out before the sweep came; pairing.image_queue is {queue.size}",
+            )
+        if nearest is None:
+            return MissingImage("no_image", "no image by the sweep's deadline")
+        off_ms = (nearest - stamp_ns) * 1e-6
+        return MissingImage(
+            "no_image_in_window",
+            f"its nearest image is {abs(off_ms):.1f} ms {'after' if off_ms > 0 else 'before'} the sweep, at most "
+            f"{self._config.window_ms:g} ms wanted (pairing.window_ms); a constant offset belongs into its offset_ms",
+        )

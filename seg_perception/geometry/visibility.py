@@ -3,7 +3,7 @@
 The LiDAR and the camera stand apart, so the LiDAR measures points that something hides from the camera. LiDAR points
 are sparser than pixels: between two neighbouring returns of a near car the wall behind it shines through, unless each
 return stands for the patch around it. So distances are compared on a grid whose cells are as wide as the LiDAR's
-spacing, and each cell answers for its eight neighbours too.
+spacing, and each cell answers for its neighbours beside and below it too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def visible(projection: Projection, camera: CameraModel, config: VisibilityConfi
 
 @numba.njit(cache=True, nogil=True)
 def _zbuffer(uv, distance, shape, cell_px, tolerance_m, ratio):  # type: ignore[no-untyped-def]
-    """Nearest distance in each cell and its eight neighbours, then one comparison a point."""
+    """Nearest distance in each cell and its neighbours, then one comparison a point."""
     count = uv.shape[0]
     # A border of one cell spares the neighbours every bounds check.
     nearest = np.full((shape[0] + 2, shape[1] + 2), np.inf)
@@ -50,14 +50,14 @@ def _zbuffer(uv, distance, shape, cell_px, tolerance_m, ratio):  # type: ignore[
         row, col = int((uv[i, 1] + 0.5) / cell_px) + 1, int((uv[i, 0] + 0.5) / cell_px) + 1
         cells[i, 0], cells[i, 1] = row, col
         nearest[row, col] = min(nearest[row, col], distance[i])
-    beside = np.empty_like(nearest)  # the minimum of nine, along rows first and columns then
-    for row in range(shape[0] + 2):
-        for col in range(1, shape[1] + 1):
-            beside[row, col] = min(nearest[row, col - 1], nearest[row, col], nearest[row, col + 1])
-    around = nearest
+    # The minimum over the cell, those beside it and those above: the row below holds the road nearer to the camera,
+    # which would hide the road behind it.
+    around = np.empty_like(nearest)
     for row in range(1, shape[0] + 1):
         for col in range(1, shape[1] + 1):
-            around[row, col] = min(beside[row - 1, col], beside[row, col], beside[row + 1, col])
+            here = min(nearest[row, col - 1], nearest[row, col], nearest[row, col + 1])
+            above = min(nearest[row - 1, col - 1], nearest[row - 1, col], nearest[row - 1, col + 1])
+            around[row, col] = min(here, above)
     seen = np.empty(count, np.bool_)
     for i in range(count):
         seen[i] = distance[i] <= around[cells[i, 0], cells[i, 1]] * ratio + tolerance_m

@@ -55,7 +55,7 @@ class Worker:
         """Remember when a sweep came, for the time it takes until it is out."""
         self._arrivals_s[stamp_ns] = now_s
         while len(self._arrivals_s) > ARRIVALS_KEPT:
-            del self._arrivals_s[next(iter(self._arrivals_s))]
+            self._arrivals_s.pop(next(iter(self._arrivals_s)), None)  # the worker may have taken it
 
     def _run(self) -> None:
         while not self._stopping:

@@ -1,3 +1,6 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
 from seg_perception.config import PairingConfig
 from seg_perception.fusion.pairing import Pairer
 
@@ -36,14 +39,17 @@ def test_deadline_lets_a_sweep_go_with_what_is_there():
     assert p.next_ready(5.09) is None
     pairing = p.next_ready(5.1)
     assert pairing.images == {"front": "front"}
-    assert pairing.missing == {"rear": "no_image"}
+    assert pairing.missing["rear"].cause == "no_image"
 
 
 def test_image_outside_the_window_is_not_used():
     p = pairer(window_ms=50.0)
     p.add_image("front", 1 * S + 51 * MS, "late")
     p.add_sweep(1 * S, "sweep", now_s=0.0)
-    assert p.next_ready(0.0).missing == {"front": "no_image_in_window"}
+    missing = p.next_ready(0.0).missing["front"]
+    assert missing.cause == "no_image_in_window"
+    assert "51.0 ms after" in missing.sentence
+    assert "at most 50 ms" in missing.sentence
 
 
 def test_one_image_serves_two_sweeps():
@@ -90,16 +96,81 @@ def test_sweep_that_goes_back_in_time_is_dropped_and_counted():
     assert p.counts["sweep_out_of_order"] == 1
 
 
-def test_jump_of_the_clock_is_recognised_and_clearing_starts_over():
+def test_a_bag_that_starts_over_drops_what_waits_and_pairs_anew():
+    for image_first in (True, False):
+        p = pairer()
+        p.add_image("front", 99 * S, "old image")
+        p.add_sweep(100 * S, "old sweep", now_s=0.0)
+        assert p.jumps_back(90 * S)
+        assert not p.jumps_back(100 * S - 100 * MS)
+        steps = [lambda p=p: p.add_image("front", 90 * S, "image"), lambda p=p: p.add_sweep(90 * S, "sweep", now_s=0.0)]
+        for step in steps if image_first else reversed(steps):
+            step()
+        pairing = p.next_ready(0.0)
+        assert (pairing.sweep, pairing.images) == ("sweep", {"front": "image"})
+        assert p.counts["time_jump"] == 1
+        assert p.counts["sweep_cleared"] == 1
+
+
+def test_a_camera_with_a_wrong_clock_costs_its_own_images_and_nothing_else():
+    p = pairer("good", "ahead", "behind")
+    for i in range(5):
+        stamp = (i + 10) * 100 * MS
+        p.add_image("good", stamp, f"good {i}")
+        p.add_image("ahead", stamp + 600 * MS, f"ahead {i}")
+        p.add_image("behind", stamp - 700 * MS, f"behind {i}")
+        p.add_sweep(stamp, i, now_s=0.1 * i)
+        pairing = p.next_ready(0.1 * i + 0.2)
+        assert pairing.images == {"good": f"good {i}"}
+        assert {missing.cause for missing in pairing.missing.values()} == {"no_image_in_window"}
+        assert "00.0 ms after" in pairing.missing["ahead"].sentence
+        assert "00.0 ms before" in pairing.missing["behind"].sentence
+    assert not {"time_jump", "image_time_jump"} & set(p.counts)
+
+
+def test_images_that_all_come_before_their_sweeps_are_kept():
     p = pairer()
-    p.add_sweep(100 * S, "sweep", now_s=0.0)
-    assert p.jumps_back(90 * S)
-    assert not p.jumps_back(100 * S - 100 * MS)
-    p.clear()
-    assert p.counts["sweep_cleared"] == 1
-    p.add_sweep(90 * S, "again", now_s=0.0)
-    p.add_image("front", 90 * S, "image")
-    assert p.next_ready(0.0).sweep == "again"
+    for stamp in (1105, 1138, 1171):
+        p.add_image("front", stamp * MS, stamp)
+    p.add_sweep(1100 * MS, "first", now_s=0.0)
+    p.add_sweep(1135 * MS, "second", now_s=0.0)
+    assert p.next_ready(0.0).images == {"front": 1105}
+    assert p.next_ready(0.0).images == {"front": 1138}
+
+
+def test_a_queue_too_short_for_a_late_lidar_is_said():
+    p = pairer(image_queue=3)
+    for i in range(20):
+        p.add_image("front", S + i * 33 * MS, i)
+    p.add_sweep(S + 100 * MS, "late sweep", now_s=0.0)
+    missing = p.next_ready(0.0).missing["front"]
+    assert missing.cause == "no_image_in_window"
+    p = pairer(image_queue=3)
+    for i in range(6):
+        p.add_image("front", S + i * 100 * MS, i)
+    p.add_sweep(S + 200 * MS, "late sweep", now_s=0.0)
+    missing = p.next_ready(0.0).missing["front"]
+    assert missing.cause == "image_queue_too_short"
+    assert "image_queue is 3" in missing.sentence
+
+
+@given(
+    images=st.lists(st.integers(0, 45), min_size=1, max_size=9, unique=True),
+    sweeps=st.lists(st.integers(0, 45), min_size=1, max_size=5, unique=True),
+)
+def test_every_sweep_gets_the_nearest_image_whatever_the_order(images, sweeps):
+    """Against brute force, with room for all. Times in units of 10 ms."""
+    p = pairer(window_ms=200.0)
+    for image in images:
+        p.add_image("front", S + image * 10 * MS, image)
+    for sweep in sorted(sweeps):
+        p.add_sweep(S + sweep * 10 * MS, sweep, now_s=0.0)
+    while (pairing := p.next_ready(1e9)) is not None:
+        off = min(abs(image - pairing.sweep) for image in images)
+        if off > 20:
+            assert "front" in pairing.missing
+        else:
+            assert abs(pairing.images["front"] - pairing.sweep) == off
 
 
 def test_repeated_image_stamp_is_counted_and_the_first_kept():
