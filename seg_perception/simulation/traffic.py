@@ -1,0 +1,140 @@
+"""Whoever moves: traffic in every lane, trams, riders, walkers. Nobody runs into anybody of their own lane."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from seg_perception.simulation import people, vehicles
+from seg_perception.simulation.actors import Actor, Part
+from seg_perception.simulation.classes import C
+from seg_perception.simulation.config import DriveConfig
+from seg_perception.simulation.materials import Palette
+from seg_perception.simulation.mesh import Mesh
+from seg_perception.simulation.paths import LanePath, Progress
+from seg_perception.simulation.plan import BIKE_LANE, KERB, Plan
+
+_LONGEST = 12.5  # m, of what drives in a lane
+_PROTOTYPES = {C.CAR: 10, C.TRUCK: 2, C.BUS: 2}
+_MAKERS: dict[int, Callable[[Palette, np.random.Generator], Mesh]] = {
+    C.CAR: vehicles.car,
+    C.TRUCK: vehicles.truck,
+    C.BUS: vehicles.bus,
+}
+
+
+class Traffic:
+    """Draws the actors of a drive; instances count on from `first_instance`."""
+
+    def __init__(self, plan: Plan, config: DriveConfig, palette: Palette, first_instance: int, rng: np.random.Generator) -> None:  # fmt: skip
+        self._plan, self._config, self._palette, self._rng = plan, config, palette, rng
+        self._instance = first_instance
+        self._actors: list[Actor] = []
+        self._fleet = {
+            kind: [_MAKERS[kind](palette, rng).labelled(kind) for _ in range(count)] for kind, count in _PROTOTYPES.items()
+        }
+
+    def draw(self) -> list[Actor]:
+        """All of them."""
+        self._own_lane()
+        for side in (-1, 1):
+            for lane in range(self._plan.lanes):
+                if side > 0 or lane != self._plan.ego_lane:
+                    self._lane(side, lane)
+            self._bicycles(side)
+            self._walkers(side)
+        if self._plan.track > 0.0:
+            self._trams()
+        return self._actors
+
+    def _add(self, class_id: int, path: LanePath, parts: tuple[Part, ...]) -> None:
+        labelled = tuple(Part(part.mesh.labelled(class_id), part.hinge) for part in parts)
+        self._actors.append(Actor(self._instance, class_id, path, labelled, not self._config.static_world))
+        self._instance += 1
+
+    def _drive(self, progress: Progress, d: float, yaw: float) -> None:
+        """One vehicle of a drawn kind."""
+        rng = self._rng
+        chance = rng.random()
+        path = self._path(progress, d, yaw)
+        if chance < 0.10:
+            self._ridden(C.MOTORCYCLE, path)
+            return
+        kind = C.TRUCK if chance < 0.20 else C.BUS if chance < 0.28 else C.CAR
+        mesh = self._fleet[kind][int(rng.integers(len(self._fleet[kind])))]
+        self._actors.append(Actor(self._instance, kind, path, (Part(mesh),)))  # the mesh, and so its scene, is shared
+        self._instance += 1
+
+    def _path(self, progress: Progress, d: float, yaw: float, z: float = 0.0, sway: float = 0.12) -> LanePath:
+        rate = float(self._rng.uniform(0.2, 0.5))
+        return LanePath(self._plan.line, progress, d, yaw, z, (sway, rate), self._config.static_world)
+
+    def _own_lane(self) -> None:
+        """Those ahead and behind keep their distance whatever the vehicle does."""
+        if self._config.static_world:
+            return
+        d = self._plan.lane(self._plan.ego_lane)
+        ahead = 14.0 + 0.9 * self._config.speed
+        for gap in (float(self._rng.uniform(ahead, 2.0 * ahead)), -float(self._rng.uniform(0.8, 1.4)) * ahead):
+            if self._rng.random() < 0.75:
+                self._drive(replace(self._plan.progress, start=gap), d, 0.0)
+
+    def _lane(self, side: int, lane: int) -> None:
+        rng, plan = self._rng, self._plan
+        base = max(self._config.speed, 7.0)
+        speed = base * float(rng.uniform(0.7, 1.15)) * -side
+        yaw = 0.0 if side < 0 else math.pi
+        for start in self._starts(speed, self._config.ranges.traffic_gap, _LONGEST):
+            self._drive(Progress(start, speed), plan.lane(lane, side), yaw)
+
+    def _starts(self, speed: float, gap: tuple[float, float], length: float) -> Iterator[float]:
+        """Where those of one lane start, so that the street is as full at the end as at the start."""
+        moved = speed * self._config.seconds
+        s = self._plan.start + 20.0 - max(moved, 0.0)
+        s = max(s, self._plan.start - 35.0)
+        while s < min(self._plan.end - min(moved, 0.0), self._plan.end + 35.0):
+            yield s
+            s += length + float(self._rng.uniform(*gap))
+
+    def _trams(self) -> None:
+        side = int(self._rng.choice([-1, 1]))
+        speed = float(self._rng.uniform(6.0, 12.0)) * side
+        for start in self._starts(speed, (60.0, 140.0), 32.0):
+            mesh = vehicles.tram(self._palette, self._rng)
+            self._add(C.TRAIN, self._path(Progress(start, speed), 0.0, 0.0 if side > 0 else math.pi, sway=0.0), (Part(mesh),))
+
+    def _bicycles(self, side: int) -> None:
+        d = side * (self._plan.lanes_end + 0.5 * BIKE_LANE)
+        speed = float(self._rng.uniform(3.5, 6.5)) * -side
+        for start in self._starts(speed, (12.0, 60.0), 2.0):
+            self._ridden(C.BICYCLE, self._path(Progress(start, speed), d, 0.0 if side < 0 else math.pi, sway=0.15))
+
+    def _ridden(self, kind: int, path: LanePath) -> None:
+        """A two-wheeler and whoever rides it: two instances on one path."""
+        rng = self._rng
+        if kind == C.BICYCLE:
+            machine = people.bicycle(self._palette, rng)
+            person = people.rider(self._palette, rng, 0.93, float(rng.uniform(0.25, 0.6)), 0.56)
+        else:
+            machine = people.motorcycle(self._palette, rng)
+            person = people.rider(self._palette, rng, 0.80, float(rng.uniform(0.1, 0.5)), 0.60)
+        self._add(kind, path, (Part(machine),))
+        self._add(C.RIDER, path, (Part(person),))
+
+    def _walkers(self, side: int) -> None:
+        rng, plan, config = self._rng, self._plan, self._config
+        density = float(rng.uniform(*config.ranges.pedestrians_per_100m)) / 100.0
+        near, far = plan.kerb + plan.verge + 0.5, plan.edge - 0.45
+        for _ in range(int(0.5 * density * (plan.end - plan.start))):
+            still = rng.random() < 0.15
+            way = float(rng.choice([-1.0, 1.0]))
+            speed = 0.0 if still else way * float(rng.uniform(0.8, 1.8))
+            yaw = float(rng.uniform(0.0, 6.28)) if still else (0.0 if way > 0.0 else math.pi)
+            start = float(rng.uniform(plan.start, plan.end))
+            if not all(plan.free(float(s), 1.0) for s in (start, start + speed * config.seconds)):
+                continue
+            path = self._path(Progress(start, speed), side * float(rng.uniform(near, far)), yaw, KERB, 0.08)
+            self._add(C.PERSON, path, people.walker(self._palette, rng, abs(speed) / 0.72))
