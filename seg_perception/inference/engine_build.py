@@ -110,7 +110,7 @@ def build_engine(
 
 
 def parse(library: TensorRT, network: Any, path: Path, logger: Any) -> tuple[list[ParserComplaint], Any]:
-    """Read the ONNX file into `network`. Returns what is wrong with it, and the parser, which must outlive the build."""
+    """Read the ONNX file into `network`. Returns what is wrong with it, and the parser: it must outlive the build."""
     parser = _made(lambda: library.module.OnnxParser(network, logger), f"{library}: no ONNX parser", logger)
     if parser.parse_from_file(str(path)):
         return [], parser
@@ -208,13 +208,13 @@ def _save_timing_cache(config: Any, path: Path) -> None:
 
 def _monitor(library: TensorRT, on_progress: Progress) -> Any:
     """TensorRT calls it from the thread that builds; an exception must not pass through."""
-    trt = library.module
+    base: Any = library.module.IProgressMonitor
 
-    class Monitor(trt.IProgressMonitor):
+    class Monitor(base):
         """Keeps the phases under way, `name 3/40`, and tells them at each step."""
 
         def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
+            base.__init__(self)
             self._phases: dict[str, tuple[int, int]] = {}
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:

@@ -29,6 +29,7 @@ from seg_perception.inference.cuda_device import CudaDevice
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+ANY = "any"
 _WAIT_S = 0.1
 _WORDS_EVERY_S = 30.0
 
@@ -53,18 +54,18 @@ class EngineKey:
 
     @classmethod
     def of(
-        cls, onnx_sha256: str, precision: str, library: str, device: CudaDevice, options: Mapping[str, str]
+        cls, onnx_sha256: str, precision: str, library: str, device: CudaDevice | None, options: Mapping[str, str]
     ) -> EngineKey:
-        """The key of a network on a GPU of this machine."""
+        """The key of a network on a GPU of this machine; None: an engine that any GPU takes."""
         return cls(
             onnx_sha256=onnx_sha256,
             library=library,
             precision=precision,
-            gpu=device.name,
-            compute_capability="{}.{}".format(*device.compute_capability),
-            sm_count=device.sm_count,
-            cuda="{}.{}".format(*device.cuda_version),
-            driver=device.driver,
+            gpu=device.name if device else ANY,
+            compute_capability="{}.{}".format(*device.compute_capability) if device else ANY,
+            sm_count=device.sm_count if device else 0,
+            cuda="{}.{}".format(*device.cuda_version) if device else ANY,
+            driver=device.driver if device else ANY,
             platform=f"{platform.system()}-{platform.machine()}".lower(),
             options=dict(options),
         )

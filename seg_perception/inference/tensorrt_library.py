@@ -95,15 +95,15 @@ def load(name: str) -> TensorRT:
 
 def make_logger(library: TensorRT) -> Any:
     """An `ILogger` of this library that writes to `logging` and keeps its errors in the list `errors`."""
-    trt = library.module
+    base: Any = library.module.ILogger
 
-    class Logger(trt.ILogger):
+    class Logger(base):
         """TensorRT calls `log`, from any thread; nothing may be raised into it."""
 
         def __init__(self) -> None:
-            trt.ILogger.__init__(self)
+            base.__init__(self)
             self.errors: list[str] = []
-            severity = trt.ILogger.Severity
+            severity = base.Severity
             self._levels = {
                 severity.INTERNAL_ERROR: logging.ERROR,
                 severity.ERROR: logging.ERROR,

@@ -1,0 +1,369 @@
+"""The TensorRT backend: a deployed network as an engine, one CUDA graph for each size of picture.
+
+A lane is what one picture in flight needs: an execution context, a stream, page-locked buffers, and a graph that holds
+upload, network and download. Two lanes for each size let the upload of one camera overlap the network of another. The
+network's own small map of scores comes back, not a label image. The same code runs TensorRT-RTX.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_perception.errors import ModelError
+from seg_perception.inference import cuda_device, tensorrt_library
+from seg_perception.inference.contract import INPUT_NAME, ModelContract
+from seg_perception.inference.cuda_device import CudaDevice
+from seg_perception.inference.cuda_runtime import Cuda, CudaError, Memory
+from seg_perception.inference.engine_build import BuildOptions, Progress, build_engine
+from seg_perception.inference.engine_cache import CachedEngine, EngineCache, EngineKey, default_directory
+from seg_perception.inference.label_kernel import DeviceSegmentation, LabelKernel
+from seg_perception.inference.onnx_file import OnnxFile
+from seg_perception.inference.pictures import check_picture
+from seg_perception.inference.segmenter import Segmentation, segmentation_of
+from seg_perception.inference.tensorrt_library import TensorRT
+
+log = logging.getLogger(__name__)
+
+MOST_SIZES = 8  # each holds memory of the GPU for good
+LANES = 2
+Pictures = Sequence[NDArray[np.uint8]]
+
+
+class EngineLostError(CudaError):
+    """The engine failed, and failed again when started anew. Nothing more can be expected of it."""
+
+    cause = "engine_lost"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSource:
+    """What an engine is made from, and where it is kept."""
+
+    model: OnnxFile
+    library: TensorRT
+    device: CudaDevice
+    options: BuildOptions
+    cache: EngineCache
+
+    @property
+    def key(self) -> EngineKey:
+        """What the engine depends on. One of TensorRT-RTX is compiled for the GPU at hand only when it is loaded."""
+        device = None if self.library.is_rtx else self.device
+        return EngineKey.of(self.model.sha256, self.model.precision, str(self.library), device, self.options.for_key())
+
+    def obtain(self, on_progress: Progress | None = None) -> CachedEngine:
+        """The engine, from the cache or built now."""
+        engine = self.cache.obtain(
+            self.model.path.name,
+            self.key,
+            lambda: build_engine(self.library, self.model, self.options, on_progress),
+        )
+        words = f"built ({engine.why_built})" if engine.why_built else "found"
+        log.info("engine %s: %s", engine.path.name, words)
+        return engine
+
+
+class TensorRtSegmenter:
+    """Runs a deployed ONNX file as an engine. May be called from any thread; calls wait for each other.
+
+    library: `tensorrt` or `tensorrt_rtx`. cache: folder of engines; None: this user's. A call that fails is repeated
+    once with everything started anew; after that every call raises EngineLostError. Raises ModelError where driver,
+    TensorRT, bindings or engine are missing or unfit, each in a sentence with its remedy.
+
+    device, loaded, driver, nvrtc: found by themselves; given by tests.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        library: str = "tensorrt",
+        options: BuildOptions | None = None,
+        cache: str | Path | None = None,
+        lanes: int = LANES,
+        on_progress: Progress | None = None,
+        device: CudaDevice | None = None,
+        loaded: TensorRT | None = None,
+        driver: Any = None,
+        nvrtc: Any = None,
+    ) -> None:
+        model = OnnxFile.read(path)
+        self._contract = ModelContract.from_metadata(model.metadata, str(path))
+        device = device or cuda_device.probe()  # before anything of TensorRT: without a driver it may crash
+        self._source = EngineSource(
+            model,
+            loaded or tensorrt_library.load(library),
+            device,
+            options or BuildOptions(),
+            EngineCache(cache or default_directory()),
+        )
+        self._open: Callable[[Progress | None], _Running] = lambda progress: _Running(
+            self._source, self._contract, lanes, progress, driver, nvrtc
+        )
+        self._lock = threading.Lock()
+        self._lost = ""
+        self._running: _Running | None = self._open(on_progress)
+        width, height = self._contract.image_size or self._contract.network_size
+        try:
+            self.segment(np.zeros((height, width, 3), np.uint8))
+        except ModelError:
+            self.close()
+            raise
+
+    @property
+    def contract(self) -> ModelContract:
+        """What the network expects and gives."""
+        return self._contract
+
+    @property
+    def backend(self) -> str:
+        """What runs it, for logs and diagnostics."""
+        return f"{self._source.library} on {self._source.device.name}"
+
+    def segment(self, pixels: NDArray[np.uint8]) -> Segmentation:
+        """See `Segmenter.segment`."""
+        return self.segment_all([pixels])[0]
+
+    def segment_all(self, pictures: Pictures) -> list[Segmentation]:
+        """All of them, in order; the upload of one overlaps the network of the one before."""
+        for pixels in pictures:
+            self._contract.check_image_size(check_picture(pixels))
+        with self._lock:
+            if self._lost:
+                raise EngineLostError(self._lost)
+            if self._running is None:
+                raise ModelError(f"model '{self._contract.source_name}' is closed")
+            try:
+                return self._running.segment_all(pictures)
+            except CudaError as error:
+                log.warning("%s: %s; starting it anew", self.backend, error)
+                return self._again(pictures, error)
+
+    def close(self) -> None:
+        """Free the network."""
+        with self._lock:
+            self._stop()
+
+    def _again(self, pictures: Pictures, first: CudaError) -> list[Segmentation]:
+        self._stop()
+        try:
+            self._running = self._open(None)
+            return self._running.segment_all(pictures)
+        except ModelError as error:
+            self._stop()
+            self._lost = f"{self.backend} is lost: {first}; started anew: {error}"
+            raise EngineLostError(self._lost) from error
+
+    def _stop(self) -> None:
+        if self._running is not None:
+            self._running.close()
+        self._running = None
+
+
+class _Running:
+    """A loaded engine with all that belongs to it on the GPU."""
+
+    def __init__(
+        self,
+        source: EngineSource,
+        contract: ModelContract,
+        lanes: int,
+        on_progress: Progress | None,
+        driver: Any,
+        nvrtc: Any,
+    ) -> None:
+        self._contract = contract
+        self._library = source.library
+        self._lanes_wanted = lanes
+        self._lanes: dict[tuple[int, int], deque[_Lane]] = {}
+        self.cuda = Cuda(source.device, driver, nvrtc)
+        try:
+            plan = source.obtain(on_progress)
+            self._logger = tensorrt_library.make_logger(source.library)
+            self._runtime = source.library.module.Runtime(self._logger)
+            self.engine = self._runtime.deserialize_cuda_engine(plan.plan)
+            if self.engine is None:
+                raise ModelError(
+                    f"engine {plan.path} cannot be loaded ({self._logger.last_words()}); "
+                    "delete it to have it built again"
+                )
+            self.outputs = _outputs(source.library, self.engine, plan.path)
+            self._kernel = self._label_kernel(nvrtc)
+        except BaseException:
+            self.close()
+            raise
+
+    def segment_all(self, pictures: Pictures) -> list[Segmentation]:
+        """Keep every lane busy; take results in the order of the pictures."""
+        self.cuda.make_current()
+        results: list[Segmentation] = []
+        waiting: deque[tuple[_Lane, tuple[int, int]]] = deque()
+        try:
+            for pixels in pictures:
+                size = (pixels.shape[1], pixels.shape[0])
+                lanes = self._lanes_of(size)
+                lane = lanes[0]
+                lanes.rotate(-1)
+                while lane.busy:
+                    results.append(self._collect(*waiting.popleft()))
+                lane.submit(pixels)
+                waiting.append((lane, size))
+            while waiting:
+                results.append(self._collect(*waiting.popleft()))
+        finally:
+            for lane, _ in waiting:  # only where something failed, and then the lanes go too
+                lane.busy = False
+        return results
+
+    def close(self) -> None:
+        """Free contexts before the engine, the engine before the runtime, memory last."""
+        self._lanes.clear()
+        self._kernel = None
+        self.engine = None
+        self._runtime = None
+        self.cuda.close()
+
+    def _collect(self, lane: _Lane, size: tuple[int, int]) -> Segmentation:
+        outputs = lane.result()
+        if self._kernel is None or self._contract.output == "labels":
+            return segmentation_of(outputs, self._contract, size)
+        return DeviceSegmentation(
+            outputs["logits"],
+            self._contract.alignment(size),
+            size,
+            are_logits=self._contract.output == "logits",
+            kernel=self._kernel,
+        )
+
+    def _lanes_of(self, size: tuple[int, int]) -> deque[_Lane]:
+        lanes = self._lanes.get(size)
+        if lanes is None:
+            if len(self._lanes) >= MOST_SIZES:
+                seen = ", ".join(f"{width}x{height}" for width, height in self._lanes)
+                raise ModelError(f"pictures of at most {MOST_SIZES} sizes wanted, {size} seen after {seen}")
+            # 8.x lets an optimization profile serve one context only.
+            count = 1 if self._library.is_generation_8 else self._lanes_wanted
+            lanes = deque(_Lane(self.cuda, self.engine, self.outputs, self._logger, size) for _ in range(count))
+            self._lanes[size] = lanes
+        return lanes
+
+    def _label_kernel(self, nvrtc: Any) -> LabelKernel | None:
+        try:
+            return LabelKernel(self.cuda)
+        except ModelError as error:
+            log.info("label images will be made on the CPU: %s", error)
+            return None
+
+
+class _Lane:
+    """One picture in flight."""
+
+    def __init__(
+        self, cuda: Cuda, engine: Any, outputs: dict[str, np.dtype], logger: Any, size: tuple[int, int]
+    ) -> None:
+        self.busy = False
+        self._cuda = cuda
+        self._logger = logger
+        self._context = engine.create_execution_context()
+        if self._context is None:
+            raise CudaError(f"no execution context ({logger.last_words()}); is the memory of the GPU full?")
+        self._shape = (size[1], size[0], 3)
+        if not self._context.set_input_shape(INPUT_NAME, self._shape):
+            raise ModelError(
+                f"the engine was not built for pictures of {size[0]}x{size[1]} ({logger.last_words()}); "
+                "raise inference.max_image_size"
+            )
+        self._stream, self._done = cuda.stream(), cuda.event()
+        self._input = _Buffer(cuda, math.prod(self._shape), self._context, INPUT_NAME)
+        self._outputs: dict[str, tuple[_Buffer, np.dtype, tuple[int, ...]]] = {}
+        for name, dtype in outputs.items():
+            shape = tuple(self._context.get_tensor_shape(name))
+            nbytes = math.prod(shape) * dtype.itemsize
+            self._outputs[name] = (_Buffer(cuda, nbytes, self._context, name), dtype, shape)
+        self._input.host[:] = 0
+        self._enqueue()  # the first run sets the context up, which a capture must not see
+        cuda.wait_for_stream(self._stream)
+        self._graph = self._captured()
+
+    def submit(self, pixels: NDArray[np.uint8]) -> None:
+        """Copy the picture and start. `result` has to follow before the next one."""
+        self._input.host.reshape(self._shape)[:] = pixels
+        if self._graph is None:
+            self._enqueue()
+        else:
+            self._cuda.launch_graph(self._graph, self._stream)
+        self._cuda.record(self._done, self._stream)
+        self.busy = True
+
+    def result(self) -> dict[str, NDArray]:
+        """Wait, and copy the outputs out: the next picture overwrites the buffers."""
+        self._cuda.wait(self._done)
+        self.busy = False
+        return {
+            name: buffer.host.view(dtype).reshape(shape).copy()
+            for name, (buffer, dtype, shape) in self._outputs.items()
+        }
+
+    def _enqueue(self) -> None:
+        """Upload, network, download, in this order on the lane's stream."""
+        self._input.upload(self._stream)
+        if not self._context.execute_async_v3(int(self._stream)):
+            raise CudaError(f"the engine could not be started ({self._logger.last_words()})")
+        for buffer, _, _ in self._outputs.values():
+            buffer.download(self._stream)
+
+    def _captured(self) -> Any:
+        """The same as a graph; None where the engine cannot be captured."""
+        capturable = getattr(self._context, "is_stream_capturable", None)
+        if capturable is not None and not capturable(int(self._stream)):
+            log.info("the engine cannot be captured in a CUDA graph; it is started kernel by kernel")
+            return None
+        try:
+            return self._cuda.capture(self._stream, self._enqueue)
+        except CudaError as error:
+            log.info("no CUDA graph (%s); the engine is started kernel by kernel", error)
+            return None
+
+
+class _Buffer:
+    """One input or output of a context: memory of the GPU beside page-locked memory, or, on a Jetson, one for both."""
+
+    def __init__(self, cuda: Cuda, nbytes: int, context: Any, name: str) -> None:
+        self._cuda = cuda
+        mapped = cuda.device.integrated
+        self._host: Memory = cuda.host_memory(nbytes, mapped=mapped)
+        self._device: Memory | None = None if mapped else cuda.device_memory(nbytes)
+        assert self._host.host is not None
+        self.host: NDArray[np.uint8] = self._host.host
+        if not context.set_tensor_address(name, (self._device or self._host).address):
+            raise ModelError(f"the engine has no tensor '{name}'; delete it to have it built again")
+
+    def upload(self, stream: Any) -> None:
+        """Queue the copy to the GPU, where one is needed."""
+        if self._device is not None:
+            self._cuda.upload(self._host, self._device, stream)
+
+    def download(self, stream: Any) -> None:
+        """Queue the copy from the GPU, where one is needed."""
+        if self._device is not None:
+            self._cuda.download(self._device, self._host, stream)
+
+
+def _outputs(library: TensorRT, engine: Any, path: Path) -> dict[str, np.dtype]:
+    """Names and types of the outputs. Raises ModelError where the one input is not a picture."""
+    trt = library.module
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+    if inputs != [INPUT_NAME] or engine.get_tensor_dtype(INPUT_NAME) != trt.DataType.UINT8:
+        raise ModelError(f"engine {path}: one uint8 input '{INPUT_NAME}' wanted, {inputs} seen; deploy the model again")
+    return {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))) for name in names if name not in inputs}
