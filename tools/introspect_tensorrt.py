@@ -1,0 +1,191 @@
+"""Writes test/inference/api_names.json: the real classes, members and arguments of TensorRT and cuda.bindings.
+
+    python tools/introspect_tensorrt.py
+
+Needs PyPI and a C compiler, no GPU: the wheels that hold the Python bindings are downloaded, and imported against empty
+libraries of the right names. The fake GPU of the tests answers to these names alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+TARGET = Path(__file__).resolve().parent.parent / "test" / "inference" / "api_names.json"
+
+TENSORRT = {  # name and version -> distribution
+    "tensorrt 10.3.0": "tensorrt-cu12-bindings==10.3.0",
+    "tensorrt 10.16.1.11": "tensorrt-cu13-bindings==10.16.1.11",
+    "tensorrt 11.4.0.106": "tensorrt-cu13-bindings==11.4.0.106",
+}
+CUDA = {"cuda.bindings 12.9": "cuda-bindings==12.9.7", "cuda.bindings 13.5": "cuda-bindings==13.5.0"}
+
+CLASSES = [
+    "Builder",
+    "BuilderFlag",
+    "DataType",
+    "DeviceType",
+    "EngineInspector",
+    "IBuilderConfig",
+    "ICudaEngine",
+    "IExecutionContext",
+    "IHostMemory",
+    "ILayer",
+    "ILogger",
+    "INetworkDefinition",
+    "IOptimizationProfile",
+    "IProgressMonitor",
+    "ITensor",
+    "ITimingCache",
+    "LayerInformationFormat",
+    "MemoryPoolType",
+    "NetworkDefinitionCreationFlag",
+    "OnnxParser",
+    "ParserError",
+    "ProfilingVerbosity",
+    "Runtime",
+    "TensorIOMode",
+]
+
+FUNCTIONS = {
+    "driver": [
+        "cuCtxSetCurrent",
+        "cuDeviceGet",
+        "cuDevicePrimaryCtxRelease",
+        "cuDevicePrimaryCtxRetain",
+        "cuEventCreate",
+        "cuEventDestroy",
+        "cuEventElapsedTime",
+        "cuEventRecord",
+        "cuEventSynchronize",
+        "cuGraphDestroy",
+        "cuGraphExecDestroy",
+        "cuGraphInstantiate",
+        "cuGraphLaunch",
+        "cuInit",
+        "cuLaunchKernel",
+        "cuMemAlloc",
+        "cuMemFree",
+        "cuMemFreeHost",
+        "cuMemHostAlloc",
+        "cuMemHostGetDevicePointer",
+        "cuMemcpyDtoHAsync",
+        "cuMemcpyHtoDAsync",
+        "cuModuleGetFunction",
+        "cuModuleLoadData",
+        "cuModuleUnload",
+        "cuStreamBeginCapture",
+        "cuStreamCreate",
+        "cuStreamDestroy",
+        "cuStreamEndCapture",
+        "cuStreamSynchronize",
+    ],
+    "nvrtc": [
+        "nvrtcCompileProgram",
+        "nvrtcCreateProgram",
+        "nvrtcDestroyProgram",
+        "nvrtcGetCUBIN",
+        "nvrtcGetCUBINSize",
+        "nvrtcGetProgramLog",
+        "nvrtcGetProgramLogSize",
+    ],
+}
+
+STUBS = [
+    "createInferBuilder_INTERNAL",
+    "createInferRefitter_INTERNAL",
+    "createInferRuntime_INTERNAL",
+    "getPluginRegistry",
+    "createNvOnnxParserRefitter_INTERNAL",
+    "createNvOnnxParser_INTERNAL",
+    "getBuilderPluginRegistry",
+    "getNvOnnxParserVersion",
+    "initLibNvInferPlugins",
+]
+
+
+def arguments(doc: str | None) -> list[str] | None:
+    """Argument names from the signature in a docstring's first line, `self` left out; None where it has none."""
+    found = re.match(r"\w+\((.*?)\)(?: ->|$)", (doc or "").split("\n", 1)[0])
+    if not found or "*args" in found[1]:
+        return None
+    names = [re.split(r"[:=]", part)[0].split()[-1] for part in found[1].split(",") if part.strip()]
+    return [name for name in names if name != "self"]
+
+
+def describe_tensorrt() -> dict[str, dict[str, list[str] | None]]:
+    """Class -> member -> arguments, of the module that can be imported here."""
+    import tensorrt_bindings as trt
+
+    return {
+        name: {
+            member: arguments(getattr(cls, member).__doc__) if callable(getattr(cls, member)) else None
+            for member in sorted(dir(cls))
+            if not member.startswith("_") and member != "value"
+        }
+        for name in CLASSES
+        for cls in [getattr(trt, name)]
+    }
+
+
+def describe_cuda() -> dict[str, dict[str, list[str] | None]]:
+    """Module -> function -> arguments, of the bindings that can be imported here."""
+    from cuda.bindings import driver, nvrtc
+
+    modules = {"driver": driver, "nvrtc": nvrtc}
+    return {
+        module: {name: arguments(getattr(modules[module], name).__doc__) for name in names}
+        for module, names in FUNCTIONS.items()
+    }
+
+
+def introspect(distribution: str, what: str) -> object:
+    """Run one of the above in a process that sees one unpacked wheel."""
+    with tempfile.TemporaryDirectory() as folder:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", folder]
+        subprocess.run([*pip, *(["--no-deps"] if what == "describe_tensorrt" else []), distribution], check=True)
+        for wheel in Path(folder).glob("*.whl"):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(folder)
+        version = re.search(r"==(\d+)", distribution)
+        assert version
+        source = Path(folder) / "stubs.c"
+        source.write_text("".join(f"void *{name}(void) {{ return 0; }}\n" for name in STUBS))
+        for library in ("nvinfer", "nvinfer_plugin", "nvonnxparser"):
+            name = f"lib{library}.so.{version[1]}"
+            command = ["cc", "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", str(Path(folder) / name), str(source)]
+            subprocess.run(command, check=True)
+        environment = {
+            **os.environ,
+            "LD_LIBRARY_PATH": folder,
+            "PYTHONPATH": f"{folder}{os.pathsep}{Path(__file__).parent}",
+        }
+        script = f"import json, introspect_tensorrt as i; print(json.dumps(i.{what}()))"
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True
+        )
+        return json.loads(done.stdout)
+
+
+def main() -> None:
+    """Write the table."""
+    names = {name: introspect(distribution, "describe_tensorrt") for name, distribution in TENSORRT.items()}
+    names.update({name: introspect(distribution, "describe_cuda") for name, distribution in CUDA.items()})
+    lines = []
+    for name, classes in names.items():
+        rows = ",\n".join(
+            f"  {json.dumps(cls)}: {json.dumps(members, sort_keys=True)}"
+            for cls, members in sorted(classes.items())  # type: ignore[attr-defined]
+        )
+        lines.append(f"{json.dumps(name)}: {{\n{rows}\n}}")
+    TARGET.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
