@@ -49,10 +49,10 @@ class Actor:
         ends = [part.mesh.bounds() for part in self.parts]
         return np.min([low for low, _ in ends], axis=0), np.max([high for _, high in ends], axis=0)
 
-    def part_poses(self, index: int, times: ArrayLike) -> Float64Array:
-        """T_world_part (N, 4, 4) of one part."""
+    def part_poses(self, index: int, times: ArrayLike, T_world_actor: Float64Array | None = None) -> Float64Array:
+        """T_world_part (N, 4, 4) of one part. T_world_actor: what the path says of these times, where known already."""
         times = np.asarray(times, np.float64)
-        T = self.path.poses(times)
+        T = self.path.poses(times) if T_world_actor is None else T_world_actor
         hinge = self.parts[index].hinge
         return T if hinge is None else T @ _swing(hinge, times if self.swings else times * 0.0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numba
@@ -21,6 +22,16 @@ _OFFSET = 0.004  # m that secondary rays start before the surface
 _SHADOW_REACH = 250.0
 _OCCLUSION_REACH = 2.2
 _SUBPIXELS = ((0.30, 0.13), (-0.32, 0.30), (0.08, -0.36), (-0.14, -0.08), (0.36, -0.30), (-0.30, -0.30))
+
+
+def _sphere(count: int) -> NDArray[np.float64]:
+    """(count, 3) points spread evenly on the unit sphere, neighbours in the list far apart: a Fibonacci lattice."""
+    index = (np.arange(count) * 27 + 5) % count  # 27 and 64 share no factor
+    z, phi = 1.0 - (2.0 * index + 1.0) / count, index * math.pi * (3.0 - math.sqrt(5.0))
+    return np.stack([np.sqrt(1.0 - z * z) * np.cos(phi), np.sqrt(1.0 - z * z) * np.sin(phi), z], axis=1)
+
+
+_SPHERE = _sphere(64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,6 +84,8 @@ class Camera:
         self._down = model.unproject(uv + [0.0, 0.5]) - model.unproject(uv - [0.0, 0.5])
         self._pixel_angle = float(np.nanmedian(np.linalg.norm(self._across, axis=1)))
         self._row_time = (v.ravel() - 0.5 * (model.height - 1)) * mount.row_time_us * 1e-6
+        stratum = ((v.ravel() // 2 % 8) * 8 + u.ravel() // 2 % 8).astype(np.int64)
+        self._stratum = stratum[self._seen]
         axis = np.nan_to_num(self._rays[:, 2]).reshape(self._shape)
         self._vignette = 1.0 - float(rng.uniform(*ranges.vignetting)) * (1.0 - axis**2) / max(1.0 - axis.min() ** 2, 1e-6)
         self._balance = np.array([rng.uniform(*ranges.white_balance), 1.0, rng.uniform(*ranges.white_balance)])
@@ -86,7 +99,7 @@ class Camera:
         labels = self._image(world.class_of(hits, C.SKY), VOID, np.uint8)
         instances = self._image(world.instance_of(hits), 0, np.uint16)
         depth = self._image(hits.distance * self._rays[self._seen, 2], np.nan, np.float32)
-        occlusion = self._occlusion(rays, hits, rng)
+        occlusion = self._occlusion(rays, hits)
         radiance = np.zeros((*self._shape, 3))
         radiance.reshape(-1, 3)[self._seen] = self._radiance(rays, hits, occlusion)
         self._smooth_edges(time, radiance, labels, instances, depth, occlusion)
@@ -143,9 +156,9 @@ class Camera:
         )  # fmt: skip
         return out
 
-    def _occlusion(self, rays: _Rays, hits: Hits, rng: np.random.Generator) -> NDArray[np.float64]:
+    def _occlusion(self, rays: _Rays, hits: Hits) -> NDArray[np.float64]:
         """(N,) how open the sky is above each hit, 1 for all of it: one ray for every second pixel and row, averaged
-        with its neighbours on the same surface."""
+        with its neighbours on the same surface, which look in all the other directions."""
         count = len(hits.distance)
         if not self._config.ambient_occlusion:
             return np.ones(count)
@@ -161,9 +174,7 @@ class Camera:
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
         normals *= -np.sign(np.einsum("ni,ni->n", normals, rays.directions[rows]))[:, None]
         points = rays.origins[rows] + (hits.distance[rows] - _OFFSET)[:, None] * rays.directions[rows]
-        scattered = rng.normal(size=(len(rows), 3))
-        scattered /= np.linalg.norm(scattered, axis=1, keepdims=True)
-        upward = normals + 0.98 * scattered  # Lambert's law: a unit vector plus one at random on the unit sphere
+        upward = normals + 0.98 * _SPHERE[self._stratum[rows]]  # Lambert: the normal plus a point of the unit sphere
         upward /= np.linalg.norm(upward, axis=1, keepdims=True)
         open_sky = np.ones(count)
         open_sky[rows] = ~self._scenery.world.occluded(points, upward, time, _OCCLUSION_REACH)
@@ -202,7 +213,7 @@ class Camera:
 
 @numba.njit(cache=True, nogil=True)
 def _averaged(values, distance):  # type: ignore[no-untyped-def]
-    """(H, W) mean over 7x7 of what lies within a tenth of the distance."""
+    """(H, W) mean over 8x8 of what lies within a tenth of the distance."""
     height, width = values.shape
     out = np.ones_like(values)
     for i in range(height):
@@ -211,8 +222,8 @@ def _averaged(values, distance):  # type: ignore[no-untyped-def]
             if np.isinf(here):
                 continue
             total, count = 0.0, 0.0
-            for a in range(max(i - 3, 0), min(i + 4, height)):
-                for b in range(max(j - 3, 0), min(j + 4, width)):
+            for a in range(max(i - 4, 0), min(i + 4, height)):
+                for b in range(max(j - 4, 0), min(j + 4, width)):
                     if abs(distance[a, b] - here) < 0.1 * here + 0.05:
                         total += values[a, b]
                         count += 1.0

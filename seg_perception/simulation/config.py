@@ -85,7 +85,7 @@ class Ranges:
     verge: float = 0.5
     parked: Range = (0.35, 0.85)
     tree_spacing: Range = (9.0, 18.0)
-    pedestrians_per_100m: Range = (3.0, 10.0)
+    pedestrians_per_100m: Range = (8.0, 28.0)
     traffic_gap: Range = (16.0, 40.0)
     sun_elevation: Range = (14.0, 62.0)
     sun_azimuth: Range = (0.0, 360.0)

@@ -100,7 +100,7 @@ class Palette:
         self.dark_steel = add(Kind.PLAIN, (0.18, 0.20, 0.20), gloss=0.2, reflectance=0.2)
         self.concrete = add(Kind.PLASTER, (0.56, 0.55, 0.53), (0.40, 0.39, 0.37), scale=1.2)
         self.kerb = add(Kind.PLASTER, (0.62, 0.61, 0.58), (0.45, 0.44, 0.42), scale=0.8)
-        self.bark = add(Kind.BARK, (0.34, 0.27, 0.20), (0.20, 0.16, 0.12), scale=9.0, reflectance=0.3)
+        self.bark = add(Kind.BARK, (0.46, 0.39, 0.31), (0.28, 0.23, 0.18), scale=9.0, reflectance=0.3)
         self.sign_back = add(Kind.PLAIN, (0.52, 0.53, 0.54), gloss=0.1, reflectance=0.4)
         self.lamp_off = add(Kind.LAMP, (0.10, 0.09, 0.08), gloss=0.4)
 
@@ -123,4 +123,4 @@ CLOTH_COLORS = (
 )  # fmt: skip
 TROUSER_COLORS = ((0.12, 0.15, 0.24), (0.08, 0.08, 0.09), (0.30, 0.28, 0.25), (0.20, 0.24, 0.34), (0.48, 0.42, 0.34))
 SKIN_COLORS = ((0.85, 0.66, 0.54), (0.70, 0.50, 0.38), (0.45, 0.30, 0.22), (0.90, 0.74, 0.64), (0.30, 0.20, 0.15))
-LEAF_COLORS = ((0.22, 0.36, 0.12), (0.28, 0.42, 0.14), (0.18, 0.30, 0.13), (0.36, 0.44, 0.16), (0.42, 0.40, 0.14))
+LEAF_COLORS = ((0.30, 0.44, 0.16), (0.36, 0.50, 0.18), (0.26, 0.38, 0.16), (0.44, 0.52, 0.20), (0.50, 0.46, 0.16))

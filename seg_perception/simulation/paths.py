@@ -157,6 +157,65 @@ class LanePath:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class WalkPath:
+    """Along the sidewalk, at its height, and down onto the road where side streets join.
+
+    speed: m/s, negative for those who come towards us. crossings, half: s and half width of the side streets.
+    """
+
+    line: Centreline
+    start: float
+    speed: float
+    d: float
+    yaw: float
+    height: float
+    crossings: tuple[float, ...]
+    half: float
+    sway: tuple[float, float] = (0.0, 1.0)
+    frozen: bool = False
+
+    def poses(self, times: ArrayLike) -> Float64:
+        """See `Path`."""
+        t = np.asarray(times, np.float64) * (0.0 if self.frozen else 1.0)
+        s = self.start + self.speed * t
+        apart = np.abs(s[..., None] - np.asarray(self.crossings)).min(axis=-1, initial=math.inf) - self.half
+        x = np.clip(apart / 0.5 + 0.5, 0.0, 1.0)
+        amplitude, rate = self.sway
+        d = self.d + amplitude * np.sin(rate * t)
+        return upright(self.line.points(s, d, self.height * x * x * (3.0 - 2.0 * x)), self.line.heading(s) + self.yaw)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CrossPath:
+    """Across the street at s, from one side to the other: d = start + speed * t, stopping at `end`."""
+
+    line: Centreline
+    s: float
+    start: float
+    end: float
+    speed: float
+    frozen: bool = False
+
+    def poses(self, times: ArrayLike) -> Float64:
+        """See `Path`."""
+        t = np.asarray(times, np.float64) * (0.0 if self.frozen else 1.0)
+        d = np.clip(self.start + self.speed * t, min(self.start, self.end), max(self.start, self.end))
+        points = self.line.points(self.s, d)
+        return upright(points, self.line.heading(self.s) + math.copysign(0.5 * math.pi, self.speed) + 0.0 * d)
+
+
+def upright(points: Float64, yaw: Float64) -> Float64:
+    """(..., 4, 4) of plumb things at points (..., 3), turned by yaw (...)."""
+    T = np.zeros((*np.shape(yaw), 4, 4))
+    T[..., 0, 0] = T[..., 1, 1] = np.cos(yaw)
+    T[..., 1, 0] = np.sin(yaw)
+    T[..., 0, 1] = -T[..., 1, 0]
+    T[..., 2, 2] = T[..., 3, 3] = 1.0
+    T[..., :3, 3] = points
+    return T
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class EgoPath:
     """The vehicle itself: as `LanePath`, with a body that nods under braking, rolls and shakes on its springs."""
 

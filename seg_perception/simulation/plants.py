@@ -51,7 +51,7 @@ def tree(palette: Palette, rng: np.random.Generator) -> Mesh:
         return _conifer(palette, rng, material)
     height = float(rng.uniform(5.5, 10.5))
     bare = float(rng.uniform(1.9, 2.8))
-    trunk_radius = 0.022 * height
+    trunk_radius = 0.017 * height
     bend = rng.normal(0.0, 0.12, 2)
     z = np.linspace(0.0, 0.72 * height, 7)
     stem = np.stack([bend[0] * (z / height) ** 2 * 3.0, bend[1] * np.sin(z * 0.6), z], axis=1)
@@ -63,23 +63,23 @@ def tree(palette: Palette, rng: np.random.Generator) -> Mesh:
     for clump in spread[:7]:
         start = stem[int(np.clip(np.searchsorted(z, 0.65 * clump[2]), 2, 5))]
         parts.append(tube([start, 0.5 * (start + clump) + [0, 0, 0.15], clump], [0.05, 0.035, 0.015], palette.bark, 5, False))
-    per_clump = int(rng.integers(70, 100))
+    per_clump = int(rng.integers(95, 125))
     clump_radius = 0.115 * height
     offsets = _in_ball(clumps * per_clump, rng) * clump_radius * [1.0, 1.0, 0.75]
     centres = np.repeat(spread, per_clump, axis=0) + offsets
-    parts.append(leaves(centres, rng.uniform(0.18, 0.36, len(centres)), material, rng))
+    parts.append(leaves(centres, rng.uniform(0.26, 0.48, len(centres)), material, rng))
     return merge(parts)
 
 
 def _conifer(palette: Palette, rng: np.random.Generator, material: int) -> Mesh:
     height = float(rng.uniform(6.0, 12.0))
     parts = [tube([(0, 0, 0), (0, 0, height)], [0.018 * height, 0.01], palette.bark, segments=7)]
-    count = 1700
+    count = 2200
     z = 0.8 + (height - 0.8) * rng.random(count) ** 1.4
     reach = 0.20 * height * (1.0 - z / height) * (0.75 + 0.25 * np.sin(z * 7.0)) + 0.08
     angle, share = rng.uniform(0.0, 2.0 * math.pi, count), np.sqrt(rng.random(count))
     centres = np.stack([reach * share * np.cos(angle), reach * share * np.sin(angle), z - 0.25 * reach * share], axis=1)
-    parts.append(leaves(centres, rng.uniform(0.22, 0.42, count), material, rng))
+    parts.append(leaves(centres, rng.uniform(0.28, 0.5, count), material, rng))
     return merge(parts)
 
 

@@ -7,8 +7,7 @@ Open3D's RaycastingScene (Embree) is imported here only, when a world is built.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +18,10 @@ from numpy.typing import NDArray
 from seg_perception.errors import ConfigError
 from seg_perception.geometry.transforms import transform_points
 from seg_perception.simulation.actors import Actor
-from seg_perception.simulation.mesh import Mesh, merge
+from seg_perception.simulation.mesh import Mesh, boxes, merge
 
 NOTHING = -1
+_SWING = 0.4  # m by which limbs may reach beyond the box of an actor at rest
 _MISS = np.uint32(0xFFFFFFFF)
 
 
@@ -45,27 +45,42 @@ class _Body:
     part: int
     scene: Any
     first_triangle: int
-    centre: NDArray[np.float64]
-    radius: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cubes:
+    """Where actors are throughout a span of time. centres (A, 3), radii (A,); scene: the cubes around these balls."""
+
+    span: tuple[float, float]
+    scene: Any
+    centres: NDArray[np.float64]
+    radii: NDArray[np.float64]
 
 
 class World:
     """Triangles at rest, and actors that move."""
 
     def __init__(self, still: Mesh, actors: Sequence[Actor]) -> None:
-        meshes, self.bodies, scenes = [still], [], {}
+        meshes, scenes = [still], {}
+        self.bodies: list[_Body] = []
         self._still = _scene(still)
+        self._cubes: _Cubes | None = None
+        self._bodies_of_actor: list[range] = []
         first = len(still)
         for actor in actors:
+            self._bodies_of_actor.append(range(len(self.bodies), len(self.bodies) + len(actor.parts)))
             for index, part in enumerate(actor.parts):
                 if id(part.mesh) not in scenes:
-                    low, high = part.mesh.bounds()
-                    scenes[id(part.mesh)] = (_scene(part.mesh), first, 0.5 * (low + high), 0.5 * math.dist(low, high))
+                    scenes[id(part.mesh)] = (_scene(part.mesh), first)
                     meshes.append(part.mesh)
                     first += len(part.mesh)
                 self.bodies.append(_Body(actor, index, *scenes[id(part.mesh)]))
         self.mesh = merge(meshes)
         self.actors = tuple(actors)
+        bounds = np.array([actor.bounds() for actor in actors]).reshape(-1, 2, 3)
+        self._centre_of_actor = bounds.mean(axis=1)
+        swing = np.array([_SWING * any(part.hinge for part in actor.parts) for actor in actors])
+        self._radius_of_actor = 0.5 * np.linalg.norm(bounds[:, 1] - bounds[:, 0], axis=1) + swing
         self._instance_of_body = np.array([body.actor.instance for body in self.bodies] + [0], np.uint16)
 
     def cast(self, origins: NDArray, directions: NDArray, times: NDArray | float) -> Hits:
@@ -132,26 +147,39 @@ class World:
             moved[rows] = transform_points(T_now, local)
         return moved
 
-    def _near(self, rays: NDArray, times: NDArray | float, distance: NDArray) -> Any:
-        """Each body with the rays that may hit it within `distance`, and these in its own frame."""
-        if not self.bodies or not len(rays):
+    def _near(self, rays: NDArray, times: NDArray | float, distance: NDArray) -> Iterator[tuple[int, _Body, NDArray, NDArray]]:  # fmt: skip
+        """Each body with the rays that may hit it within `distance`, and these in its own frame.
+
+        Rays that meet no actor's cube, which Embree finds at once for all of them, are not looked at one by one.
+        """
+        if not self.actors or not len(rays):
             return
-        shared = np.ndim(times) == 0
-        span = np.array([times, times]) if shared else np.array([np.min(times), np.max(times)])
-        lowest, highest = rays[:, :3].min(axis=0), rays[:, :3].max(axis=0)
-        middle, spread = 0.5 * (lowest + highest), 0.5 * float(np.linalg.norm(highest - lowest))
-        reach = float(np.max(distance, initial=0.0, where=np.isfinite(distance)))
-        reach = math.inf if np.isinf(distance).any() else reach
-        for index, body in enumerate(self.bodies):
-            ends = transform_points(self.body_poses(index, span), np.stack([body.centre, body.centre]))
-            centre = 0.5 * (ends[0] + ends[1])
-            radius = body.radius + 0.5 * float(np.linalg.norm(ends[1] - ends[0])) + 0.05
-            if float(np.linalg.norm(centre - middle)) - radius - spread > min(reach, 250.0):
+        span = (float(np.min(times)), float(np.max(times)))
+        if self._cubes is None or self._cubes.span != span:
+            self._cubes = self._surround(span)
+        entry = self._cubes.scene.cast_rays(_tensor(rays))["t_hit"].numpy()
+        some = np.flatnonzero(np.isfinite(entry))
+        candidates, reach = rays[some], distance[some]
+        balls = zip(self.actors, self._bodies_of_actor, self._cubes.centres, self._cubes.radii, strict=True)
+        for actor, indices, centre, radius in balls:
+            met = _meeting(candidates, centre, radius, reach)
+            if not len(met):
                 continue
-            rows = _meeting(rays, centre, radius, distance)
-            if len(rows):
-                T = np.broadcast_to(self.body_poses(index, _at(times, rows)), (len(rows), 4, 4))
-                yield index, body, rows, _into(rays[rows], T)
+            rows = some[met]
+            when = _at(times, rows)
+            T_world_actor = actor.path.poses(when)
+            for index in indices:
+                body = self.bodies[index]
+                T = np.broadcast_to(actor.part_poses(body.part, when, T_world_actor), (len(rows), 4, 4))
+                yield index, body, rows, _into(candidates[met], T)
+
+    def _surround(self, span: tuple[float, float]) -> _Cubes:
+        """A ball, and the cube around it, that holds each actor throughout a span of time."""
+        ends = np.array([actor.path.poses(np.array(span)) for actor in self.actors])
+        centres = transform_points(ends.reshape(-1, 4, 4), np.repeat(self._centre_of_actor, 2, axis=0)).reshape(-1, 2, 3)
+        centre = centres.mean(axis=1)
+        radius = self._radius_of_actor + 0.5 * np.linalg.norm(centres[:, 1] - centres[:, 0], axis=1) + 0.05
+        return _Cubes(span, _scene(boxes(centre - radius[:, None], centre + radius[:, None], 0)), centre, radius)
 
 
 def _at(times: NDArray | float, rows: NDArray) -> NDArray | float:

@@ -47,7 +47,7 @@ def draw_light(config: DriveConfig, rng: np.random.Generator) -> Light:
     horizon = (1.0 - overcast) * np.array([0.80, 0.90, 1.0]) + overcast * np.array([0.88, 0.90, 0.92])
     cover = float(rng.uniform(*ranges.cloud_cover))
     lit = strength * math.sin(elevation) + 0.75
-    exposure = 0.55 / lit * 2.0 ** float(rng.uniform(*ranges.exposure_stops))
+    exposure = 0.85 / lit * 2.0 ** float(rng.uniform(*ranges.exposure_stops))
     return Light(
         (math.cos(elevation) * math.cos(azimuth), math.cos(elevation) * math.sin(azimuth), math.sin(elevation)),
         sun_color,
@@ -143,10 +143,10 @@ def _surface(i, dx, dy, dz, distance, triangle, bary, normals, uv, table, materi
     above = 0.5 + 0.5 * nz
     s, h, c = light.sky_color, light.horizon_color, light.sun_color
     open_sky = occlusion[i]
-    bounce = 0.16 * (1.0 - above) * (0.35 + 0.65 * open_sky) * (0.6 + c[0] * light.sun[2])
-    ambient_red = (0.35 * s[0] + 0.35 * h[0]) * above * open_sky + bounce
-    ambient_green = (0.35 * s[1] + 0.35 * h[1]) * above * open_sky + bounce
-    ambient_blue = (0.35 * s[2] + 0.35 * h[2]) * above * open_sky + bounce * 0.95
+    bounce = 0.24 * (1.0 - above) * (0.35 + 0.65 * open_sky) * (0.6 + c[0] * light.sun[2])
+    ambient_red = (0.42 * s[0] + 0.42 * h[0]) * above * open_sky + bounce
+    ambient_green = (0.42 * s[1] + 0.42 * h[1]) * above * open_sky + bounce
+    ambient_blue = (0.42 * s[2] + 0.42 * h[2]) * above * open_sky + bounce * 0.95
     glow = row[m.EMISSION]
     out_red = red * (direct * c[0] + ambient_red) + glow * red * 4.0
     out_green = green * (direct * c[1] + ambient_green) + glow * green * 4.0

@@ -14,8 +14,8 @@ from seg_perception.simulation.classes import C
 from seg_perception.simulation.config import DriveConfig
 from seg_perception.simulation.materials import Palette
 from seg_perception.simulation.mesh import Mesh
-from seg_perception.simulation.paths import LanePath, Progress
-from seg_perception.simulation.plan import BIKE_LANE, KERB, Plan
+from seg_perception.simulation.paths import CrossPath, LanePath, Path, Progress, WalkPath
+from seg_perception.simulation.plan import BIKE_LANE, KERB, SIDE_HALF, Plan
 
 _LONGEST = 12.5  # m, of what drives in a lane
 _PROTOTYPES = {C.CAR: 10, C.TRUCK: 2, C.BUS: 2}
@@ -46,11 +46,12 @@ class Traffic:
                     self._lane(side, lane)
             self._bicycles(side)
             self._walkers(side)
+        self._crossers()
         if self._plan.track > 0.0:
             self._trams()
         return self._actors
 
-    def _add(self, class_id: int, path: LanePath, parts: tuple[Part, ...]) -> None:
+    def _add(self, class_id: int, path: Path, parts: tuple[Part, ...]) -> None:
         labelled = tuple(Part(part.mesh.labelled(class_id), part.hinge) for part in parts)
         self._actors.append(Actor(self._instance, class_id, path, labelled, not self._config.static_world))
         self._instance += 1
@@ -133,8 +134,29 @@ class Traffic:
             way = float(rng.choice([-1.0, 1.0]))
             speed = 0.0 if still else way * float(rng.uniform(0.8, 1.8))
             yaw = float(rng.uniform(0.0, 6.28)) if still else (0.0 if way > 0.0 else math.pi)
-            start = float(rng.uniform(plan.start, plan.end))
-            if not all(plan.free(float(s), 1.0) for s in (start, start + speed * config.seconds)):
+            start, d = float(rng.uniform(plan.start, plan.end)), side * float(rng.uniform(near, far))
+            if still and not plan.free(start, 1.0):
                 continue
-            path = self._path(Progress(start, speed), side * float(rng.uniform(near, far)), yaw, KERB, 0.08)
+            sway = (0.08, float(rng.uniform(0.2, 0.5)))
+            path = WalkPath(
+                plan.line, start, speed, d, yaw, KERB, plan.crossings, SIDE_HALF, sway, config.static_world
+            )
             self._add(C.PERSON, path, people.walker(self._palette, rng, abs(speed) / 0.72))
+
+    def _crossers(self) -> None:
+        """People on zebra crossings, who are across before the vehicle arrives, or while it stands in front of them."""
+        rng, plan, config = self._rng, self._plan, self._config
+        for crossing in plan.crossings:
+            for _ in range(int(rng.integers(0, 4))):
+                s = crossing - SIDE_HALF - float(rng.uniform(1.6, 4.0))
+                side = float(rng.choice([-1.0, 1.0]))
+                speed = float(rng.uniform(1.0, 1.6))
+                start = side * (plan.kerb - 0.6) + float(rng.uniform(0.0, 0.5))
+                across = (abs(start) + plan.kerb - 0.6) / speed
+                times = np.linspace(0.0, config.seconds, 200)
+                gap = np.abs(plan.progress.position(times) + 1.5 - s)
+                soon = times[gap < 6.0 + 0.3 * config.speed]
+                if config.static_world or (len(soon) and soon[0] < across + 0.5):
+                    continue
+                path = CrossPath(plan.line, s, start, -side * (plan.kerb - 0.6), -side * speed)
+                self._add(C.PERSON, path, people.walker(self._palette, rng, speed / 0.72))

@@ -106,7 +106,7 @@ def _shell(body: Body, paint: int, palette: Palette) -> Mesh:
     side, across = np.array(body.glass), np.array(body.screens)
     material[np.ix_(side, [4, 11])] = palette.car_glass
     material[np.ix_(across, [5, 6, 7, 8, 9, 10])] = palette.car_glass
-    ends = [np.stack([np.tile(points[i].mean(axis=0), (points.shape[1], 1)), points[i]]) for i in (0, -1)]
+    ends = [_cap(points[index]) for index in (0, -1)]
     under = np.stack([points[:, 0], points[:, -1]], axis=1)
     return merge(
         [
@@ -115,6 +115,12 @@ def _shell(body: Body, paint: int, palette: Palette) -> Mesh:
             grid(under, palette.shadow_gap, smooth=False),
         ]
     )
+
+
+def _cap(ring: NDArray) -> NDArray:
+    """(2, R + 1, 3): a fan that closes the end of a body, from the middle of its ring, floor included."""
+    closed = np.concatenate([ring, ring[:1]])
+    return np.stack([np.broadcast_to(ring.mean(axis=0), closed.shape), closed])
 
 
 def _creased(points: NDArray, material: NDArray, palette: Palette) -> Mesh:
@@ -187,7 +193,7 @@ def _hull(length: float, width: float, low: float, high: float, paint: int, rows
     for start, end, glass in rows:
         for cell in range(heights.index(start), heights.index(end)):
             material[0::2, [cell, points.shape[1] - 2 - cell]] = glass
-    caps = [np.stack([points[i], np.tile([points[i, 0, 0], 0.0, 0.5 * (low + high)], (points.shape[1], 1))]) for i in (0, -1)]
+    caps = [_cap(points[index]) for index in (0, -1)]
     floor = np.stack([points[:, 0], points[:, -1]], axis=1)
     parts = [grid(points, material), *(grid(cap, paint, smooth=False) for cap in caps)]
     mesh = merge([*parts, grid(floor, palette.shadow_gap, smooth=False)])
@@ -268,9 +274,13 @@ def tram(palette: Palette, rng: np.random.Generator) -> Mesh:
             parts.append(box((1.3, 0.02, 2.15), (x, side * (0.5 * width + 0.011), 1.45), glass))
             parts.append(box((0.06, 0.03, 2.15), (x, side * (0.5 * width + 0.018), 1.45), palette.dark_plastic))
     for end in (1.0, -1.0):
-        parts.append(box((0.02, 2.1, 1.5), (end * (0.5 * total - 0.16), 0.0, 1.95), glass))
-        parts.append(box((0.02, 1.5, 0.25), (end * (0.5 * total - 0.15), 0.0, 2.92), palette.indicator))
-    parts += _lamps(0.5 * total - 0.18, -0.5 * total + 0.18, 0.5 * width, 0.80, palette)
+        parts.append(box((0.02, 2.05, 1.15), (end * (0.5 * total - 0.165), 0.0, 1.95), glass))
+        parts.append(box((0.05, 2.3, 0.30), (end * (0.5 * total - 0.15), 0.0, 0.55), lower))
+        parts.append(box((0.02, 1.5, 0.25), (end * (0.5 * total - 0.16), 0.0, 2.85), palette.shadow_gap))
+        parts.append(box((0.02, 1.1, 0.17), (end * (0.5 * total - 0.148), 0.0, 2.85), palette.indicator))
+        for side in (-1.0, 1.0):
+            lamp = (end * (0.5 * total - 0.15), side * 0.85, 0.98)
+            parts.append(box((0.05, 0.26, 0.2), lamp, palette.headlight if end > 0.0 else palette.taillight))
     arm = [(-0.8, 0.0, 3.6), (0.5, 0.0, 4.2), (-0.3, 0.0, 4.8)]
     parts.append(tube(arm, 0.03, palette.dark_steel, segments=6))
     parts.append(box((0.12, 1.5, 0.05), (-0.3, 0.0, 4.82), palette.dark_steel))
