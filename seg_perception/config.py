@@ -13,6 +13,8 @@ In YAML the cameras are a list of names and a section for each, as ROS parameter
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,8 @@ import yaml
 
 from seg_perception.errors import ConfigError
 
+CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # it becomes part of topics and parameters
+NODE_NAME = "perception_node"
 NODE_ONLY = ("autostart", "qos_overrides", "use_sim_time")  # parameters of the ROS node that are no settings of ours
 
 
@@ -43,16 +47,17 @@ class _Section:
                 value = float(value)
             if want in (str, bool, int, float) and type(value) is not want:
                 raise ConfigError(f"{type(self).__name__}.{entry.name}: {want.__name__} wanted, {value!r} seen")
+            if want is float and not math.isfinite(value):
+                raise ConfigError(f"{type(self).__name__}.{entry.name}: a finite number wanted, {value!r} seen")
             _check_limits(f"{type(self).__name__}.{entry.name}", value, entry.metadata)
 
 
 def _check_limits(where: str, value: Any, limits: Mapping[str, Any]) -> None:
     if "choices" in limits and value not in limits["choices"]:
         raise ConfigError(f"{where}: one of {list(limits['choices'])} wanted, {value!r} seen")
-    # Written so that NaN fails too.
-    if "minimum" in limits and not value >= limits["minimum"]:
+    if "minimum" in limits and value < limits["minimum"]:
         raise ConfigError(f"{where}: at least {limits['minimum']} wanted, {value!r} seen")
-    if "maximum" in limits and not value <= limits["maximum"]:
+    if "maximum" in limits and value > limits["maximum"]:
         raise ConfigError(f"{where}: at most {limits['maximum']} wanted, {value!r} seen")
 
 
@@ -66,7 +71,17 @@ class CameraConfig(_Section):
     transport: str = setting("raw", "message type of the image topic", choices=("raw", "compressed"))
     rectified: bool = setting(False, "the picture is rectified: project with P (and R), not with K and D")
     frame_id: str = setting("", "optical frame; empty: the frame_id of the image")
-    offset_ms: float = setting(0.0, "added to the image's stamp before pairing and projection, milliseconds")
+    offset_ms: float = setting(
+        0.0,
+        "added to the image's stamp before pairing and projection, milliseconds",
+        minimum=-10_000.0,
+        maximum=10_000.0,
+    )
+
+    def __post_init__(self) -> None:
+        _Section.__post_init__(self)
+        if not CAMERA_NAME.fullmatch(self.name):
+            raise ConfigError(f"camera '{self.name}': a name of letters, digits and _, a letter first, wanted")
 
     def resolved_image_topic(self) -> str:
         """The image topic, its default filled in."""
@@ -102,9 +117,11 @@ class InferenceConfig(_Section):
 class PairingConfig(_Section):
     """Which image belongs to which sweep."""
 
-    window_ms: float = setting(80.0, "an image further than this from the sweep's stamp is not used", minimum=0.0)
+    window_ms: float = setting(
+        80.0, "an image further than this from the sweep's stamp is not used", minimum=0.0, maximum=10_000.0
+    )
     deadline_ms: float = setting(
-        150.0, "a sweep waits this long for its images, then goes with what is there", minimum=0.0
+        150.0, "a sweep waits this long for its images, then goes with what is there", minimum=0.0, maximum=10_000.0
     )
     image_queue: int = setting(10, "images kept for each camera", minimum=1, maximum=1000)
     sweep_queue: int = setting(5, "sweeps kept waiting; beyond it the oldest is dropped", minimum=1, maximum=1000)
@@ -117,12 +134,14 @@ class MotionConfig(_Section):
     mode: str = setting(
         "auto",
         "auto: through the fixed frame, and as if nothing moved (warned, counted) where it is missing; "
-        "required: skip the camera where it is missing; static: never through the fixed frame",
+        "required: label nothing that cannot be moved; static: never through the fixed frame",
         choices=("auto", "required", "static"),
     )
     fixed_frame: str = setting("odom", "the frame that does not move between a point's instant and the image's")
-    tolerance_ms: float = setting(0.0, "transforms may be extrapolated by this much, milliseconds", minimum=0.0)
-    cache_s: float = setting(10.0, "seconds of /tf that are kept", minimum=0.1)
+    tolerance_ms: float = setting(
+        0.0, "transforms may be extrapolated by this much, milliseconds", minimum=0.0, maximum=10_000.0
+    )
+    cache_s: float = setting(10.0, "seconds of /tf that are kept", minimum=0.1, maximum=3600.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +152,9 @@ class VisibilityConfig(_Section):
     spacing_deg: float = setting(
         0.32, "angle between neighbouring LiDAR points, degrees: the size of a z-buffer cell", minimum=0.01, maximum=5.0
     )
-    depth_tolerance_m: float = setting(0.5, "a point this much behind the nearest surface is still on it", minimum=0.0)
+    depth_tolerance_m: float = setting(
+        0.5, "a point this much behind the nearest surface is still on it", minimum=0.0, maximum=100.0
+    )
     depth_tolerance_ratio: float = setting(0.10, "the same, as a share of the depth", minimum=0.0, maximum=1.0)
 
 
@@ -151,11 +172,11 @@ class OutputConfig(_Section):
     """What is published beside the semantic cloud."""
 
     overlay_alpha: float = setting(0.5, "weight of the label colours in the overlay image", minimum=0.0, maximum=1.0)
-    diagnostics_period_s: float = setting(1.0, "seconds between messages on /diagnostics", minimum=0.1)
+    diagnostics_period_s: float = setting(1.0, "seconds between messages on /diagnostics", minimum=0.1, maximum=3600.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(_Section):
     """All settings of the node and of the offline pipeline."""
 
     cameras: tuple[CameraConfig, ...] = ()
@@ -169,6 +190,7 @@ class Config:
     output: OutputConfig = OutputConfig()
 
     def __post_init__(self) -> None:
+        _Section.__post_init__(self)
         names = [camera.name for camera in self.cameras]
         if len(set(names)) != len(names):
             raise ConfigError(f"cameras: each name once wanted, {names} seen")
@@ -209,10 +231,11 @@ class Config:
         except (OSError, yaml.YAMLError) as error:
             raise ConfigError(f"config {path}: {error}") from error
         content = _mapping(content, str(path))
-        if len(content) == 1:
-            (inner,) = content.values()
-            if isinstance(inner, Mapping) and set(inner) == {"ros__parameters"}:
-                content = _mapping(inner["ros__parameters"], str(path))
+        if content and all(isinstance(node, Mapping) and set(node) == {"ros__parameters"} for node in content.values()):
+            ours = [node["ros__parameters"] for name, node in content.items() if name.strip("/") in ("**", NODE_NAME)]
+            if len(ours) != 1:
+                raise ConfigError(f"config {path}: one section /** or /{NODE_NAME} wanted, {sorted(content)} seen")
+            content = _mapping(ours[0], str(path))
         content = {key: value for key, value in content.items() if key not in NODE_ONLY}
         return cls.from_mapping(content, str(path))
 
@@ -230,7 +253,8 @@ def _build(section: type, content: Mapping[str, Any], where: str) -> Any:
     hints = get_type_hints(section)
     unknown = sorted(set(content) - set(hints))
     if unknown:
-        raise ConfigError(f"{where}: unknown key(s) {unknown}; known ones are {sorted(hints)}")
+        known = sorted({*hints, "camera"}) if section is Config else sorted(hints)
+        raise ConfigError(f"{where}: unknown key(s) {unknown}; known ones are {known}")
     values = {
         key: _build(hints[key], _mapping(value, f"{where}: {key}"), f"{where}: {key}")
         if dataclasses.is_dataclass(hints[key])

@@ -17,7 +17,7 @@ from seg_perception.labels import Taxonomy
 BACKGROUND = (244, 244, 246)  # light: most class colours are dark
 INK = (60, 62, 68)
 REACH_M = 45.0  # how far ahead a view from above shows
-_UNSEEN = np.array([196, 198, 202], np.uint8)
+UNSEEN = np.array([196, 198, 202], np.uint8)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 Pixels = NDArray[np.uint8]
@@ -71,7 +71,7 @@ def birds_eye_view(
     row = np.floor(origin[1] - points[:, 0] * scale).astype(int)
     inside = np.flatnonzero((row > 0) & (row < height - 1) & (col > 0) & (col < width - 1))
     inside = inside[np.lexsort((points[inside, 2], class_id[inside] != UNKNOWN))]
-    shade = np.where((class_id == UNKNOWN)[:, None], _UNSEEN, colors[class_id])[inside]
+    shade = np.where((class_id == UNKNOWN)[:, None], UNSEEN, colors[class_id])[inside]
     for down, right in np.ndindex(3, 3):
         canvas[row[inside] + down - 1, col[inside] + right - 1] = shade
     return canvas
@@ -87,7 +87,7 @@ def sweep_picture(
     """One sweep at a glance: each camera's image with its painted points, the cloud from above, and a legend.
 
     views: by camera, its picture and the points that lie in it, as indices into `cloud`; those without a label are not
-    drawn. above: a picture to show over the one of a single camera.
+    drawn; without views the cloud is shown alone. above: a picture to show over the one of a single camera.
     """
     columns = 1 if len(views) <= 2 else 2
     tile_width = round(width * (0.62 if columns == 1 else 0.7) / columns)
@@ -98,7 +98,7 @@ def sweep_picture(
         painted = painted_points(pixels, labelled, cloud.class_id[labelled.index], taxonomy.colors, radius_px)
         tiles.append(fitted(painted, tile_width))
         write(tiles[-1], name, (8, 18), INK)
-    left = np.concatenate([np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)])
+    left = _grid(tiles, columns) if tiles else np.empty((width // 2, 0, 3), np.uint8)
     side = width - left.shape[1]
     behind = 10.0 if columns == 1 else REACH_M
     span = side / left.shape[0] * (REACH_M + behind)
@@ -108,6 +108,19 @@ def sweep_picture(
     return np.concatenate(
         [np.concatenate([left, seen_from_above], axis=1), legend(taxonomy, np.unique(cloud.class_id), width)]
     )
+
+
+def _grid(tiles: list[Pixels], columns: int) -> Pixels:
+    """Tiles of one width in rows, ground shown where a tile is lower than its row or a row is not full."""
+    rows = []
+    for first in range(0, len(tiles), columns):
+        row = tiles[first : first + columns]
+        canvas = np.empty((max(tile.shape[0] for tile in row), columns * tiles[0].shape[1], 3), np.uint8)
+        canvas[:] = BACKGROUND
+        for column, tile in enumerate(row):
+            canvas[: tile.shape[0], column * tile.shape[1] : (column + 1) * tile.shape[1]] = tile
+        rows.append(canvas)
+    return np.concatenate(rows)
 
 
 def legend(taxonomy: Taxonomy, class_ids: NDArray[np.uint8], width: int) -> Pixels:

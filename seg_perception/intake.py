@@ -166,8 +166,8 @@ class Intake:
             elif not view.in_view and len(result.cloud):
                 self._problem(
                     f"nothing_in_view/{camera}",
-                    f"camera '{camera}': none of {len(result.cloud)} points lies in its image; is its extrinsic right, and "
-                    f"its frame '{result.images[camera].frame_id}' the optical one (z ahead, x right, y down)?",
+                    f"camera '{camera}': none of {len(result.cloud)} points is in its image; is its extrinsic right, "
+                    f"and its frame '{result.images[camera].frame_id}' the optical one (z ahead, x right, y down)?",
                 )
         if report.motion_fallback:
             self._on_problem("motion_assumed_static", f"assuming that nothing moved: {report.motion_fallback}")

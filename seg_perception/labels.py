@@ -63,7 +63,11 @@ class Taxonomy:
         if not path.is_file():
             shipped = sorted(entry.stem for entry in SHIPPED.glob("*.yaml"))
             raise ConfigError(f"taxonomy '{name_or_path}': no such file; shipped ones are {shipped}")
-        return cls.from_mapping(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise ConfigError(f"taxonomy {path}: {' '.join(str(error).split())}") from error
+        return cls.from_mapping(content, str(path))
 
     @classmethod
     def from_mapping(cls, content: object, where: str) -> Taxonomy:
@@ -75,6 +79,8 @@ class Taxonomy:
             raise ConfigError(f"{where}: unknown keys {sorted(map(str, unknown))}")
         classes = tuple(_label_class(entry, where) for entry in content["classes"])
         groups = content.get("groups") or {}
+        if not isinstance(groups, dict) or not all(isinstance(members, list) for members in groups.values()):
+            raise ConfigError(f"{where}: groups: a list of class names for each group wanted, {groups!r} seen")
         return cls(str(content.get("name", where)), classes, {key: frozenset(value) for key, value in groups.items()})
 
     @cached_property

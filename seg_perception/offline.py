@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from seg_perception.bags import BagReader
-from seg_perception.config import Config
+from seg_perception.config import NODE_NAME, Config
 from seg_perception.datatypes import NO_CAMERA, SemanticCloud
 from seg_perception.drawing import Pixels
 from seg_perception.errors import BagError, ConfigError
@@ -19,13 +20,16 @@ from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.visibility import visible
 from seg_perception.intake import Intake
 from seg_perception.messages.camera_info import camera_model, decode_camera_info
+from seg_perception.messages.header import time_ns
 from seg_perception.messages.image import decode
 from seg_perception.messages.pointcloud import decode_cloud, labels_from_cloud, scan_from_cloud
 from seg_perception.messages.transforms import insert_tf
 from seg_perception.pipeline import SweepResult
 
 TF, TF_STATIC = "/tf", "/tf_static"
-POINTS_TOPIC = "/perception_node/points"  # where the live node publishes them, and the replay writes them
+IMAGE_TYPES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
+NODE = f"/{NODE_NAME}"  # topics below it are those of the live node
+POINTS_TOPIC = f"{NODE}/points"
 
 
 def replay(bag: BagReader, intake: Intake) -> Iterator[SweepResult]:
@@ -55,7 +59,7 @@ def replay(bag: BagReader, intake: Intake) -> Iterator[SweepResult]:
 
 def labelled_sweep(bag: BagReader, config: Config) -> tuple[SemanticCloud, dict[str, tuple[Pixels, Projection]]]:
     """The first labelled sweep of a bag that holds its inputs too; and by camera the picture taken nearest to it, with
-    the points that lie in it and are not hidden."""
+    the points that lie in it and are not hidden. A camera of which the bag holds nothing is left out."""
     cloud = next((decode_cloud(message.msg) for message in bag.messages({POINTS_TOPIC})), None)
     if cloud is None:
         raise BagError(f"bag {bag.path}: no labelled cloud on {POINTS_TOPIC}; its topics are {list(bag.topics)}")
@@ -69,27 +73,36 @@ def labelled_sweep(bag: BagReader, config: Config) -> tuple[SemanticCloud, dict[
     sweep = MovedSweep(scan, tree, config.motion)
     views = {}
     for camera in config.cameras:
-        info = next(bag.messages({camera.resolved_info_topic()})).msg
+        offset_ns = round(camera.offset_ms * 1e6)
+        info = next((message.msg for message in bag.messages({camera.resolved_info_topic()})), None)
+        nearest = _nearest(bag, camera.resolved_image_topic(), scan.stamp_ns - offset_ns)
+        if info is None or nearest is None:
+            continue
         model = camera_model(decode_camera_info(info), rectified=camera.rectified, name=camera.name)
-        nearest = min(bag.messages({camera.resolved_image_topic()}), key=lambda m: abs(m.log_ns - scan.stamp_ns))
-        image = decode(nearest.msg, camera.name, camera.frame_id)
-        points = project(sweep.points, sweep.T_cam_lidar(image.frame_id, image.stamp_ns), model)
+        image = decode(nearest, camera.name, camera.frame_id)
+        points = project(sweep.points, sweep.T_cam_lidar(image.frame_id, image.stamp_ns + offset_ns), model)
         views[camera.name] = (image.pixels, points.select(visible(points, model, config.visibility)))
     return semantic, views
 
 
 def check_topics(bag: BagReader, config: Config) -> None:
-    """Refuse a bag without the configured clouds, or with none of the configured cameras, naming what it does hold."""
-    for what, wanted in (
-        ("cloud", {config.lidar.topic}),
-        ("image", {camera.resolved_image_topic() for camera in config.cameras}),
-    ):
-        if not wanted & set(bag.topics):
+    """Refuse settings without a camera, and a bag that lacks the configured clouds, or the images of every camera, or
+    holds them as another type than configured; naming what it does hold."""
+    if not config.cameras:
+        raise ConfigError("cameras: at least one camera name wanted, none configured")
+    images = {camera.resolved_image_topic(): IMAGE_TYPES[camera.transport] for camera in config.cameras}
+    for what, wanted in (("cloud", {config.lidar.topic: "sensor_msgs/msg/PointCloud2"}), ("image", images)):
+        if not set(wanted) & set(bag.topics):
             raise BagError(f"bag {bag.path}: no {what} on {sorted(wanted)}; its topics are {list(bag.topics)}")
+        for topic, type in wanted.items():
+            if bag.topics.get(topic, type) != type:
+                raise BagError(f"bag {bag.path}: {topic}: {type} wanted by the settings, {bag.topics[topic]} seen")
 
 
 def config_for(bag: Path, config: str | None) -> Config:
     """The configuration named, or the one that lies beside the bag as `<bag>.param.yaml`, where `import` puts it."""
+    if not bag.exists():
+        raise BagError(f"bag {bag}: no such file or directory")
     path = Path(config) if config else bag.with_suffix(".param.yaml")
     if not config and not path.is_file():
         raise ConfigError(f"bag {bag}: no {path.name} beside it; name a configuration with --config")
@@ -99,3 +112,12 @@ def config_for(bag: Path, config: str | None) -> Config:
 def _ready(intake: Intake, now_s: float) -> Iterator[SweepResult]:
     while (result := intake.next_result(now_s)) is not None:
         yield result
+
+
+def _nearest(bag: BagReader, topic: str, stamp_ns: int) -> Any:
+    """The message whose header is stamped nearest; None where the topic has none."""
+
+    def off_ns(msg: Any) -> int:
+        return abs(time_ns(msg.header.stamp) - stamp_ns)
+
+    return min((message.msg for message in bag.messages({topic})), key=off_ns, default=None)

@@ -44,17 +44,17 @@ class Pipeline:
     """Cameras and LiDAR in, a semantic cloud out.
 
     segmenter: runs the network. tree: where everything was, when; fed by the caller. Raises ModelError where the
-    network's classes are not those of the configured taxonomy.
+    network was deployed for another taxonomy than the configured one.
     """
 
     def __init__(self, config: Config, segmenter: Segmenter, tree: TransformTree) -> None:
         self.config = config
         self.taxonomy = Taxonomy.load(config.taxonomy)
         contract = segmenter.contract
-        if contract.num_classes != len(self.taxonomy.trained):
+        if (contract.taxonomy, contract.num_classes) != (self.taxonomy.name, len(self.taxonomy.trained)):
             raise ModelError(
-                f"model '{contract.source_name}' gives {contract.num_classes} classes, "
-                f"taxonomy '{self.taxonomy.name}' has {len(self.taxonomy.trained)}"
+                f"model '{contract.source_name}' gives the {contract.num_classes} classes of '{contract.taxonomy}'; "
+                f"configured is taxonomy '{self.taxonomy.name}' with {len(self.taxonomy.trained)}"
             )
         self._segmenter = segmenter
         self._tree = tree

@@ -343,6 +343,7 @@ def test_sqlite_file_is_laid_out_as_rosbag2_lays_it_out(tmp_path: Path) -> None:
 
 _CHECK = """
 import importlib, json, pathlib, sys
+from ament_index_python.packages import get_package_share_directory
 from dataclasses import replace
 from rclpy.serialization import deserialize_message, serialize_message
 from seg_perception.bags import BagReader
@@ -374,7 +375,9 @@ with BagReader(sys.argv[1]) as bag:
             assert (decode(ours, "front").pixels == decode(theirs, "front").pixels).all()
         if message.topic == "/front/camera_info":
             assert decode_camera_info(ours) == decode_camera_info(theirs)
-        hashes = json.loads(next(pathlib.Path(sys.prefix).glob("share/" + message.type + ".json")).read_text())
+        package = message.type.split("/")[0]
+        share = get_package_share_directory(package)
+        hashes = json.loads((pathlib.Path(share).parent / (message.type + ".json")).read_text())
         wanted = [entry["hash_string"] for entry in hashes["type_hashes"] if entry["type_name"] == message.type]
         print(message.topic, wanted[0])
 """

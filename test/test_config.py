@@ -19,6 +19,13 @@ def test_defaults_need_no_file():
         ({"pairing": {"window_ms": "wide"}}, ["window_ms", "float", "wide"]),
         ({"pairing": {"window_ms": -1.0}}, ["window_ms", "at least 0"]),
         ({"pairing": {"window_ms": float("nan")}}, ["window_ms", "nan"]),
+        ({"pairing": {"window_ms": float("inf")}}, ["window_ms", "finite", "inf"]),
+        ({"motion": {"cache_s": 1e300}}, ["cache_s", "at most"]),
+        ({"taxonomy": 5}, ["taxonomy", "str", "5"]),
+        ({"cameras": ["a"], "camera": {"a": {"offset_ms": float("nan")}}}, ["camera.a", "offset_ms", "nan"]),
+        ({"cameras": ["front left"]}, ["front left", "letters"]),
+        ({"cameras": [".."]}, ["..", "letters"]),
+        ({"camrea": {}}, ["camrea", "camera"]),
         ({"pairing": {"image_queue": 1.5}}, ["image_queue", "int", "1.5"]),
         ({"pairing": {"image_queue": True}}, ["image_queue", "int", "True"]),
         ({"pairing": 3}, ["pairing", "mapping", "3"]),
@@ -50,6 +57,17 @@ def test_ros_parameter_file_and_plain_file_read_alike(tmp_path):
     config = Config.load(tmp_path / "plain.yaml")
     assert config == Config.load(tmp_path / "ros.yaml")
     assert config.cameras == (CameraConfig("front", rectified=True),)
+
+
+def test_a_file_for_several_nodes_gives_our_section(tmp_path):
+    path = tmp_path / "all.yaml"
+    path.write_text(
+        "/driver:\n  ros__parameters: {rate: 10}\n/perception_node:\n  ros__parameters: {motion: {mode: static}}\n"
+    )
+    assert Config.load(path).motion.mode == "static"
+    path.write_text("/driver:\n  ros__parameters: {rate: 10}\n/other:\n  ros__parameters: {}\n")
+    with pytest.raises(ConfigError, match=r"perception_node.*driver.*other"):
+        Config.load(path)
 
 
 def test_missing_or_broken_file_is_named(tmp_path):

@@ -55,6 +55,7 @@ def test_a_users_taxonomy_comes_from_yaml(tmp_path):
         ({"classes": "none"}, ["classes"]),
         ({"colours": {}}, ["colours"]),
         ({"groups": {"a": ["nobody"]}}, ["nobody"]),
+        ({"groups": ["a"]}, ["groups", "list"]),
         ({"classes": [{**TWO["classes"][0], "train_id": 1}]}, ["train ids"]),
         ({"classes": [{**TWO["classes"][0], "color": [1, 2]}]}, ["ground", "color"]),
         ({"classes": [{**TWO["classes"][0], "train_id": 300}]}, ["ground", "300"]),
@@ -72,3 +73,11 @@ def test_bad_taxonomy_is_refused_by_name(change, names):
 def test_missing_taxonomy_lists_the_shipped_ones():
     with pytest.raises(ConfigError, match="cityscapes"):
         Taxonomy.load("nuscenes-lidarseg")
+
+
+def test_broken_yaml_is_one_sentence_that_names_the_file(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("classes: [a")
+    with pytest.raises(ConfigError, match="broken") as caught:
+        Taxonomy.load(path)
+    assert "\n" not in str(caught.value)

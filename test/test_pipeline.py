@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import small_world as world
+import yaml
 from small_world import CAR, MS, ROAD, T0
 
 from seg_perception.datatypes import UNKNOWN
@@ -96,19 +97,29 @@ def test_two_sweeps_that_share_an_image_segment_it_once():
     assert shared._segmenter.calls == 2
 
 
-def test_the_order_of_cameras_does_not_matter():
+def test_of_two_cameras_the_surer_one_wins_in_either_order():
+    """`aft` is mounted upside down, so it calls road what `front` calls car; first of equally sure ones."""
     both = pipeline()
     both.set_camera("aft", world.camera())
-    front, aft = world.image(), world.image(name="aft")
+    upside_down = world.T_LIDAR_CAMERA @ np.diag([-1.0, -1.0, 1.0, 1.0])
+    both._tree.insert("lidar", "aft_optical", 0, upside_down, static=True)
+    front, aft = world.image(), world.image(name="aft", frame_id="aft_optical")
     one = both.process(world.scan(), {"front": front, "aft": aft}).cloud
     other = both.process(world.scan(), {"aft": aft, "front": front}).cloud
-    assert one.class_id.tolist() == other.class_id.tolist()
-    assert one.camera.tolist() == other.camera.tolist()
+    alone = both.process(world.scan(), {"front": front}).cloud
+    assert one.class_id.tolist() == other.class_id.tolist() == [CAR, ROAD, UNKNOWN, UNKNOWN]
+    assert [one.cameras[i] for i in one.camera[:2]] == [other.cameras[i] for i in other.camera[:2]] == ["aft", "aft"]
+    assert alone.class_id.tolist() == [ROAD, CAR, UNKNOWN, UNKNOWN]
 
 
-def test_a_network_of_another_taxonomy_is_refused():
-    with pytest.raises(ModelError, match=r"7 classes.*cityscapes.*19"):
+def test_a_network_of_another_taxonomy_is_refused(tmp_path):
+    with pytest.raises(ModelError, match=r"7 classes of 'cityscapes'.*'cityscapes' with 19"):
         Pipeline(world.config(), world.LeftRightSegmenter(num_classes=7), world.tree())
+    classes = [{"name": f"thing {i}", "train_id": i, "color": [i, i, i]} for i in range(19)]
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"name": "mine", "classes": classes}))
+    with pytest.raises(ModelError, match=r"classes of 'cityscapes'.*'mine'"):
+        Pipeline(world.config(taxonomy=str(path)), world.LeftRightSegmenter(), world.tree())
 
 
 def test_warm_up_runs_the_network_once():

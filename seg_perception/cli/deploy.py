@@ -27,7 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("destination", metavar="OUT.onnx")
     parser.add_argument("--taxonomy", default="cityscapes", help="name or YAML file of the classes (%(default)s)")
     parser.add_argument("--channel-order", choices=("rgb", "bgr"), default="rgb", help="what the network reads")
-    parser.add_argument("--preset", choices=tuple(PRESETS), default="none", help="mean and scale by name (%(default)s)")
+    parser.add_argument("--preset", choices=tuple(PRESETS), help="mean and scale by name")
     parser.add_argument("--mean", type=_three, help="subtracted from pixels 0..255: one value or R,G,B")
     parser.add_argument("--scale", type=_three, help="multiplied after that: one value or R,G,B; 1/128 is understood")
     parser.add_argument("--layout", choices=("auto", "NCHW", "NHWC"), default="auto", help="of the network's input")
@@ -48,7 +48,12 @@ def run(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise ModelError(f"deploying needs onnx; `pip install onnx onnxruntime` ({error})") from error
 
-    mean, scale = PRESETS[args.preset]
+    if args.preset is None and (args.mean is None or args.scale is None):
+        raise ModelError(
+            f"{args.source}: how does the network read a pixel 0..255? name --mean and --scale, or one of --preset "
+            f"{', '.join(PRESETS)}; with wrong ones it runs, and labels badly"
+        )
+    mean, scale = PRESETS[args.preset or "none"]
     spec = DeploySpec(
         taxonomy=args.taxonomy,
         channel_order=args.channel_order,

@@ -15,11 +15,12 @@ from tqdm import tqdm
 from seg_perception.bags import BagReader, BagWriter
 from seg_perception.config import Config
 from seg_perception.drawing import Pixels, overlay, save, sweep_picture
+from seg_perception.errors import ConfigError
 from seg_perception.inference.loading import load_segmenter
 from seg_perception.intake import Intake
 from seg_perception.labels import Taxonomy
 from seg_perception.messages.pointcloud import encode_semantic_cloud
-from seg_perception.offline import POINTS_TOPIC, check_topics, config_for, replay
+from seg_perception.offline import NODE, POINTS_TOPIC, check_topics, config_for, replay
 from seg_perception.pipeline import SweepResult
 from seg_perception.statistics import summary_lines
 
@@ -33,7 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, required=True, help="bag to write: OUT.mcap, or a directory")
     parser.add_argument("--config", help="YAML; default: BAG.param.yaml beside the bag")
     parser.add_argument("--model", help="deployed ONNX, instead of the configured one")
-    parser.add_argument("--limit", type=int, help="stop after this many sweeps")
+    parser.add_argument("--limit", type=_positive, help="stop after this many sweeps")
     parser.add_argument(
         "--picture", type=Path, help="write a picture of one sweep (.png): image beside bird's-eye view"
     )
@@ -44,6 +45,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Replay, write the labelled clouds, say what happened."""
+    for path in (args.picture, args.summary):
+        if path and not path.parent.is_dir():
+            raise ConfigError(f"{path}: its folder does not exist")
     config = with_model(config_for(args.bag, args.config), args.model)
     problems: Counter[str] = Counter()
 
@@ -57,9 +61,14 @@ def run(args: argparse.Namespace) -> int:
         intake = Intake(config, load_segmenter(config.inference), on_problem)
         taxonomy = intake.pipeline.taxonomy
         total = bag.counts[config.lidar.topic]
+        total = min(total, args.limit or total)
+        if args.picture and args.picture_of >= total:
+            raise ConfigError(f"--picture-of {args.picture_of}: the bag gives {total} sweeps, counted from 0")
         with BagWriter(args.out) as out:
+            for camera in config.cameras:
+                out.write_label_info(f"{NODE}/{camera.name}/label_info", taxonomy, max(bag.start_ns, 1))
             results = islice(replay(bag, intake), args.limit)
-            for number, result in enumerate(tqdm(results, total=args.limit or total, unit="sweep")):
+            for number, result in enumerate(tqdm(results, total=total, unit="sweep")):
                 cloud = encode_semantic_cloud(result.cloud, taxonomy.colors)
                 out.write_cloud(POINTS_TOPIC, cloud)
                 if args.picture and number == args.picture_of:
@@ -80,6 +89,13 @@ def _picture(result: SweepResult, taxonomy: Taxonomy) -> Pixels:
         above = overlay(result.images[name].pixels, labels, taxonomy.colors, 0.5)
     views = {name: (result.images[name].pixels, points) for name, points in result.visible.items()}
     return sweep_picture(result.cloud, views, taxonomy, above)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"a number above 0 wanted, {text} seen")
+    return value
 
 
 def with_model(config: Config, model: str | None) -> Config:

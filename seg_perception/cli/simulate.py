@@ -26,7 +26,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--camera-offset-ms", type=float, default=0.0, help="exposure after the instant at which the LiDAR looks ahead"
     )
-    parser.add_argument("--rolling-shutter-us", type=float, default=0.0, help="time between rows; default: 0, all at once")
+    parser.add_argument(
+        "--rolling-shutter-us", type=float, default=0.0, help="time between rows; default: 0, all at once"
+    )
     parser.add_argument("--lidar-camera-distance", type=float, default=0.9, help="metres; default: 0.9")
     parser.add_argument("--beams", type=int, default=64, help="of the LiDAR, 16 to 128; default: 64")
     parser.add_argument("--lidar-rate", type=float, default=10.0, help="sweeps a second; default: 10")

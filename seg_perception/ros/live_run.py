@@ -36,7 +36,8 @@ STOP_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class LiveRun:
-    """What came of it. summary: of the node's own statistics; received: clouds that reached this process."""
+    """What came of it. summary: of the node's own statistics; received: clouds that reached this process, `seconds`
+    from the first to the last."""
 
     summary: dict[str, Any] = field(default_factory=dict)
     received: int = 0
@@ -67,7 +68,6 @@ def live_run(bag: Path, parameters: Path, model: Path, logs: Path, on_cloud: OnC
         listener.spin_until(lambda: bool(listener.summary) or node.poll() is not None, START_S)
         if not listener.summary:
             raise SegPerceptionError(f"the node did not come up within {START_S:.0f} s; see {logs / 'node.log'}")
-        start_s = time.monotonic()
         player = stack.enter_context(
             _process(
                 [
@@ -88,11 +88,10 @@ def live_run(bag: Path, parameters: Path, model: Path, logs: Path, on_cloud: OnC
         if player.poll():
             raise SegPerceptionError(f"the player failed; see {logs / 'player.log'}")
         listener.spin_until(lambda: time.monotonic() - listener.last_s > QUIET_S)
-        seconds = listener.last_s - start_s
         node.send_signal(signal.SIGINT)
         listener.spin_until(lambda: node.poll() is not None, STOP_S)
         listener.spin_until(lambda: False, 0.2)  # its last words may still be on the way
-        return LiveRun(listener.summary, listener.received, seconds, node.poll())
+        return LiveRun(listener.summary, listener.received, listener.last_s - listener.first_s, node.poll())
 
 
 class _Listener:
@@ -100,7 +99,7 @@ class _Listener:
 
     def __init__(self, on_cloud: OnCloud) -> None:
         self.received = 0
-        self.last_s = time.monotonic()
+        self.first_s = self.last_s = time.monotonic()
         self.summary: dict[str, Any] = {}
         self._on_cloud = on_cloud
         self._context = Context()
@@ -126,8 +125,10 @@ class _Listener:
             self._executor.spin_once(timeout_sec=0.05)
 
     def _cloud(self, data: bytes) -> None:
-        self.received += 1
         self.last_s = time.monotonic()
+        if not self.received:
+            self.first_s = self.last_s
+        self.received += 1
         byte_order = "<" if data[1] else ">"  # CDR: four bytes that say how, then the header, its stamp first
         sec, nanosec = struct.unpack_from(f"{byte_order}iI", data, 4)
         self._on_cloud(sec * 10**9 + nanosec, data)
