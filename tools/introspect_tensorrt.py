@@ -115,7 +115,7 @@ def arguments(doc: str | None) -> list[str] | None:
     found = re.match(r"\w+\((.*?)\)(?: ->|$)", (doc or "").split("\n", 1)[0])
     if not found or "*args" in found[1]:
         return None
-    names = [re.split(r"[:=]", part)[0].split()[-1] for part in found[1].split(",") if part.strip()]
+    names = [re.split(r"[:=]", part)[0].split()[-1].lstrip("*") for part in found[1].split(",") if part.strip()]
     return [name for name in names if name != "self"]
 
 

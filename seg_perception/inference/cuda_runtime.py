@@ -59,20 +59,22 @@ class Cuda:
         self._call("cuInit", 0)
         handle = self._call("cuDeviceGet", device.index)
         self._context = self._call("cuDevicePrimaryCtxRetain", handle)
-        self._stack.callback(self._call, "cuDevicePrimaryCtxRelease", handle)
+        self._stack.callback(self._free, "cuDevicePrimaryCtxRelease", handle)
         self.make_current()
 
     def close(self) -> None:
         """Free all that was made here, newest first. On a lost GPU nothing can be freed, and nothing is raised."""
+        if self._context is None:
+            return
         with contextlib.suppress(CudaError):
             self.make_current()
-        try:
-            self._stack.close()
-        except CudaError:
-            self._stack.pop_all()
+        self._stack.close()
+        self._context = None
 
     def make_current(self) -> None:
-        """Let the calls of this thread act on this GPU."""
+        """Let the calls of this thread act on this GPU. Raises CudaError once it is closed."""
+        if self._context is None:
+            raise CudaError(f"{self.device.name} was let go of")
         self._call("cuCtxSetCurrent", self._context)
 
     def stream(self) -> Any:
@@ -166,8 +168,12 @@ class Cuda:
         self._call("cuLaunchKernel", kernel, *grid, 1, *block, 1, 0, stream, (values, types), 0)
 
     def _owned(self, handle: Any, free: str) -> Any:
-        self._stack.callback(self._call, free, handle)
+        self._stack.callback(self._free, free, handle)
         return handle
+
+    def _free(self, name: str, handle: Any) -> None:
+        with contextlib.suppress(CudaError):
+            self._call(name, handle)
 
     def _call(self, name: str, *arguments: Any) -> Any:
         """One driver call; its status goes, its one result comes back."""

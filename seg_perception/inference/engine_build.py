@@ -86,13 +86,13 @@ def build_engine(
     _configure(library, builder, network, config, model, options)
     if on_progress is not None and hasattr(config, "progress_monitor"):
         config.progress_monitor = _monitor(library, on_progress)
-    cache = _begin_timing_cache(config, options)
+    _begin_timing_cache(config, options)
     plan = _made(
         lambda: builder.build_serialized_network(network, config),
         f"model {model.path}: {library} cannot build an engine",
         logger,
     )
-    if cache and options.timing_cache:
+    if options.timing_cache is not None:
         _save_timing_cache(config, options.timing_cache)
     content = bytes(plan)
     report = {
@@ -180,9 +180,9 @@ def _add_profile(builder: Any, network: Any, config: Any, options: BuildOptions)
     config.add_optimization_profile(profile)
 
 
-def _begin_timing_cache(config: Any, options: BuildOptions) -> Any:
+def _begin_timing_cache(config: Any, options: BuildOptions) -> None:
     if options.timing_cache is None:
-        return None
+        return
     try:
         known = options.timing_cache.read_bytes()
     except FileNotFoundError:
@@ -194,7 +194,6 @@ def _begin_timing_cache(config: Any, options: BuildOptions) -> Any:
         log.warning("timing cache %s is of another GPU or version; starting a new one", options.timing_cache)
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, ignore_mismatch=False)
-    return cache
 
 
 def _save_timing_cache(config: Any, path: Path) -> None:

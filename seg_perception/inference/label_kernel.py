@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import logging
 import threading
 from typing import Any
 
@@ -15,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.inference.contract import Alignment
-from seg_perception.inference.cuda_runtime import Cuda, Memory
+from seg_perception.inference.cuda_runtime import Cuda, CudaError, Memory
 from seg_perception.inference.segmenter import LogitsSegmentation
+
+log = logging.getLogger(__name__)
 
 NAME = "label_picture"
 BLOCK = (32, 8)
@@ -152,13 +155,17 @@ class DeviceSegmentation(LogitsSegmentation):
         self._kernel = kernel
 
     def label_image(self, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-        """See `Segmentation.label_image`."""
-        return self.label_and_confidence_image(size)[0]
+        """See `Segmentation.label_image`. Made on the CPU, of the same labels, where the GPU is gone by now."""
+        try:
+            return self.label_and_confidence_image(size)[0]
+        except CudaError as error:
+            log.debug("label image made on the CPU: %s", error)
+            return super().label_image(size)
 
     def label_and_confidence_image(
         self, size: tuple[int, int] | None = None
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """The label image, and with it (H, W) float32: the probability of each label."""
+        """The label image, and with it (H, W) float32: the probability of each label. Raises CudaError."""
         wanted = size or self.size
         alignment = self._alignment if wanted == self.size else self._alignment.after(
             Alignment.of_resize(wanted, self.size)

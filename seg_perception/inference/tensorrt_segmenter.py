@@ -146,15 +146,17 @@ class TensorRtSegmenter:
             try:
                 return self._running.segment_all(pictures)
             except CudaError as error:
-                log.warning("%s: %s; starting it anew", self.backend, error)
-                return self._again(pictures, error)
+                failure = str(error)
+            # Out here nothing holds on to what failed: an exception keeps every frame that it passed alive.
+            log.warning("%s: %s; starting it anew", self.backend, failure)
+            return self._again(pictures, failure)
 
     def close(self) -> None:
         """Free the network."""
         with self._lock:
             self._stop()
 
-    def _again(self, pictures: Pictures, first: CudaError) -> list[Segmentation]:
+    def _again(self, pictures: Pictures, first: str) -> list[Segmentation]:
         self._stop()
         try:
             self._running = self._open(None)
@@ -250,7 +252,9 @@ class _Running:
         if lanes is None:
             if len(self._lanes) >= MOST_SIZES:
                 seen = ", ".join(f"{width}x{height}" for width, height in self._lanes)
-                raise ModelError(f"pictures of at most {MOST_SIZES} sizes wanted, {size} seen after {seen}")
+                raise ModelError(
+                    f"pictures of at most {MOST_SIZES} sizes wanted, {size[0]}x{size[1]} seen after {seen}"
+                )
             # 8.x lets an optimization profile serve one context only.
             count = 1 if self._library.is_generation_8 else self._lanes_wanted
             lanes = deque(_Lane(self.cuda, self.engine, self.outputs, self._logger, size) for _ in range(count))

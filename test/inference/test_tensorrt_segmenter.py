@@ -1,0 +1,423 @@
+"""The TensorRT backend on a GPU made of host memory that answers to the real API's names alone (fake_gpu.py).
+
+What no fake can show: that a real GPU computes the same. `make gpu-check` does, on a machine that has one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from fake_gpu import BINDINGS, GENERATIONS, JETSON, FakeGpu, Status
+from onnx import TensorProto, helper, numpy_helper
+
+from seg_perception.errors import ModelError
+from seg_perception.export.deploy import DeploySpec, deploy
+from seg_perception.inference.contract import Alignment
+from seg_perception.inference.engine_build import BuildOptions
+from seg_perception.inference.label_kernel import SOURCE, DeviceSegmentation
+from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
+from seg_perception.inference.segmenter import LogitsSegmentation
+from seg_perception.inference.tensorrt_segmenter import MOST_SIZES, EngineLostError, TensorRtSegmenter
+
+NETWORK = (64, 40)
+
+
+def network(path: Path) -> Path:
+    """19 classes at stride 4, from a few random convolutions."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "a": rng.normal(0.0, 0.5, (8, 3, 4, 4)).astype(np.float32),
+        "b": rng.normal(0.0, 2.0, (19, 8, 1, 1)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["image", "a"], ["small"], strides=[4, 4]),
+        helper.make_node("Tanh", ["small"], ["bent"]),
+        helper.make_node("Conv", ["bent", "b"], ["scores"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, NETWORK[1], NETWORK[0]])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 19, NETWORK[1] // 4, NETWORK[0] // 4])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    source = network(folder / "network.onnx")
+    spec = DeploySpec(mean=(128.0,) * 3, scale=(1 / 128,) * 3)
+    deploy(source, folder / "any.onnx", spec)
+    deploy(source, folder / "labels.onnx", DeploySpec(mean=spec.mean, scale=spec.scale, labels=True))
+    deploy(source, folder / "fixed.onnx", DeploySpec(mean=spec.mean, scale=spec.scale, image_size=(96, 60)))
+    return folder
+
+
+def segmenter_on(gpu: FakeGpu, model: Path, cache: Path, **more: object) -> TensorRtSegmenter:
+    return TensorRtSegmenter(model, cache=cache, **gpu.arguments, **more)  # type: ignore[arg-type]
+
+
+def picture(seed: int, size: tuple[int, int] = (96, 60)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+
+
+def places(size: tuple[int, int] = (96, 60)) -> np.ndarray:
+    return np.random.default_rng(9).uniform(-2, size, (200, 2))
+
+
+@pytest.mark.parametrize("version", GENERATIONS)
+@pytest.mark.parametrize("bindings", BINDINGS)
+def test_every_version_gives_what_onnxruntime_gives(folder: Path, tmp_path: Path, version: str, bindings: str) -> None:
+    gpu = FakeGpu(version, bindings)
+    ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
+    reference = OnnxRuntimeSegmenter(folder / "any.onnx", threads=1, resize="graph")
+    for seed, size in enumerate([(96, 60), (96, 60), (33, 81)]):
+        pixels = picture(seed, size)
+        labels, wanted = ours.segment(pixels).sample(places(size)), reference.segment(pixels).sample(places(size))
+        np.testing.assert_array_equal(labels.class_id, wanted.class_id)
+        np.testing.assert_allclose(labels.probability, wanted.probability, rtol=1e-6)
+    assert ours.backend == f"{version} on Fake GPU"
+    ours.close()
+
+
+@pytest.mark.parametrize("name", ["labels.onnx", "fixed.onnx"])
+def test_networks_that_give_labels_or_take_one_size_run_too(folder: Path, tmp_path: Path, name: str) -> None:
+    ours = segmenter_on(FakeGpu(), folder / name, tmp_path)
+    wanted = OnnxRuntimeSegmenter(folder / name, threads=1, resize="graph").segment(picture(1)).sample(places())
+    np.testing.assert_array_equal(ours.segment(picture(1)).sample(places()).class_id, wanted.class_id)
+
+
+def test_a_size_is_set_up_once_and_then_costs_one_graph_launch_a_picture(folder: Path, tmp_path: Path) -> None:
+    gpu = FakeGpu()
+    ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
+    for _ in range(2):  # both lanes
+        ours.segment(picture(0))
+    gpu.driver.calls.clear()
+    ours.segment(picture(1))
+    assert gpu.driver.calls == ["cuCtxSetCurrent", "cuGraphLaunch", "cuEventRecord", "cuEventSynchronize"]
+
+
+def test_the_network_runs_once_before_its_capture(folder: Path, tmp_path: Path) -> None:
+    gpu = FakeGpu()
+    segmenter_on(gpu, folder / "any.onnx", tmp_path)
+    calls = gpu.driver.calls
+    first_run = ["cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuStreamSynchronize", "cuStreamBeginCapture"]
+    start = calls.index("cuMemcpyHtoDAsync")
+    assert calls[start : start + 4] == first_run
+    assert calls[start + 4 : start + 6] == ["cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync"]
+    assert calls[start + 6 : start + 9] == ["cuStreamEndCapture", "cuGraphInstantiate", "cuGraphDestroy"]
+
+
+def test_the_next_picture_is_uploaded_before_the_first_is_waited_for(folder: Path, tmp_path: Path) -> None:
+    gpu = FakeGpu()
+    ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
+    pictures = [picture(seed) for seed in range(5)]
+    ours.segment_all(pictures[:2])
+    gpu.driver.calls.clear()
+    results = ours.segment_all(pictures)
+    started = [name for name in gpu.driver.calls if name in ("cuGraphLaunch", "cuEventSynchronize")]
+    assert started[:4] == ["cuGraphLaunch", "cuGraphLaunch", "cuEventSynchronize", "cuGraphLaunch"]
+    reference = OnnxRuntimeSegmenter(folder / "any.onnx", threads=1, resize="graph")
+    for result, pixels in zip(results, pictures, strict=True):
+        wanted = reference.segment(pixels).sample(places()).class_id
+        np.testing.assert_array_equal(result.sample(places()).class_id, wanted)
+
+
+def test_pictures_of_several_sizes_come_back_in_their_order(folder: Path, tmp_path: Path) -> None:
+    ours = segmenter_on(FakeGpu(), folder / "any.onnx", tmp_path)
+    sizes = [(96, 60), (33, 81), (96, 60), (96, 60), (50, 50), (96, 60)]
+    results = ours.segment_all([picture(seed, size) for seed, size in enumerate(sizes)])
+    assert [result.size for result in results] == sizes
+
+
+def test_on_a_jetson_nothing_is_copied(folder: Path, tmp_path: Path) -> None:
+    gpu = FakeGpu(device=JETSON)
+    ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
+    wanted = OnnxRuntimeSegmenter(folder / "any.onnx", threads=1, resize="graph").segment(picture(3)).sample(places())
+    np.testing.assert_array_equal(ours.segment(picture(3)).sample(places()).class_id, wanted.class_id)
+    assert "cuMemAlloc" not in gpu.driver.calls
+    assert not [name for name in gpu.driver.calls if name.startswith("cuMemcpy")]
+
+
+def test_any_thread_may_ask(folder: Path, tmp_path: Path) -> None:
+    ours = segmenter_on(FakeGpu(), folder / "any.onnx", tmp_path)
+    wanted = [ours.segment(picture(seed)).sample(places()).class_id for seed in range(3)]
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        for _ in range(5):
+            if (ours.segment(picture(seed)).sample(places()).class_id != wanted[seed]).any():
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_closing_frees_everything_contexts_before_the_engine_and_the_engine_before_its_runtime(
+    folder: Path, tmp_path: Path
+) -> None:
+    gpu = FakeGpu()
+    ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
+    kept = ours.segment(picture(0))
+    ours.close()
+    gc.collect()
+    assert {kind: count for kind, count in gpu.driver.live.items() if count} == {}
+    assert not +gpu.trt.live
+    freed = [entry for entry in gpu.trt.order if entry.startswith("-")]
+    assert freed == ["-IExecutionContext"] * 4 + ["-ICudaEngine", "-Runtime"]  # two sizes of two lanes
+    assert kept.label_image().shape == (60, 96)  # on the CPU now
+    with pytest.raises(ModelError, match="is closed"):
+        ours.segment(picture(0))
+
+
+def test_the_engine_is_built_once_and_then_found(folder: Path, tmp_path: Path) -> None:
+    for builds in (1, 0):
+        gpu = FakeGpu()
+        segmenter_on(gpu, folder / "any.onnx", tmp_path).close()
+        assert gpu.trt.built == builds
+    newer = FakeGpu(GENERATIONS[2])
+    segmenter_on(newer, folder / "any.onnx", tmp_path).close()
+    assert newer.trt.built == 1
+
+
+@pytest.mark.parametrize("version", GENERATIONS)
+def test_types_are_binding_by_the_means_of_each_version(folder: Path, tmp_path: Path, version: str) -> None:
+    gpu = FakeGpu(version)
+    segmenter_on(gpu, folder / "any.onnx", tmp_path, options=BuildOptions(workspace_mib=64, optimization_level=4))
+    flags, config = gpu.trt.configs
+    names = gpu.trt.NetworkDefinitionCreationFlag
+    typed = 0 if version.startswith("tensorrt 11") else 1 << int(names.STRONGLY_TYPED)
+    assert flags == {"network_flags": typed}
+    assert config["flags"] == []
+    assert config["WORKSPACE"] == 64 << 20
+    assert config["builder_optimization_level"] == 4
+    assert config["profile"] == {"pixels": ((16, 16, 3), (2160, 3840, 3), (2160, 3840, 3))}
+
+
+def test_progress_dla_tf32_and_timings_reach_the_builder(folder: Path, tmp_path: Path) -> None:
+    gpu = FakeGpu()
+    words: list[str] = []
+    timings = tmp_path / "timings"
+    options = BuildOptions(dla_core=1, tf32=False, timing_cache=timings)
+    segmenter_on(gpu, folder / "any.onnx", tmp_path / "cache", options=options, on_progress=words.append)
+    config = gpu.trt.configs[1]
+    assert words == ["Building 0/2", "Building 1/2"]
+    assert config["DLA_core"] == 1
+    assert config["default_device_type"].name == "DLA"
+    assert config["flags"] == ["not TF32", "GPU_FALLBACK"]
+    assert timings.read_bytes() == b"timings"
+    with pytest.raises(ModelError, match="DLA core 2 wanted, 2 seen"):
+        segmenter_on(FakeGpu(), folder / "any.onnx", tmp_path / "other", options=BuildOptions(dla_core=2))
+
+
+@pytest.mark.parametrize(
+    ("refuse", "sentence"),
+    [
+        ("parse", r"cannot take it: node '/a' \(Det\): no importer"),
+        ("build", r"cannot build an engine \(the library gave no reason\)"),
+        ("deserialize", r"engine .*\.engine cannot be loaded .*delete it"),
+    ],
+)
+def test_what_tensorrt_refuses_is_said_in_a_sentence(folder: Path, tmp_path: Path, refuse: str, sentence: str) -> None:
+    gpu = FakeGpu()
+    gpu.trt.refuse[refuse] = [True]
+    with pytest.raises(ModelError, match=sentence):
+        segmenter_on(gpu, folder / "any.onnx", tmp_path)
+    assert not +gpu.driver.live
+
+
+@pytest.mark.parametrize("call", ["cuGraphLaunch", "cuEventSynchronize", "cuEventRecord"])
+def test_a_call_that_fails_once_costs_a_new_start_and_no_picture(
+    folder: Path, tmp_path: Path, call: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu = FakeGpu()
+    ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
+    wanted = ours.segment(picture(5)).sample(places()).class_id
+    gpu.driver.fail[call] = [Status.CUDA_ERROR_LAUNCH_FAILED]
+    with caplog.at_level(logging.WARNING):
+        labels = ours.segment(picture(5)).sample(places()).class_id
+    np.testing.assert_array_equal(labels, wanted)
+    assert f"{call} failed on Fake GPU: CUDA_ERROR_LAUNCH_FAILED (719); starting it anew" in caplog.text
+    assert gpu.trt.built == 1
+    gc.collect()
+    assert gpu.trt.live["ICudaEngine"] == gpu.trt.live["Runtime"] == 1
+
+
+def test_a_kernel_that_fails_on_the_gpu_is_noticed_too(folder: Path, tmp_path: Path) -> None:
+    gpu = FakeGpu()
+    ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
+    runs = gpu.trt.executions
+    gpu.trt.refuse["run"] = [True]
+    ours.segment(picture(0))
+    assert gpu.trt.executions > runs + 1
+
+
+def test_a_gpu_that_stays_away_is_lost_and_said_so_ever_after(folder: Path, tmp_path: Path) -> None:
+    gpu = FakeGpu()
+    ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
+    ours.segment(picture(0))
+    gpu.driver.fail["cuGraphLaunch"] = [Status.CUDA_ERROR_LAUNCH_FAILED] * 3
+    gpu.driver.fail["cuStreamCreate"] = [Status.CUDA_ERROR_OUT_OF_MEMORY] * 9
+    for _ in range(2):
+        with pytest.raises(EngineLostError, match=r"is lost: cuGraphLaunch failed .*OUT_OF_MEMORY") as caught:
+            ours.segment(picture(0))
+    assert caught.value.cause == "engine_lost"
+    calls = len(gpu.driver.calls)
+    with pytest.raises(EngineLostError):
+        ours.segment(picture(0))
+    assert len(gpu.driver.calls) == calls
+
+
+def test_an_engine_that_cannot_be_captured_runs_without_a_graph(folder: Path, tmp_path: Path) -> None:
+    gpu = FakeGpu()
+    gpu.driver.fail["cuStreamEndCapture"] = [Status.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED] * 2
+    ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
+    wanted = OnnxRuntimeSegmenter(folder / "any.onnx", threads=1, resize="graph").segment(picture(6)).sample(places())
+    # The first size took both lanes without graphs; another size may have one again.
+    ours.segment(np.zeros((NETWORK[1], NETWORK[0], 3), np.uint8))
+    np.testing.assert_array_equal(ours.segment(picture(6)).sample(places()).class_id, wanted.class_id)
+
+
+def test_out_of_memory_at_the_start_is_told(folder: Path, tmp_path: Path) -> None:
+    gpu = FakeGpu()
+    gpu.driver.fail["cuMemHostAlloc"] = [Status.CUDA_ERROR_OUT_OF_MEMORY] * 2
+    with pytest.raises(ModelError, match=r"cuMemHostAlloc failed on Fake GPU: CUDA_ERROR_OUT_OF_MEMORY \(2\)"):
+        segmenter_on(gpu, folder / "any.onnx", tmp_path)
+
+
+def test_a_picture_larger_than_built_for_is_refused_with_the_setting_to_raise(folder: Path, tmp_path: Path) -> None:
+    options = BuildOptions(max_image_size=(128, 64))
+    ours = segmenter_on(FakeGpu(), folder / "any.onnx", tmp_path, options=options)
+    with pytest.raises(ModelError, match=r"not built for pictures of 129x64 .*inference\.max_image_size"):
+        ours.segment(picture(0, (129, 64)))
+    ours.segment(picture(0, (128, 64)))
+
+
+def test_more_sizes_than_memory_is_kept_for_are_refused(folder: Path, tmp_path: Path) -> None:
+    ours = segmenter_on(FakeGpu(), folder / "any.onnx", tmp_path)
+    for width in range(40, 40 + MOST_SIZES - 1):
+        ours.segment(picture(0, (width, 30)))
+    with pytest.raises(ModelError, match=f"at most {MOST_SIZES} sizes wanted, 99x30 seen"):
+        ours.segment(picture(0, (99, 30)))
+
+
+def test_what_is_no_picture_is_refused_before_the_gpu_hears_of_it(folder: Path, tmp_path: Path) -> None:
+    gpu = FakeGpu()
+    ours = segmenter_on(gpu, folder / "fixed.onnx", tmp_path)
+    gpu.driver.calls.clear()
+    with pytest.raises(ModelError, match=r"picture: uint8 of shape \(H, W, 3\) wanted"):
+        ours.segment(np.zeros((4, 4), np.uint8))
+    with pytest.raises(ModelError, match="deployed for images of 96x60"):
+        ours.segment(picture(0, (60, 96)))
+    assert gpu.driver.calls == []
+
+
+def test_without_a_gpu_the_sentence_says_what_is_missing(folder: Path) -> None:
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        with pytest.raises(ModelError, match="no NVIDIA driver"):
+            TensorRtSegmenter(folder / "any.onnx")
+    else:
+        pytest.skip("this machine has an NVIDIA driver")
+
+
+# One grid of blocks, run thread by thread.
+SHIM = r"""
+#include <cmath>
+#include <cstddef>
+struct Index { int x, y, z; };
+static Index blockIdx, blockDim, threadIdx;
+#define __device__ static
+#define __global__
+%s
+extern "C" void run(int gx, int gy, int gz, int bx, int by, int bz, const float *scores, int height, int width,
+    int classes, double su, double ou, double sv, double ov, int are_logits, unsigned char *labels, float *confidence,
+    int out_height, int out_width) {
+    blockDim = {bx, by, bz};
+    for (int y = 0; y < gy; ++y) for (int x = 0; x < gx; ++x)
+        for (int j = 0; j < by; ++j) for (int i = 0; i < bx; ++i) {
+            blockIdx = {x, y, 0}; threadIdx = {i, j, 0};
+            label_picture(scores, height, width, classes, su, ou, sv, ov, are_logits, labels, confidence,
+                          out_height, out_width);
+        }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> ctypes._CFuncPtr:
+    compiler = shutil.which("g++") or shutil.which("c++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    folder = tmp_path_factory.mktemp("kernel")
+    (folder / "kernel.cpp").write_text(SHIM % SOURCE)
+    library = folder / "kernel.so"
+    options = ["-O1", "-ffp-contract=off", "-shared", "-fPIC", "-o", str(library)]
+    subprocess.run([compiler, *options, str(folder / "kernel.cpp")], check=True)
+    return ctypes.CDLL(str(library)).run
+
+
+@pytest.mark.parametrize("size", [(96, 60), (33, 17), (16, 10), (5, 3), (1, 1)])
+@pytest.mark.parametrize("output", ["logits", "probabilities"])
+def test_the_kernels_labels_are_those_of_the_cpu_to_the_last_pixel(
+    folder: Path, tmp_path: Path, kernel: ctypes._CFuncPtr, size: tuple[int, int], output: str
+) -> None:
+    gpu = FakeGpu()
+    gpu.driver.kernel = kernel
+    ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
+    segmentation = ours.segment(picture(7))
+    assert isinstance(segmentation, DeviceSegmentation)
+    scores = np.random.default_rng(3).normal(0, 2, (19, 10, 16)).astype(np.float32)
+    if output == "probabilities":
+        scores = np.exp(scores) / np.exp(scores).sum(axis=0)
+    alignment = Alignment.of_resize((96, 60), (16, 10))
+    are_logits = output == "logits"
+    on_gpu = DeviceSegmentation(scores, alignment, (96, 60), are_logits=are_logits, kernel=segmentation._kernel)
+    on_cpu = LogitsSegmentation(scores, alignment, (96, 60), are_logits=are_logits)
+    labels, confidence = on_gpu.label_and_confidence_image(size)
+    np.testing.assert_array_equal(labels, on_cpu.label_image(size))
+    scale = (96 / size[0], 60 / size[1])
+    uv = np.stack(np.meshgrid(np.arange(size[0]), np.arange(size[1])), axis=-1).reshape(-1, 2)
+    sampled = on_cpu.sample((uv + 0.5) * scale - 0.5)
+    np.testing.assert_allclose(confidence.ravel(), sampled.probability, atol=1e-5)
+    assert b"--gpu-architecture=sm_89" in gpu.nvrtc.options
+
+
+def test_nan_scores_give_no_label_on_the_gpu_either(folder: Path, tmp_path: Path, kernel: ctypes._CFuncPtr) -> None:
+    gpu = FakeGpu()
+    gpu.driver.kernel = kernel
+    some = segmenter_on(gpu, folder / "any.onnx", tmp_path).segment(picture(0))
+    scores = np.full((19, 10, 16), np.nan, np.float32)
+    alignment = Alignment.of_resize((96, 60), (16, 10))
+    on_gpu = DeviceSegmentation(scores, alignment, (96, 60), are_logits=True, kernel=some._kernel)
+    labels, confidence = on_gpu.label_and_confidence_image()
+    assert (labels == 255).all()
+    assert (confidence == 0.0).all()
+
+
+def test_a_label_image_is_made_on_the_cpu_where_the_gpu_fails(
+    folder: Path, tmp_path: Path, kernel: ctypes._CFuncPtr
+) -> None:
+    gpu = FakeGpu()
+    gpu.driver.kernel = kernel
+    segmentation = segmenter_on(gpu, folder / "any.onnx", tmp_path).segment(picture(8))
+    on_gpu = segmentation.label_image()
+    gpu.driver.fail["cuLaunchKernel"] = [Status.CUDA_ERROR_LAUNCH_FAILED]
+    np.testing.assert_array_equal(segmentation.label_image(), on_gpu)
