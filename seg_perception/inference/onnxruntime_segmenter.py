@@ -11,38 +11,26 @@ from numpy.typing import NDArray
 
 from seg_perception.errors import ModelError
 from seg_perception.inference.contract import INPUT_NAME, ModelContract
-from seg_perception.inference.pictures import check_picture, resized
+from seg_perception.inference.pictures import check_picture
 from seg_perception.inference.segmenter import Segmentation, segmentation_of
 
 CPU_PROVIDER = "CPUExecutionProvider"
-RESIZERS = ("opencv", "graph")
 
 
 class OnnxRuntimeSegmenter:
     """Runs a deployed ONNX file. `segment` may be called from several threads at once.
 
     threads: CPU threads of one call; 0: as many as this process may use. providers: of ONNX Runtime, in order of
-    preference. resize: of the picture to the network's size, by `opencv` in front of the graph, which is faster on a
-    CPU, or by the `graph`, in float32. A network deployed for one image size resizes in the graph.
-    Loading includes a first run, so that the first frame is as fast as the next. Raises ModelError.
+    preference. Loading includes a first run, so that the first frame is as fast as the next. Raises ModelError.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        threads: int = 0,
-        providers: Sequence[str] = (CPU_PROVIDER,),
-        resize: str = "opencv",
-    ) -> None:
+    def __init__(self, path: str | Path, *, threads: int = 0, providers: Sequence[str] = (CPU_PROVIDER,)) -> None:
         try:
             import onnxruntime
         except ImportError as error:
             raise ModelError("ONNX Runtime is not installed; `pip install onnxruntime`") from error
         if not Path(path).is_file():
             raise ModelError(f"model {path}: no such file")
-        if resize not in RESIZERS:
-            raise ModelError(f"resize: one of {RESIZERS} wanted, '{resize}' seen")
         missing = [name for name in providers if name not in onnxruntime.get_available_providers()]
         if missing:
             raise ModelError(f"ONNX Runtime has no {missing}; it has {onnxruntime.get_available_providers()}")
@@ -59,7 +47,6 @@ class OnnxRuntimeSegmenter:
             raise ModelError(f"model {path}: ONNX Runtime cannot load it ({_first_line(error)})") from error
         self._contract = ModelContract.from_metadata(self._session.get_modelmeta().custom_metadata_map, str(path))
         self._outputs = [output.name for output in self._session.get_outputs()]
-        self._resize = resize == "opencv" and self._contract.image_size is None
         self.backend = f"ONNX Runtime {onnxruntime.__version__} ({', '.join(providers)})"
         width, height = self._contract.image_size or self._contract.network_size
         self.segment(np.zeros((height, width, 3), np.uint8))
@@ -75,9 +62,8 @@ class OnnxRuntimeSegmenter:
         self._contract.check_image_size(size)
         if self._session is None:
             raise ModelError(f"model '{self._contract.source_name}' is closed")
-        fed = resized(pixels, self._contract.network_size) if self._resize else np.ascontiguousarray(pixels)
         try:
-            values = self._session.run(self._outputs, {INPUT_NAME: fed})
+            values = self._session.run(self._outputs, {INPUT_NAME: np.ascontiguousarray(pixels)})
         except Exception as error:
             name = self._contract.source_name
             raise ModelError(f"model '{name}' failed on a picture of {size} ({_first_line(error)})") from error

@@ -82,7 +82,7 @@ def places(size: tuple[int, int] = (96, 60)) -> np.ndarray:
 def test_every_version_gives_what_onnxruntime_gives(folder: Path, tmp_path: Path, version: str, bindings: str) -> None:
     gpu = FakeGpu(version, bindings)
     ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
-    reference = OnnxRuntimeSegmenter(folder / "any.onnx", threads=1, resize="graph")
+    reference = OnnxRuntimeSegmenter(folder / "any.onnx", threads=1)
     for seed, size in enumerate([(96, 60), (96, 60), (33, 81)]):
         pixels = picture(seed, size)
         labels, wanted = ours.segment(pixels).sample(places(size)), reference.segment(pixels).sample(places(size))
@@ -95,7 +95,7 @@ def test_every_version_gives_what_onnxruntime_gives(folder: Path, tmp_path: Path
 @pytest.mark.parametrize("name", ["labels.onnx", "fixed.onnx"])
 def test_networks_that_give_labels_or_take_one_size_run_too(folder: Path, tmp_path: Path, name: str) -> None:
     ours = segmenter_on(FakeGpu(), folder / name, tmp_path)
-    wanted = OnnxRuntimeSegmenter(folder / name, threads=1, resize="graph").segment(picture(1)).sample(places())
+    wanted = OnnxRuntimeSegmenter(folder / name, threads=1).segment(picture(1)).sample(places())
     np.testing.assert_array_equal(ours.segment(picture(1)).sample(places()).class_id, wanted.class_id)
 
 
@@ -129,7 +129,7 @@ def test_the_next_picture_is_uploaded_before_the_first_is_waited_for(folder: Pat
     results = ours.segment_all(pictures)
     started = [name for name in gpu.driver.calls if name in ("cuGraphLaunch", "cuEventSynchronize")]
     assert started[:4] == ["cuGraphLaunch", "cuGraphLaunch", "cuEventSynchronize", "cuGraphLaunch"]
-    reference = OnnxRuntimeSegmenter(folder / "any.onnx", threads=1, resize="graph")
+    reference = OnnxRuntimeSegmenter(folder / "any.onnx", threads=1)
     for result, pixels in zip(results, pictures, strict=True):
         wanted = reference.segment(pixels).sample(places()).class_id
         np.testing.assert_array_equal(result.sample(places()).class_id, wanted)
@@ -145,7 +145,7 @@ def test_pictures_of_several_sizes_come_back_in_their_order(folder: Path, tmp_pa
 def test_on_a_jetson_nothing_is_copied(folder: Path, tmp_path: Path) -> None:
     gpu = FakeGpu(device=JETSON)
     ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
-    wanted = OnnxRuntimeSegmenter(folder / "any.onnx", threads=1, resize="graph").segment(picture(3)).sample(places())
+    wanted = OnnxRuntimeSegmenter(folder / "any.onnx", threads=1).segment(picture(3)).sample(places())
     np.testing.assert_array_equal(ours.segment(picture(3)).sample(places()).class_id, wanted.class_id)
     assert "cuMemAlloc" not in gpu.driver.calls
     assert not [name for name in gpu.driver.calls if name.startswith("cuMemcpy")]
@@ -288,7 +288,7 @@ def test_an_engine_that_cannot_be_captured_runs_without_a_graph(folder: Path, tm
     gpu = FakeGpu()
     gpu.driver.fail["cuStreamEndCapture"] = [Status.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED] * 2
     ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
-    wanted = OnnxRuntimeSegmenter(folder / "any.onnx", threads=1, resize="graph").segment(picture(6)).sample(places())
+    wanted = OnnxRuntimeSegmenter(folder / "any.onnx", threads=1).segment(picture(6)).sample(places())
     # The first size took both lanes without graphs; another size may have one again.
     ours.segment(np.zeros((NETWORK[1], NETWORK[0], 3), np.uint8))
     np.testing.assert_array_equal(ours.segment(picture(6)).sample(places()).class_id, wanted.class_id)
