@@ -109,8 +109,26 @@ class InferenceConfig(_Section):
     """The network and what runs it."""
 
     model: str = setting("", "path of a deployed ONNX file (see `seg-perception deploy`)")
-    backend: str = setting("onnxruntime", "what runs the network", choices=("onnxruntime",))
+    backend: str = setting(
+        "onnxruntime",
+        "what runs the network; auto: TensorRT where there is a GPU, else the fastest on this CPU, as measured",
+        choices=("auto", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx"),
+    )
     threads: int = setting(0, "CPU threads of the backend; 0: as many as there are cores", minimum=0, maximum=256)
+    cpu_precision: str = setting(
+        "fp32", "arithmetic of openvino; bf16 is faster and changes some labels", choices=("fp32", "bf16")
+    )
+    providers: str = setting("CPUExecutionProvider", "execution providers of onnxruntime, comma-separated, best first")
+    max_image_size: str = setting("3840x2160", "largest picture that an engine is built for, WIDTHxHEIGHT")
+    engine_cache: str = setting("", "folder of built engines; empty: seg_perception/engines in the user's cache")
+    workspace_mib: int = setting(
+        0, "scratch memory an engine may use, MiB; 0: all that the GPU has", minimum=0, maximum=1 << 20
+    )
+    optimization_level: int = setting(
+        -1, "0: engines are built fast, to 5: engines run fast; -1: TensorRT's default", minimum=-1, maximum=5
+    )
+    dla_core: int = setting(-1, "DLA core of an Orin; -1: none", minimum=-1, maximum=1)
+    tf32: bool = setting(True, "float32 layers of an engine may compute in TF32")
 
 
 @dataclass(frozen=True, slots=True)

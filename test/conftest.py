@@ -15,6 +15,8 @@ OPTIONAL = {
     "torch": ("torch",),
     "open3d": ("open3d",),
     "tensorrt": ("tensorrt",),
+    "tensorrt_rtx": ("tensorrt_rtx",),
+    "openvino": ("openvino",),
 }
 """Marker -> the packages without which a test that carries it is skipped."""
 

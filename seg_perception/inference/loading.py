@@ -1,18 +1,93 @@
-"""Choosing what runs the network."""
+"""Choosing what runs the network.
+
+A backend that is named is taken or refused, never replaced. `auto` asks for a GPU first, in a way that cannot crash,
+and measures the backends of the CPU where there is none; it says what it took and why.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
 from seg_perception.config import InferenceConfig
-from seg_perception.errors import ModelError
+from seg_perception.errors import ConfigError, ModelError
+from seg_perception.inference import backend_choice
 from seg_perception.inference.segmenter import Segmenter
 
+log = logging.getLogger(__name__)
 
-def load_segmenter(config: InferenceConfig) -> Segmenter:
-    """The deployed network that `config` names, loaded and warm, on the backend that it names."""
+CPU_BACKENDS = ("onnxruntime", "openvino")  # the first is the reference
+
+
+def load_segmenter(config: InferenceConfig, *, measure: bool = False) -> Segmenter:
+    """The deployed network that `config` names, loaded and warm. Raises ModelError where its backend cannot run it.
+
+    measure: whether `auto` may time the backends of this machine's CPU. Where results are to repeat, as in a replay,
+    it must not, and the reference is taken.
+    """
     if not config.model:
         raise ModelError("inference.model: path of a deployed ONNX file wanted, nothing seen")
-    if config.backend == "onnxruntime":
-        from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
+    if config.backend != "auto":
+        return _LOADERS[config.backend](config)
+    try:
+        segmenter = _tensorrt(config)
+        log.info("backend auto: TensorRT")
+        return segmenter
+    except ModelError as error:
+        log.warning("backend auto: no TensorRT: %s", error)
+    if not measure:
+        log.warning("backend auto: onnxruntime, because results are to repeat; name a backend to choose another")
+        return _onnxruntime(config)
+    loaders = {name: _loader(config, name) for name in CPU_BACKENDS}
+    return backend_choice.fastest(config, loaders)
 
-        return OnnxRuntimeSegmenter(config.model, threads=config.threads)
-    raise ModelError(f"inference.backend: one of ['onnxruntime'] wanted, '{config.backend}' seen")
+
+def _loader(config: InferenceConfig, name: str) -> Callable[[], Segmenter]:
+    return lambda: _LOADERS[name](config)
+
+
+def _onnxruntime(config: InferenceConfig) -> Segmenter:
+    from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
+
+    providers = [name.strip() for name in config.providers.split(",") if name.strip()]
+    if not providers:
+        raise ConfigError("inference.providers: at least one execution provider wanted, nothing seen")
+    return OnnxRuntimeSegmenter(config.model, threads=config.threads, providers=providers)
+
+
+def _openvino(config: InferenceConfig) -> Segmenter:
+    from seg_perception.inference.openvino_segmenter import OpenVinoSegmenter
+
+    return OpenVinoSegmenter(config.model, threads=config.threads, precision=config.cpu_precision)
+
+
+def _tensorrt(config: InferenceConfig, library: str = "tensorrt") -> Segmenter:
+    from seg_perception.inference.engine_build import BuildOptions
+    from seg_perception.inference.tensorrt_segmenter import TensorRtSegmenter
+
+    options = BuildOptions(
+        max_image_size=image_size(config.max_image_size),
+        workspace_mib=config.workspace_mib,
+        optimization_level=config.optimization_level,
+        dla_core=config.dla_core,
+        tf32=config.tf32,
+    )
+    cache = Path(config.engine_cache).expanduser() if config.engine_cache else None
+    return TensorRtSegmenter(config.model, library=library, options=options, cache=cache)
+
+
+_LOADERS: dict[str, Callable[[InferenceConfig], Segmenter]] = {
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "tensorrt": _tensorrt,
+    "tensorrt_rtx": lambda config: _tensorrt(config, "tensorrt_rtx"),
+}
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """`1920x1200` -> (1920, 1200)."""
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise ConfigError(f"inference.max_image_size: WIDTHxHEIGHT wanted, '{text}' seen")
+    return int(sides[0]), int(sides[1])

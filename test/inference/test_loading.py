@@ -1,0 +1,159 @@
+"""What runs the network: named, or chosen by `auto`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from seg_perception.config import InferenceConfig
+from seg_perception.errors import ConfigError, ModelError
+from seg_perception.export.deploy import DeploySpec, deploy
+from seg_perception.inference import backend_choice, cuda_device
+from seg_perception.inference.loading import load_segmenter
+from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
+from seg_perception.inference.segmenter import Segmentation
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("models")
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [19, 3, 1, 1], np.random.default_rng(0).normal(size=57))
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["image", "w"], ["scores"])],
+        "network",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 20, 30])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 19, 20, 30])],
+        [weights],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(made, folder / "network.onnx")
+    deploy(folder / "network.onnx", folder / "deployed.onnx", DeploySpec())
+    return str(folder / "deployed.onnx")
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No driver, and a cache of one's own."""
+
+    def probe(index: int = 0) -> None:
+        raise ModelError("no NVIDIA driver")
+
+    monkeypatch.setattr(cuda_device, "probe", probe)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+
+
+class Slowed:
+    """A real segmenter that takes longer. loads: counts how often one was made."""
+
+    loads = 0
+
+    def __init__(self, model: str, seconds: float) -> None:
+        type(self).loads += 1
+        self._inner = OnnxRuntimeSegmenter(model, threads=1)
+        self._seconds = seconds
+        self.contract = self._inner.contract
+        self.closed = False
+
+    def segment(self, pixels: np.ndarray) -> Segmentation:
+        time.sleep(self._seconds)
+        return self._inner.segment(pixels)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def slowed(model: str, seconds: float, made: list[Slowed]) -> Callable[[], Slowed]:
+    def load() -> Slowed:
+        made.append(Slowed(model, seconds))
+        return made[-1]
+
+    return load
+
+
+def test_a_backend_that_is_named_is_never_replaced(model: str, no_gpu: None) -> None:
+    for backend in ("tensorrt", "tensorrt_rtx"):
+        with pytest.raises(ModelError, match="no NVIDIA driver"):
+            load_segmenter(InferenceConfig(model=model, backend=backend))
+
+
+def test_auto_without_a_gpu_says_why_and_measures_where_it_may(
+    model: str, no_gpu: None, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    with caplog.at_level(logging.INFO):
+        load_segmenter(InferenceConfig(model=model, backend="auto", threads=1), measure=True)
+    assert "backend auto: no TensorRT: no NVIDIA driver" in caplog.text
+    (entry,) = json.loads((tmp_path / "xdg" / "seg_perception" / "backends.json").read_text()).values()
+    assert entry["chosen"] in entry["milliseconds"]
+    assert "onnxruntime" in entry["milliseconds"]
+
+
+def test_auto_takes_the_reference_where_results_are_to_repeat(
+    model: str, no_gpu: None, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    segmenter = load_segmenter(InferenceConfig(model=model, backend="auto"))
+    assert isinstance(segmenter, OnnxRuntimeSegmenter)
+    assert "because results are to repeat" in caplog.text
+    assert not (tmp_path / "xdg" / "seg_perception" / "backends.json").exists()
+
+
+@pytest.mark.parametrize(("reference_s", "other_s", "chosen"), [(0.02, 0.001, 1), (0.001, 0.02, 0), (0.02, 0.0195, 0)])
+def test_the_faster_backend_is_taken_if_it_is_clearly_faster_and_the_other_closed(
+    model: str, tmp_path: Path, reference_s: float, other_s: float, chosen: int
+) -> None:
+    made: list[Slowed] = []
+    loaders = {"onnxruntime": slowed(model, reference_s, made), "openvino": slowed(model, other_s, made)}
+    segmenter = backend_choice.fastest(InferenceConfig(model=model), loaders, tmp_path / "record.json")
+    assert segmenter is made[chosen]
+    assert [entry.closed for entry in made] == [index != chosen for index in range(2)]
+
+
+def test_a_measurement_is_made_once_for_all_that_it_depends_on(model: str, tmp_path: Path) -> None:
+    made: list[Slowed] = []
+    loaders = {"onnxruntime": slowed(model, 0.02, made), "openvino": slowed(model, 0.0, made)}
+    record = tmp_path / "record.json"
+    config = InferenceConfig(model=model)
+    for loads in (2, 3):  # both, then only the one that was chosen
+        backend_choice.fastest(config, loaders, record)
+        assert len(made) == loads
+    for changed in (InferenceConfig(model=model, threads=2), InferenceConfig(model=model, cpu_precision="bf16")):
+        before = len(made)
+        backend_choice.fastest(changed, loaders, record)
+        assert len(made) == before + 2
+
+
+@pytest.mark.parametrize("content", ["", "[]", "not json", '{"a": 3}'])
+def test_a_record_that_cannot_be_read_is_written_anew(model: str, tmp_path: Path, content: str) -> None:
+    record = tmp_path / "record.json"
+    record.write_text(content)
+    backend_choice.fastest(InferenceConfig(model=model), {"onnxruntime": slowed(model, 0.0, [])}, record)
+    assert [entry["chosen"] for entry in json.loads(record.read_text()).values()] == ["onnxruntime"]
+
+
+def test_a_backend_that_does_not_load_is_left_out_but_the_reference_must(model: str, tmp_path: Path) -> None:
+    def broken() -> Slowed:
+        raise ModelError("not installed")
+
+    made: list[Slowed] = []
+    loaders = {"onnxruntime": slowed(model, 0.0, made), "openvino": broken}
+    assert backend_choice.fastest(InferenceConfig(model=model), loaders, tmp_path / "a.json") is made[0]
+    with pytest.raises(ModelError, match="not installed"):
+        backend_choice.fastest(InferenceConfig(model=model), {"onnxruntime": broken}, tmp_path / "b.json")
+
+
+def test_settings_that_cannot_be_are_refused_by_name(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="backend"):
+        InferenceConfig(model=model, backend="abacus")
+    with pytest.raises(ConfigError, match=r"inference\.max_image_size: WIDTHxHEIGHT wanted, 'large' seen"):
+        load_segmenter(InferenceConfig(model=model, backend="tensorrt", max_image_size="large"))
+    with pytest.raises(ConfigError, match=r"inference\.providers: at least one"):
+        load_segmenter(InferenceConfig(model=model, providers=" , "))
+    with pytest.raises(ModelError, match="ONNX Runtime has no"):
+        load_segmenter(InferenceConfig(model=model, providers="NoSuchProvider,CPUExecutionProvider"))
