@@ -1,0 +1,176 @@
+"""A network learns a tiny set by heart, and a killed training ends where it would have ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+torch = pytest.importorskip("torch")
+
+from seg_perception.errors import ConfigError  # noqa: E402
+from seg_perception.evaluation.metrics import ConfusionMatrix  # noqa: E402
+from seg_perception.models.checkpoints import load_checkpoint, read_checkpoint  # noqa: E402
+from seg_perception.training.config import ScheduleConfig, TrainConfig  # noqa: E402
+from seg_perception.training.loop import rate_factor, train  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+
+def run(content: dict, folder: Path):
+    return train(TrainConfig.from_mapping(content), folder, ConfusionMatrix, device="cpu", progress=False)
+
+
+def log_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    first, second = read_checkpoint(a)["state"], read_checkpoint(b)["state"]
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+class KilledError(Exception):
+    pass
+
+
+def kill_at(iteration: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the training die before it takes this step, nothing saved."""
+    from seg_perception.training import loop
+
+    real = loop._Training._step
+
+    def step(self, batch):
+        if self._iteration == iteration:
+            raise KilledError
+        return real(self, batch)
+
+    monkeypatch.setattr(loop._Training, "_step", step)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"architecture": "unet", "base_channels": 8},
+        {
+            "architecture": "deeplabv3plus",
+            "separable": True,
+            "aspp_channels": 32,
+            "decoder_channels": 32,
+            "dropout": 0.0,
+            "output_stride": 8,
+        },
+    ],
+    ids=lambda network: network["architecture"],
+)
+def test_a_tiny_set_is_learnt_by_heart(settings: Callable, tmp_path: Path, network: dict) -> None:
+    content = settings(network=network, schedule={"iterations": 40, "batch_size": 3}, run={"log_every": 1})
+    result = run({**content, "validation": content["train"]}, tmp_path / "out")
+    assert result.iteration == 40
+    assert result.best_mean_iou > 0.8
+    assert load_checkpoint(result.checkpoint).model.config.architecture == network["architecture"]
+    losses = [entry["loss"] for entry in log_of(tmp_path / "out") if "loss" in entry]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_killed_training_ends_where_it_would_have_ended(
+    settings: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = {"architecture": "deeplabv3plus", "aspp_channels": 16, "decoder_channels": 16, "dropout": 0.5}
+    content = settings(network=network, run={"checkpoint_every": 2, "validate_every": 3, "log_every": 1})
+    whole = run(content, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        kill_at(5, patch)
+        with pytest.raises(KilledError):
+            run(content, tmp_path / "parts")
+    assert read_checkpoint(tmp_path / "parts" / "last.pt")["training"]["iteration"] == 4
+    parts = run(content, tmp_path / "parts")
+    assert parts.best_mean_iou == whole.best_mean_iou
+    assert same_weights(tmp_path / "parts" / "last.pt", tmp_path / "whole" / "last.pt")
+    assert same_weights(tmp_path / "parts" / "best.pt", tmp_path / "whole" / "best.pt")
+    without_time = [
+        [{k: v for k, v in entry.items() if k != "elapsed_s"} for entry in log_of(tmp_path / name)]
+        for name in ("whole", "parts")
+    ]
+    assert without_time[0] == without_time[1]
+
+
+def test_workers_do_not_change_the_result(settings: Callable, tmp_path: Path) -> None:
+    run(settings(schedule={"iterations": 3}), tmp_path / "none")
+    run(settings(schedule={"iterations": 3}, run={"workers": 1}), tmp_path / "one")
+    assert same_weights(tmp_path / "none" / "last.pt", tmp_path / "one" / "last.pt")
+
+
+def test_sigterm_leaves_a_checkpoint_to_go_on_from(settings: Callable, tmp_path: Path) -> None:
+    content = settings(schedule={"iterations": 100_000}, run={"log_every": 1})
+    (tmp_path / "train.yaml").write_text(yaml.safe_dump(content))
+    program = (
+        "import sys; from pathlib import Path; from seg_perception.evaluation.metrics import ConfusionMatrix;"
+        "from seg_perception.training.config import TrainConfig; from seg_perception.training.loop import train;"
+        "train(TrainConfig.load(sys.argv[1]), Path(sys.argv[2]), ConfusionMatrix, device='cpu', progress=False)"
+    )
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "train.yaml"), str(out)], stderr=subprocess.PIPE, text=True
+    )
+    log, deadline = out / "log.jsonl", time.monotonic() + 40
+    while not (log.is_file() and log.read_text().count("\n") > 2) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+    assert "KeyboardInterrupt" in said
+    assert read_checkpoint(out / "last.pt")["training"]["iteration"] >= 2
+
+
+def test_another_configuration_does_not_go_on_with_a_training(settings: Callable, tmp_path: Path) -> None:
+    run(settings(schedule={"iterations": 1}), tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"schedule\.learning_rate"):
+        run(settings(schedule={"iterations": 1, "learning_rate": 0.5}), tmp_path / "out")
+    run(settings(schedule={"iterations": 1}, run={"log_every": 7}), tmp_path / "out")  # which changes nothing
+
+
+def test_panoptic_deeplab_learns_where_things_are(settings: Callable, tmp_path: Path) -> None:
+    network = {
+        "architecture": "panoptic_deeplab",
+        "aspp_channels": 16,
+        "dropout": 0.0,
+        "base_channels": 64,
+    }
+    content = settings(network=network, schedule={"iterations": 12}, run={"log_every": 1})
+    run(content, tmp_path / "out")
+    losses = [entry["loss"] for entry in log_of(tmp_path / "out") if "loss" in entry]
+    assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:4])
+
+
+def test_auxiliary_head_and_hardest_pixels_train(settings: Callable, tmp_path: Path) -> None:
+    network = {"architecture": "fcn", "backbone": "mobilenet_v3_large", "auxiliary": True, "output_stride": 16}
+    content = settings(network=network, loss={"hardest": 0.3}, schedule={"iterations": 2, "optimiser": "sgd"})
+    content["network"].pop("base_channels")
+    assert run(content, tmp_path / "out").iteration == 2
+
+
+def test_a_training_that_diverges_says_so(settings: Callable, tmp_path: Path) -> None:
+    content = settings(schedule={"learning_rate": 1e30, "optimiser": "sgd"}, run={"log_every": 1})
+    with pytest.raises(ConfigError, match="smaller learning_rate"):
+        run(content, tmp_path / "out")
+
+
+def test_classes_of_network_and_taxonomy_have_to_agree(settings: Callable, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="3 of taxonomy 'three' wanted, 19 seen"):
+        run(settings(network={"num_classes": 19}), tmp_path / "out")
+
+
+def test_learning_rate_rises_then_falls_to_nothing() -> None:
+    schedule = ScheduleConfig(iterations=100, warmup=9, power=0.9)
+    assert rate_factor(schedule, 0) == pytest.approx(0.1)
+    assert rate_factor(schedule, 50) == pytest.approx(0.5**0.9)
+    assert rate_factor(schedule, 99) == pytest.approx(0.01**0.9)
