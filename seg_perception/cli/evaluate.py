@@ -27,6 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--kind", default="folder", choices=("folder", "cityscapes", "camvid", "bag"))
     parser.add_argument("--split", default="", help="part of the data, where it has parts")
     parser.add_argument("--labels", default="auto", choices=("auto", "train_ids", "ids", "colors"))
+    parser.add_argument("--taxonomy", help="name or YAML file of the classes (what the model names)")
     parser.add_argument("--every", type=int, default=1, help="take every so manieth picture")
     parser.add_argument("--json", type=Path, help="also write everything here")
     parser.set_defaults(run=run)
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from seg_perception.training.datasets import open_source
 
     source_config = SourceConfig(args.data, args.kind, args.split, args.labels, args.every)
-    predictor, taxonomy = _predictor(args.model)
+    predictor, taxonomy = _predictor(args.model, args.taxonomy)
     with tempfile.TemporaryDirectory() as cache:
         source = open_source(source_config, taxonomy, Path(cache))
         report = _measure(predictor, tqdm((source[k] for k in range(len(source))), total=len(source)), taxonomy)
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _predictor(model: Path) -> tuple[Any, Taxonomy]:
+def _predictor(model: Path, taxonomy: str | None) -> tuple[Any, Taxonomy]:
     """What gives labels (and instances) of a picture, and what they mean."""
     from seg_perception.errors import ModelError
     from seg_perception.labels import Taxonomy
@@ -65,11 +66,12 @@ def _predictor(model: Path) -> tuple[Any, Taxonomy]:
         except ImportError as error:
             raise ModelError(f"PyTorch is needed for {model}: {error}; `pip install seg_perception[torch]`") from error
         predictor = TorchPredictor(model)
-        return predictor, predictor.taxonomy
+        return predictor, Taxonomy.load(taxonomy) if taxonomy else predictor.taxonomy
     from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
 
     segmenter = OnnxRuntimeSegmenter(model)
-    return lambda pixels: (segmenter.segment(pixels).label_image(), None), Taxonomy.load(segmenter.contract.taxonomy)
+    named = Taxonomy.load(taxonomy or segmenter.contract.taxonomy)
+    return lambda pixels: (segmenter.segment(pixels).label_image(), None), named
 
 
 def _measure(predictor: Any, samples: Iterable[Sample], taxonomy: Taxonomy) -> dict[str, Any]:

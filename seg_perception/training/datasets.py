@@ -176,7 +176,7 @@ def _camvid_files(root: Path, split: str, _labels: str) -> list[Files]:
     found = []
     for image in _pictures(root / split):
         names = [folder / f"{image.stem}.png", folder / f"{image.stem}_L.png"]
-        found.append(Files(image, next((name for name in names if name.is_file()), _wanted(names[0]))))
+        found.append(Files(image, _existing(names[1]) or _wanted(names[0])))
     return found
 
 
