@@ -54,6 +54,7 @@ setup(
         "opencv-python-headless>=4.8",
         "pyyaml>=6.0",
         "rosbags>=0.11",
+        "scipy>=1.10",
         "tqdm>=4.60",
     ],
     extras_require={

@@ -1,0 +1,105 @@
+"""Things in one sweep: clusters of points of countable classes, each with a box, a class by vote and its points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_perception.config import ObjectsConfig
+from seg_perception.labels import Taxonomy
+from seg_perception.scene.boxes import fit_boxes, sort_by_cluster, typical_sizes
+from seg_perception.scene.clustering import NO_GROUP, Clusterer, Groups
+
+NO_OBJECT = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Objects:
+    """K things of one sweep, in columns; and which points each is made of.
+
+    class_id: (K,) uint8 train ids. probability: (K,) float32, share of the votes for that class. points: (K,) int32,
+    how many. centre: (K, 3) float64 middle of the box in the fixed frame, metres. size: (K, 3) length, width, height.
+    yaw: (K,) of the length about the fixed frame's z, radians; which end is the front is not known. of_point: (N,)
+    int32 index into the things for each point of the sweep, NO_OBJECT for none.
+    """
+
+    class_id: NDArray[np.uint8]
+    probability: NDArray[np.float32]
+    points: NDArray[np.int32]
+    centre: NDArray[np.float64]
+    size: NDArray[np.float64]
+    yaw: NDArray[np.float64]
+    of_point: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.class_id)
+
+
+class ObjectFinder:
+    """Finds the things of sweep after sweep; keeps nothing of them but working memory."""
+
+    def __init__(self, taxonomy: Taxonomy, config: ObjectsConfig) -> None:
+        self._config = config
+        self._groups = Groups.of(taxonomy, config)
+        self._clusterer = Clusterer(self._groups, config)
+        self._sizes = typical_sizes(taxonomy.names)
+
+    def find(
+        self,
+        points: NDArray[np.float32],
+        class_id: NDArray[np.uint8],
+        probability: NDArray[np.float32],
+        origin: NDArray[np.float64],
+    ) -> Objects:
+        """The things among N points. points: (N, 3) along the axes of the fixed frame, z up, from `origin`, where the
+        LiDAR is in it; a point that is not finite belongs to none. class_id, probability: (N,) of each point.
+        """
+        rows = _countable(points, class_id, self._groups.of_class)
+        chosen, classes = points[rows], class_id[rows]
+        cluster, clusters = self._clusterer.cluster(chosen[:, :2], self._groups.of_class[classes])
+        counts = np.bincount(cluster[cluster >= 0], minlength=clusters)
+        enough = counts >= self._config.min_points
+        number = np.where(enough, np.cumsum(enough) - 1, NO_OBJECT)
+        number = np.append(number, NO_OBJECT).astype(np.int32)  # for cluster -1
+        cluster, kept = number[cluster], int(enough.sum())
+        votes = _votes(cluster, classes, probability[rows], kept)
+        winner = votes.argmax(axis=1).astype(np.uint8)
+        order, first = sort_by_cluster(cluster, kept)
+        boxes = fit_boxes(chosen, order, first, self._sizes[winner])
+        of_point = np.full(len(points), NO_OBJECT, np.int32)
+        of_point[rows] = cluster
+        share = votes[np.arange(kept), winner] / np.maximum(votes.sum(axis=1), 1e-9)
+        return Objects(
+            winner,
+            share.astype(np.float32),
+            np.diff(first).astype(np.int32),
+            boxes[:, :3] + origin,
+            boxes[:, 3:6],
+            boxes[:, 6],
+            of_point,
+        )
+
+
+@numba.njit(cache=True, nogil=True)
+def _countable(points, class_id, group_of_class):  # type: ignore[no-untyped-def]
+    """Rows of the finite points whose class is countable."""
+    rows = np.empty(len(points), np.int64)
+    found = 0
+    for i in range(len(points)):
+        if group_of_class[class_id[i]] != NO_GROUP and np.isfinite(points[i, 0] + points[i, 1] + points[i, 2]):
+            rows[found] = i
+            found += 1
+    return rows[:found].copy()
+
+
+@numba.njit(cache=True, nogil=True)
+def _votes(cluster, class_id, probability, clusters):  # type: ignore[no-untyped-def]
+    """(K, 256) sum of the probabilities for each class; labels without a probability still count a little."""
+    votes = np.zeros((clusters, 256))
+    for i in range(len(cluster)):
+        if cluster[i] >= 0:
+            votes[cluster[i], class_id[i]] += max(probability[i], np.float32(1e-3))
+    return votes

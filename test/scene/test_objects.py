@@ -1,0 +1,147 @@
+"""Points of countable things become objects."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from seg_perception.config import ObjectsConfig
+from seg_perception.labels import Taxonomy
+from seg_perception.scene.boxes import fit_boxes, sort_by_cluster
+from seg_perception.scene.clustering import NO_GROUP, Groups
+from seg_perception.scene.objects import NO_OBJECT, ObjectFinder
+
+CITYSCAPES = Taxonomy.load("cityscapes")
+ROAD, PERSON, RIDER, CAR, TRUCK, MOTORCYCLE, BICYCLE = 0, 11, 12, 13, 14, 17, 18
+HERE = np.zeros(3)
+
+
+def blob(x: float, y: float, spread: float = 0.1, count: int = 30, seed: int = 0) -> np.ndarray:
+    """Points around a place, as those on a person are."""
+    rng = np.random.default_rng(seed)
+    return np.column_stack([rng.uniform(-spread, spread, (count, 2)) + np.array([x, y]), rng.uniform(-1.5, 0.2, count)])
+
+
+def corner(
+    x: float, y: float, yaw: float, length: float = 4.5, width: float = 1.9, spacing: float = 0.08
+) -> np.ndarray:
+    """Points on those two sides of a vehicle around (x, y) that the LiDAR at the origin sees."""
+    a, b = np.arange(0.0, length, spacing) - 0.5 * length, np.arange(0.0, width, spacing) - 0.5 * width
+    cos, sin = math.cos(yaw), math.sin(yaw)
+    side = math.copysign(0.5 * width, sin * x - cos * y)
+    end = math.copysign(0.5 * length, -(cos * x + sin * y))
+    local = np.vstack([np.column_stack([a, np.full_like(a, side)]), np.column_stack([np.full_like(b, end), b])])
+    flat = local @ np.array([[cos, sin], [-sin, cos]]) + np.array([x, y])
+    return np.vstack([np.column_stack([flat, np.full(len(flat), z)]) for z in (-1.5, -1.0, -0.2)])
+
+
+def find(*parts: tuple[np.ndarray, int], origin: np.ndarray = HERE, probability: float = 0.9, **settings: object):
+    """The objects among parts of points, each with its class."""
+    points = np.vstack([part for part, _ in parts]).astype(np.float32)
+    class_id = np.concatenate([np.full(len(part), label, np.uint8) for part, label in parts])
+    finder = ObjectFinder(CITYSCAPES, ObjectsConfig(**settings))
+    return finder.find(points, class_id, np.full(len(points), probability, np.float32), origin)
+
+
+def test_two_people_a_step_apart_are_two_objects():
+    objects = find((blob(8.0, 0.0), PERSON), (blob(8.0, 0.7, seed=1), PERSON))
+    assert list(objects.class_id) == [PERSON, PERSON]
+    assert list(objects.points) == [30, 30]
+    assert list(objects.of_point) == [0] * 30 + [1] * 30
+
+
+def test_rider_and_bicycle_are_two_objects():
+    objects = find((blob(8.0, 0.0), RIDER), (blob(8.0, 0.0, seed=1), BICYCLE))
+    assert sorted(objects.class_id) == [RIDER, BICYCLE]
+
+
+def test_vehicle_half_of_which_is_called_truck_is_one_object_with_a_shared_vote():
+    points = corner(12.0, 4.0, 0.2)
+    objects = find((points[::4], TRUCK), (np.delete(points, np.s_[::4], axis=0), CAR))
+    assert list(objects.class_id) == [CAR]
+    assert objects.probability[0] == pytest.approx(0.75, abs=0.01)
+
+
+def test_gap_that_splits_near_points_does_not_split_far_ones():
+    gap = 0.9
+    near = find((blob(5.0, 0.0), CAR), (blob(5.0, gap, seed=1), CAR))
+    far = find((blob(60.0, 0.0), CAR), (blob(60.0, gap, seed=1), CAR))
+    assert (len(near), len(far)) == (2, 1)
+
+
+def test_ground_and_points_without_return_belong_to_no_object():
+    lost = np.full((3, 3), np.nan)
+    objects = find((blob(8.0, 0.0), ROAD), (lost, CAR), (blob(9.0, 0.0), PERSON))
+    assert list(objects.of_point) == [NO_OBJECT] * 33 + [0] * 30
+
+
+def test_cluster_of_too_few_points_is_no_object():
+    objects = find((blob(8.0, 0.0, count=4), PERSON), (blob(20.0, 0.0), PERSON), min_points=5)
+    assert list(objects.of_point) == [NO_OBJECT] * 4 + [0] * 30
+
+
+def test_points_beyond_the_range_belong_to_no_object():
+    objects = find((blob(150.0, 0.0), PERSON), max_range_m=100.0)
+    assert len(objects) == 0
+    assert (objects.of_point == NO_OBJECT).all()
+
+
+def test_sweep_without_points_has_no_objects():
+    assert len(find((np.zeros((0, 3)), CAR))) == 0
+
+
+def test_the_same_finder_finds_the_same_again():
+    finder = ObjectFinder(CITYSCAPES, ObjectsConfig())
+    points = np.vstack([corner(12.0, 4.0, 0.2), blob(8.0, -3.0)]).astype(np.float32)
+    class_id = np.full(len(points), CAR, np.uint8)
+    first, second = (finder.find(points, class_id, np.ones(len(points), np.float32), HERE) for _ in range(2))
+    assert np.array_equal(first.of_point, second.of_point)
+    assert np.array_equal(first.centre, second.centre)
+
+
+@pytest.mark.parametrize("yaw_deg", [-80, -33, 0, 10, 45, 77])
+def test_box_of_a_car_seen_from_its_corner_is_turned_and_sized_as_the_car(yaw_deg):
+    yaw = math.radians(yaw_deg)
+    objects = find((corner(14.0, 6.0, yaw), CAR))
+    assert abs((objects.yaw[0] - yaw + math.pi / 2) % math.pi - math.pi / 2) < math.radians(1.5)
+    assert objects.size[0, :2] == pytest.approx([4.5, 1.9], abs=0.15)
+    assert objects.centre[0, :2] == pytest.approx([14.0, 6.0], abs=0.15)
+
+
+def test_car_seen_from_behind_alone_gets_its_length_away_from_the_lidar():
+    y = np.arange(-0.9, 0.9, 0.05)
+    rear = np.vstack([np.column_stack([np.full_like(y, 10.0), y, np.full_like(y, z)]) for z in (-1.5, -0.3)])
+    objects = find((rear, CAR))
+    assert objects.size[0, 0] == pytest.approx(4.3)
+    assert objects.centre[0, 0] == pytest.approx(10.0 + 0.5 * 4.3, abs=0.02)
+    assert abs(objects.yaw[0]) < 0.02
+
+
+def test_boxes_are_told_in_the_fixed_frame():
+    origin = np.array([1000.0, -2000.0, 30.0])
+    at_origin, elsewhere = find((blob(8.0, 1.0), PERSON)), find((blob(8.0, 1.0), PERSON), origin=origin)
+    assert elsewhere.centre == pytest.approx(at_origin.centre + origin)
+
+
+def test_class_without_taxonomy_groups_stands_for_itself():
+    content = {
+        "name": "two",
+        "classes": [{"name": n, "train_id": k, "color": [0, 0, k], "thing": k < 2} for k, n in enumerate("abc")],
+    }
+    groups = Groups.of(Taxonomy.from_mapping(content, "two"), ObjectsConfig())
+    assert list(groups.of_class[:4]) == [0, 1, NO_GROUP, NO_GROUP]
+    assert list(groups.reach_m) == [0.3, 0.3]
+
+
+def test_points_are_sorted_by_cluster_in_their_order():
+    order, first = sort_by_cluster(np.array([1, -1, 0, 1, 0], np.int32), 2)
+    assert list(order) == [2, 4, 0, 3]
+    assert list(first) == [0, 2, 4]
+
+
+def test_a_single_point_has_a_box():
+    order, first = sort_by_cluster(np.zeros(1, np.int32), 1)
+    boxes = fit_boxes(np.array([[3.0, 4.0, 1.0]], np.float32), order, first, np.zeros((1, 3)))
+    assert boxes[0, :6] == pytest.approx([3.0, 4.0, 1.0, 0.0, 0.0, 0.0])
