@@ -1,1 +1,1 @@
-"""Driving scenes from a seed, and what cameras and a LiDAR would have measured in them, with the exact truth for both."""
+"""Driving scenes from a seed, what cameras and a LiDAR would measure in them, and the exact truth of both."""

@@ -61,8 +61,6 @@ def _swing(hinge: Hinge, times: NDArray) -> Float64Array:
     """T_actor_part (N, 4, 4)."""
     angle = hinge.amplitude * np.sin(2.0 * math.pi * hinge.frequency * times + hinge.phase)
     cos, sin, zero, one = np.cos(angle), np.sin(angle), np.zeros_like(angle), np.ones_like(angle)
-    R = np.stack(
-        [np.stack([cos, zero, sin], -1), np.stack([zero, one, zero], -1), np.stack([-sin, zero, cos], -1)], -2
-    )
+    R = np.stack([np.stack([cos, zero, sin], -1), np.stack([zero, one, zero], -1), np.stack([-sin, zero, cos], -1)], -2)
     point = np.asarray(hinge.point)
     return from_rotation_translation(R, point - R @ point)

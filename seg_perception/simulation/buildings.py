@@ -1,6 +1,6 @@
 """Houses: facades with recessed windows, shops, doors, balconies and roofs.
 
-The front stands at y = 0 facing -y, from x = 0 to the width; the house is behind it, at positive y. z = 0 is the ground.
+The front stands at y = 0 facing -y, from x = 0 to the width; the house is behind it, at positive y, on z = 0.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def _style(palette: Palette, rng: np.random.Generator) -> _Style:
     )
 
 
-def _facade(width: float, floors: int, style: _Style, shop: bool, palette: Palette, rng: np.random.Generator) -> tuple[Mesh, NDArray]:  # fmt: skip
+def _facade(
+    width: float, floors: int, style: _Style, shop: bool, palette: Palette, rng: np.random.Generator
+) -> tuple[Mesh, NDArray]:
     """The front wall with its openings; and the openings above the ground floor, (K, 4): x0, x1, z0, z1."""
     bays = max(int(width / style.bay), 1)
     edges = np.linspace(0.0, width, bays + 1)
@@ -91,13 +93,18 @@ def _facade(width: float, floors: int, style: _Style, shop: bool, palette: Palet
                 hole = (x0 + 0.22, x1 - 0.22, 0.45, z1 - 0.75)
             cells.append((x0, x1, z0 if floor else -_BELOW, z1))
             holes.append(hole)
-    cell, hole = np.array(cells), np.array(holes)
+    cell, opening = np.array(cells), np.array(holes)
     kinds = np.array([tuple(h) in doors for h in holes])
-    wall = quads(_frames(cell, hole), style.wall)
-    reveals = quads(_reveals(hole), style.trim)
+    wall = quads(_frames(cell, opening), style.wall)
+    reveals = quads(_reveals(opening), style.trim)
     wood = palette.materials.add(Kind.PLANKS, (0.30, 0.18, 0.12), scale=0.18, seed=door_bay)
-    parts = [wall, reveals, quads(_upright(hole[kinds], _RECESS), wood), _panes(hole[~kinds], style, palette, rng)]
-    upper = hole[bays:]
+    parts = [
+        wall,
+        reveals,
+        quads(_upright(opening[kinds], _RECESS), wood),
+        _panes(opening[~kinds], style, palette, rng),
+    ]
+    upper = opening[bays:]
     if len(upper):
         low = np.stack([upper[:, 0] - 0.06, np.full(len(upper), -0.07), upper[:, 2] - 0.09], axis=1)
         high = np.stack([upper[:, 1] + 0.06, np.full(len(upper), 0.02), upper[:, 2]], axis=1)
@@ -164,7 +171,9 @@ def _shell(width: float, depth: float, eaves: float, style: _Style, palette: Pal
     for x, out in ((0.0, -0.02), (width, 0.02)):
         for z in np.arange(1.1, eaves - 2.0, style.floor):
             for y in np.arange(1.6, depth - 1.6, 3.2):
-                windows.append([(x + out, y, z), (x + out, y + 1.1, z), (x + out, y + 1.1, z + 1.5), (x + out, y, z + 1.5)])
+                windows.append(
+                    [(x + out, y, z), (x + out, y + 1.1, z), (x + out, y + 1.1, z + 1.5), (x + out, y, z + 1.5)]
+                )
                 room = 16.0 * float(rng.integers(4096))
                 uv.append([(room, 0.0), (room + 1.1, 0.0), (room + 1.1, 1.5), (room, 1.5)])
     if windows:
@@ -200,9 +209,9 @@ def _balconies(openings: NDArray, style: _Style, palette: Palette, rng: np.rando
 def _roof(width: float, depth: float, eaves: float, style: _Style, palette: Palette, rng: np.random.Generator) -> Mesh:
     if rng.random() < 0.35:  # flat, behind a parapet
         flat = box((width, depth, 0.1), (0.5 * width, 0.5 * depth, eaves + 0.05), palette.concrete)
-        sides = [
-            box((width, 0.2, 0.7), (0.5 * width, y, eaves + 0.45), style.trim) for y in (0.1, depth - 0.1)
-        ] + [box((0.2, depth - 0.4, 0.7), (x, 0.5 * depth, eaves + 0.45), style.trim) for x in (0.1, width - 0.1)]
+        sides = [box((width, 0.2, 0.7), (0.5 * width, y, eaves + 0.45), style.trim) for y in (0.1, depth - 0.1)] + [
+            box((0.2, depth - 0.4, 0.7), (x, 0.5 * depth, eaves + 0.45), style.trim) for x in (0.1, width - 0.1)
+        ]
         lift = box((3.0, 3.0, 2.2), (0.5 * width, 0.55 * depth, eaves + 1.2), style.wall)
         return merge([flat, *sides, lift])
     ridge, over = eaves + float(rng.uniform(2.2, 4.2)), 0.4
@@ -214,7 +223,9 @@ def _roof(width: float, depth: float, eaves: float, style: _Style, palette: Pale
         [(0, back, low), (width, back, low), (width, 0.5 * depth, ridge), (0, 0.5 * depth, ridge)],
     ]
     uv = np.tile([(0.0, 0.0), (width, 0.0), (width, length), (0.0, length)], (2, 1, 1))
-    gables = [[(x, 0, eaves), (x, depth, eaves), (x, 0.5 * depth, ridge), (x, 0.5 * depth, ridge)] for x in (0.0, width)]
+    gables = [
+        [(x, 0, eaves), (x, depth, eaves), (x, 0.5 * depth, ridge), (x, 0.5 * depth, ridge)] for x in (0.0, width)
+    ]
     parts = [quads(np.array(planes, float), style.roof, uv), quads(np.array(gables, float), style.wall)]
     chimney = float(rng.uniform(0.2, 0.8)) * width
     parts.append(box((0.7, 0.9, 2.2), (chimney, 0.62 * depth, ridge - 0.2), style.wall))
@@ -229,11 +240,8 @@ def _dormer(x: float, eaves: float, slope: float, style: _Style, palette: Palett
     base = eaves + y * slope
     pane = palette.materials.add(Kind.PANE, (0.10, 0.11, 0.12), style.frame, p0=1.1, p1=1.1, gloss=0.9, reflectance=0.1)
     room = 16.0 * float(rng.integers(4096))
-    glass = quads(
-        np.array([[(x + 0.1, y - 0.01, base + 0.1), (x + 1.2, y - 0.01, base + 0.1), (x + 1.2, y - 0.01, base + 1.2), (x + 0.1, y - 0.01, base + 1.2)]]),
-        pane,
-        np.array([[(room, 0.0), (room + 1.1, 0.0), (room + 1.1, 1.1), (room, 1.1)]]),
-    )  # fmt: skip
+    uv = np.array([[(room, 0.0), (room + 1.1, 0.0), (room + 1.1, 1.1), (room, 1.1)]])
+    glass = quads(_upright(np.array([[x + 0.1, x + 1.2, base + 0.1, base + 1.2]]), y - 0.01), pane, uv)
     return merge([box((1.3, 2.6, 1.35), (x + 0.65, y + 1.3, base + 0.62), style.trim), glass])
 
 
@@ -249,6 +257,8 @@ def _awning(width: float, style: _Style, palette: Palette, rng: np.random.Genera
         edge = [(0.4, -1.2, z - 0.5), (width - 0.4, -1.2, z - 0.5), (width - 0.4, -1.2, z - 0.7), (0.4, -1.2, z - 0.7)]
         parts.append(quads(np.array([plane, edge], float), cloth))
     name = palette.materials.add(Kind.SIGN, color, (0.92, 0.90, 0.85), p0=3.0, seed=int(rng.integers(99)))
-    board = np.array([[(0.5, -0.09, z + 0.06), (width - 0.5, -0.09, z + 0.06), (width - 0.5, -0.09, z + 0.5), (0.5, -0.09, z + 0.5)]])
+    board = np.array(
+        [[(0.5, -0.09, z + 0.06), (width - 0.5, -0.09, z + 0.06), (width - 0.5, -0.09, z + 0.5), (0.5, -0.09, z + 0.5)]]
+    )
     parts.append(quads(board, name, np.array([[(-1.0, -0.3), (1.0, -0.3), (1.0, 0.3), (-1.0, 0.3)]])))
     return merge(parts)

@@ -35,19 +35,24 @@ _SPHERE = _sphere(64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Frame:
-    """One exposure. time: seconds from the start of the drive, of the middle row.
+class FrameTruth:
+    """What the rays through the centres of an exposure's pixels meet.
 
-    pixels: (H, W, 3) uint8 RGB. labels: (H, W) uint8 train ids, VOID where the lens sees nothing. instances: (H, W)
-    uint16, 0 where none. depth: (H, W) float32 z in the optical frame, metres; inf in the sky, NaN where void.
-    Truth is that of the ray through each pixel's centre.
+    labels: (H, W) uint8 train ids, VOID where the lens sees nothing. instances: (H, W) uint16, 0 where none. depth:
+    (H, W) float32 z in the optical frame, metres; inf in the sky, NaN where void.
     """
 
-    time: float
-    pixels: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     instances: NDArray[np.uint16]
     depth: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame(FrameTruth):
+    """One exposure. pixels: (H, W, 3) uint8 RGB. time: seconds from the start of the drive, of the middle row."""
+
+    pixels: NDArray[np.uint8]
+    time: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,40 +77,45 @@ class _Rays:
 class Camera:
     """One camera of the rig. Its rays and what its optics and sensor do to light are worked out once."""
 
-    def __init__(self, mount: CameraMount, scenery: Scenery, ego: Path, config: DriveConfig, rng: np.random.Generator) -> None:  # fmt: skip
+    def __init__(
+        self, mount: CameraMount, scenery: Scenery, ego: Path, config: DriveConfig, rng: np.random.Generator
+    ) -> None:
         self.mount, self._scenery, self._ego, self._config = mount, scenery, ego, config
         model, ranges = mount.model, config.ranges
         self._shape = (model.height, model.width)
         v, u = np.mgrid[0 : model.height, 0 : model.width].astype(np.float64)
         uv = np.stack([u.ravel(), v.ravel()], axis=1)
+        right, below = np.array([0.5, 0.0]), np.array([0.0, 0.5])
         self._rays = model.unproject(uv)
         self._seen = ~np.isnan(self._rays[:, 0])
-        self._across = model.unproject(uv + [0.5, 0.0]) - model.unproject(uv - [0.5, 0.0])
-        self._down = model.unproject(uv + [0.0, 0.5]) - model.unproject(uv - [0.0, 0.5])
-        self._pixel_angle = float(np.nanmedian(np.linalg.norm(self._across, axis=1)))
+        self._across = np.nan_to_num(model.unproject(uv + right) - model.unproject(uv - right))
+        self._down = np.nan_to_num(model.unproject(uv + below) - model.unproject(uv - below))
+        self._pixel_angle = float(np.median(np.linalg.norm(self._across[self._seen], axis=1)))
         self._row_time = (v.ravel() - 0.5 * (model.height - 1)) * mount.row_time_us * 1e-6
         stratum = ((v.ravel() // 2 % 8) * 8 + u.ravel() // 2 % 8).astype(np.int64)
         self._stratum = stratum[self._seen]
         axis = np.nan_to_num(self._rays[:, 2]).reshape(self._shape)
-        self._vignette = 1.0 - float(rng.uniform(*ranges.vignetting)) * (1.0 - axis**2) / max(1.0 - axis.min() ** 2, 1e-6)
+        self._vignette = 1.0 - float(rng.uniform(*ranges.vignetting)) * (1.0 - axis**2) / max(
+            1.0 - axis.min() ** 2, 1e-6
+        )
         self._balance = np.array([rng.uniform(*ranges.white_balance), 1.0, rng.uniform(*ranges.white_balance)])
         self._noise = float(rng.uniform(*ranges.camera_noise))
 
     def expose(self, time: float, rng: np.random.Generator) -> Frame:
         """The picture of one instant, and its truth."""
-        rays = self._rays_at(time, np.flatnonzero(self._seen), np.zeros(2))
-        world = self._scenery.world
-        hits = world.cast(rays.origins, rays.directions, rays.time)
-        labels = self._image(world.class_of(hits, C.SKY), VOID, np.uint8)
-        instances = self._image(world.instance_of(hits), 0, np.uint16)
-        depth = self._image(hits.distance * self._rays[self._seen, 2], np.nan, np.float32)
+        rays, hits = self._look(time)
+        truth = self._truth(hits)
         occlusion = self._occlusion(rays, hits)
         radiance = np.zeros((*self._shape, 3))
         radiance.reshape(-1, 3)[self._seen] = self._radiance(rays, hits, occlusion)
-        self._smooth_edges(time, radiance, labels, instances, depth, occlusion)
+        self._smooth_edges(time, radiance, truth, occlusion)
         pixels = develop(radiance, self._scenery.light, self._balance, self._noise, self._vignette, rng)
         pixels[~self._seen.reshape(self._shape)] = 0
-        return Frame(time, pixels, labels, instances, depth)
+        return Frame(truth.labels, truth.instances, truth.depth, pixels, time)
+
+    def truth(self, time: float) -> FrameTruth:
+        """The truth of one instant without its picture, which takes most of the time."""
+        return self._truth(self._look(time)[1])
 
     def T_world_cam(self, times: NDArray | float) -> NDArray[np.float64]:
         """Where it is at any times."""
@@ -115,20 +125,35 @@ class Camera:
         """When rows v (N,) of the exposure stamped `time` see."""
         return time + (v - 0.5 * (self._shape[0] - 1)) * self.mount.row_time_us * 1e-6
 
+    def _look(self, time: float) -> tuple[_Rays, Hits]:
+        """The rays through the centres of all pixels that see, and what they meet."""
+        rays = self._rays_at(time, np.flatnonzero(self._seen), np.zeros(2))
+        return rays, self._scenery.world.cast(rays.origins, rays.directions, rays.time)
+
+    def _truth(self, hits: Hits) -> FrameTruth:
+        world = self._scenery.world
+        return FrameTruth(
+            self._image(world.class_of(hits, C.SKY), VOID, np.uint8),
+            self._image(world.instance_of(hits), 0, np.uint16),
+            self._image(hits.distance * self._rays[self._seen, 2], np.nan, np.float32),
+        )
+
     def _rays_at(self, time: float, index: NDArray, shift: NDArray) -> _Rays:
         """Rays of pixels (flat index), moved by `shift` (u, v) pixels."""
         directions = self._rays[index] + shift[0] * self._across[index] + shift[1] * self._down[index]
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         if self.mount.row_time_us == 0.0:
             T = self.T_world_cam(time)
-            return _Rays(np.broadcast_to(T[:3, 3], directions.shape), np.einsum("ij,nj->ni", T[:3, :3], directions), time)
+            return _Rays(
+                np.broadcast_to(T[:3, 3], directions.shape), np.einsum("ij,nj->ni", T[:3, :3], directions), time
+            )
         times = time + self._row_time[index]
         rows, inverse = np.unique(times, return_inverse=True)
         T = self.T_world_cam(rows)[inverse]
         return _Rays(T[:, :3, 3], np.einsum("nij,nj->ni", T[:, :3, :3], directions), times)
 
     def _image(self, values: NDArray, empty: float, dtype: type) -> NDArray:
-        image = np.full(self._shape, empty, dtype)
+        image: NDArray = np.full(self._shape, empty, dtype)
         image.reshape(-1)[self._seen] = values
         return image
 
@@ -169,7 +194,7 @@ class Camera:
         chosen = coarse.ravel()
         rows = chosen[(chosen >= 0) & (hits.triangle[np.maximum(chosen, 0)] >= 0)]
         time = rays.time if np.ndim(rays.time) == 0 else np.asarray(rays.time)[rows]
-        some = Hits(hits.distance[rows], hits.triangle[rows], hits.body[rows], hits.bary[rows])
+        some = hits.select(rows)
         normals = self._scenery.world.corner_normals(some, time).mean(axis=1).astype(np.float64)
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
         normals *= -np.sign(np.einsum("ni,ni->n", normals, rays.directions[rows]))[:, None]
@@ -184,7 +209,7 @@ class Camera:
         fine = _averaged(values, distance).repeat(2, axis=0).repeat(2, axis=1)[:height, :width]
         return np.ascontiguousarray(fine).reshape(-1)[self._seen]
 
-    def _smooth_edges(self, time: float, radiance: NDArray, labels: NDArray, instances: NDArray, depth: NDArray, occlusion: NDArray) -> None:  # fmt: skip
+    def _smooth_edges(self, time: float, radiance: NDArray, truth: FrameTruth, occlusion: NDArray) -> None:
         """Where neighbours differ, average with rays through other places of the pixel, as its area would."""
         count = self._config.antialiasing
         if count <= 0:
@@ -192,7 +217,11 @@ class Camera:
         tone = radiance.sum(axis=2) * self._scenery.light.exposure
         tone = tone / (1.0 + tone)
         edge = np.zeros(self._shape, bool)
-        for image, step in ((labels.astype(np.int16), 0.5), (instances.astype(np.int32), 0.5), (tone, 0.045)):
+        for image, step in (
+            (truth.labels.astype(np.int16), 0.5),
+            (truth.instances.astype(np.int32), 0.5),
+            (tone, 0.045),
+        ):
             across, down = np.abs(np.diff(image, axis=1)) > step, np.abs(np.diff(image, axis=0)) > step
             edge[:, 1:] |= across
             edge[:, :-1] |= across

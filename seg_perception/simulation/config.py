@@ -24,7 +24,7 @@ class CameraMount:
     """One camera of the rig.
 
     T_base_cam: (4, 4), optical frame to base_link. offset_ms: its exposure after the instant at which the LiDAR looks
-    ahead. row_time_us: each row is exposed this much after the one above it, the middle row at the stamp; 0: all at once.
+    ahead. row_time_us: each row is exposed this much after the one above it, the middle row at the stamp; 0: none.
     """
 
     name: str
@@ -104,7 +104,8 @@ class DriveConfig:
     """One drive. The same values give the same drive, to the last byte.
 
     speed: m/s at the start. lateral_acceleration: m/s², bounds the curves of a turning drive. static_world: whatever
-    is not the vehicle itself stands still.
+    is not the vehicle itself stands still. view_distance: metres of street beyond the end of the way. antialiasing: how
+    many more rays the pixels at edges get.
     """
 
     seed: int = 0
@@ -117,6 +118,7 @@ class DriveConfig:
     transport: Transport = "jpeg"
     ranges: Ranges = field(default_factory=Ranges)
     lateral_acceleration: float = 4.0
+    view_distance: float = 230.0
     ambient_occlusion: bool = True
     antialiasing: int = 3
 

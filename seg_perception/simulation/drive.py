@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.geometry.transforms import Float64Array
 from seg_perception.simulation.camera import Camera, Frame, Scenery
-from seg_perception.simulation.config import DriveConfig
+from seg_perception.simulation.config import CameraMount, DriveConfig
+from seg_perception.simulation.fleet import Fleet
 from seg_perception.simulation.lidar import Lidar, Sweep
 from seg_perception.simulation.materials import Materials, Palette
 from seg_perception.simulation.mesh import pose
@@ -42,30 +44,36 @@ class Drive:
         plan = draw_plan(config, self._rng(_PLAN))
         materials = Materials()
         palette = Palette(materials)
+        fleet = Fleet(palette)
         street = self._rng(_STREET)
         parked_share = float(street.uniform(*config.ranges.parked))
-        still, self._parked, marks = build(plan, palette, parked_share, config.ranges.tree_spacing, street)
-        actors = Traffic(plan, config, palette, len(self._parked) + 1, self._rng(_TRAFFIC)).draw()
+        still, self._parked, marks = build(plan, palette, fleet, parked_share, config.ranges.tree_spacing, street)
+        actors = Traffic(plan, config, fleet, len(self._parked) + 1, self._rng(_TRAFFIC)).draw()
         light = draw_light(config, self._rng(_LIGHT))
         self.world = World(still, actors)
         scenery = Scenery(self.world, light, materials.table(), marks)
         self.plan, self.ego = plan, plan.ego()
         self.lidar = Lidar(config.lidar, scenery, self.ego)
-        self.cameras = tuple(
-            Camera(mount, scenery, self.ego, config, self._rng(_OPTICS, index))
-            for index, mount in enumerate(config.cameras)
-        )
+        self._scenery = scenery
+        self.cameras = self._mount()
+
+    def with_cameras(self, mounts: tuple[CameraMount, ...]) -> Drive:
+        """The same drive, seen by other cameras; the world is shared."""
+        other = copy.copy(self)
+        other.config = replace(self.config, cameras=mounts)
+        other.cameras = other._mount()
+        return other
 
     def sweep_times(self) -> NDArray[np.float64]:
         """(K,) seconds from the start at which the LiDAR looks ahead, in the middle of each sweep."""
         rate = self.config.lidar.rate_hz
-        return (np.arange(int(self.config.seconds * rate + 1e-9)) + 0.5) / rate
+        return np.asarray((np.arange(int(self.config.seconds * rate + 1e-9)) + 0.5) / rate, np.float64)
 
     def frame_times(self, camera: int) -> NDArray[np.float64]:
         """(K,) seconds from the start of each exposure of one camera."""
         mount = self.config.cameras[camera]
         count = int(self.config.seconds * mount.rate_hz + 1e-9)
-        return (np.arange(count) + 0.5) / mount.rate_hz + 1e-3 * mount.offset_ms
+        return np.asarray((np.arange(count) + 0.5) / mount.rate_hz + 1e-3 * mount.offset_ms, np.float64)
 
     def sweep(self, index: int) -> Sweep:
         """One turn of the LiDAR."""
@@ -103,6 +111,12 @@ class Drive:
     def T_world_base(self, times: NDArray | float) -> Float64Array:
         """The vehicle's own pose."""
         return self.ego.poses(times)
+
+    def _mount(self) -> tuple[Camera, ...]:
+        return tuple(
+            Camera(mount, self._scenery, self.ego, self.config, self._rng(_OPTICS, index))
+            for index, mount in enumerate(self.config.cameras)
+        )
 
     def _rng(self, *purpose: int) -> np.random.Generator:
         return np.random.default_rng([self.config.seed, *purpose])

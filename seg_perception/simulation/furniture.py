@@ -17,7 +17,9 @@ def street_lamp(palette: Palette, rng: np.random.Generator) -> Mesh:
     height, arm = float(rng.uniform(6.0, 9.0)), float(rng.uniform(1.0, 2.2))
     metal = palette.steel if rng.random() < 0.6 else palette.dark_steel
     mast = tube([(0, 0, 0), (0, 0, 1.0), (0, 0, height - 0.6)], [0.11, 0.085, 0.055], metal)
-    bow = tube([(0, 0, height - 0.6), (0, 0.15, height - 0.2), (0, 0.5 * arm, height), (0, arm, height)], 0.04, metal, 8)
+    bow = tube(
+        [(0, 0, height - 0.6), (0, 0.15, height - 0.2), (0, 0.5 * arm, height), (0, arm, height)], 0.04, metal, 8
+    )
     head = box((0.22, 0.62, 0.11), (0.0, arm + 0.2, height), metal)
     glow = box((0.16, 0.5, 0.03), (0.0, arm + 0.2, height - 0.07), palette.plate)
     foot = tube([(0, 0, 0), (0, 0, 0.5)], 0.14, metal)
@@ -71,7 +73,10 @@ def traffic_sign(palette: Palette, rng: np.random.Generator) -> Mesh:
 
 def overhead_sign(palette: Palette, rng: np.random.Generator, span: float) -> Mesh:
     """Direction boards on a gantry arm that reaches `span` metres to +y."""
-    pole = [tube([(0, 0, 0), (0, 0, 6.4)], 0.14, palette.steel), tube([(0, 0, 6.2), (0, span, 6.2)], 0.09, palette.steel)]
+    pole = [
+        tube([(0, 0, 0), (0, 0, 6.4)], 0.14, palette.steel),
+        tube([(0, 0, 6.2), (0, span, 6.2)], 0.09, palette.steel),
+    ]
     color = ((0.05, 0.22, 0.50), (0.03, 0.33, 0.22))[int(rng.integers(2))]
     face = palette.materials.add(
         Kind.SIGN, color, (0.92, 0.92, 0.92), p0=3.0, seed=int(rng.integers(99)), reflectance=0.95
@@ -127,7 +132,9 @@ def fence(length: float, palette: Palette, rng: np.random.Generator) -> Mesh:
     low = np.stack([x, np.full_like(x, -0.012), np.full_like(x, 0.06)], axis=1)
     high = np.stack([x + bar, np.full_like(x, 0.012), np.full_like(x, height)], axis=1)
     rails = [box((length, 0.05, 0.05), (0.5 * length, 0.035, z), material) for z in (0.22, height - 0.16)]
-    posts = [box((0.08, 0.08, height + 0.08), (p, 0.0, 0.5 * height), material) for p in np.arange(0.0, length + 0.1, 2.5)]
+    posts = [
+        box((0.08, 0.08, height + 0.08), (p, 0.0, 0.5 * height), material) for p in np.arange(0.0, length + 0.1, 2.5)
+    ]
     return merge([boxes(low, high, material), *rails, *posts]).labelled(C.FENCE)
 
 

@@ -34,7 +34,12 @@ def ground(plan: Plan, palette: Palette, rng: np.random.Generator) -> Mesh:
     stone = float(rng.uniform(0.46, 0.62))
     size, bond = float(rng.choice([0.30, 0.40, 0.50])), float(rng.integers(2))
     paving = add(
-        Kind.PAVING, (stone, stone * 0.985, stone * 0.95), scale=size, p0=bond, p1=float(rng.choice([0.0, 1.0])), seed=seed
+        Kind.PAVING,
+        (stone, stone * 0.985, stone * 0.95),
+        scale=size,
+        p0=bond,
+        p1=float(rng.choice([0.0, 1.0])),
+        seed=seed,
     )
     green = np.array([0.33, 0.40, 0.17]) * rng.uniform(0.85, 1.15)
     grass = add(
@@ -52,7 +57,18 @@ def ground(plan: Plan, palette: Palette, rng: np.random.Generator) -> Mesh:
     return merge(parts)
 
 
-def _strip(plan: Plan, s0: float, s1: float, d0: float, d1: float, z0: float, z1: float, material: int, label: C, columns: int = 1) -> Mesh:  # fmt: skip
+def _strip(
+    plan: Plan,
+    s0: float,
+    s1: float,
+    d0: float,
+    d1: float,
+    z0: float,
+    z1: float,
+    material: int,
+    label: C,
+    columns: int = 1,
+) -> Mesh:
     """A band of ground from (s0, d0) to (s1, d1), at height z0 at d0 and z1 at d1; u is s, v is d."""
     s = np.linspace(s0, s1, max(int((s1 - s0) / _STEP), 1) + 1)[:, None]
     share = np.linspace(0.0, 1.0, columns + 1)[None]
@@ -104,7 +120,8 @@ def _side_street(plan: Plan, side: float, crossing: float, asphalt: int, paving:
 def _rails(plan: Plan, palette: Palette) -> Mesh:
     """Two rails flush with the road, a hand's breadth of steel each."""
     rails = [
-        _strip(plan, plan.start, plan.end, d - 0.03, d + 0.03, 0.006, 0.006, palette.steel, C.ROAD) for d in (-0.72, 0.72)
+        _strip(plan, plan.start, plan.end, d - 0.03, d + 0.03, 0.006, 0.006, palette.steel, C.ROAD)
+        for d in (-0.72, 0.72)
     ]
     return merge(rails)
 
@@ -121,7 +138,9 @@ def markings(plan: Plan) -> NDArray[np.float64]:
     """(K, MARK_COLUMNS) rectangles of paint in (s, d), solid or dashed."""
     rows: list[NDArray] = []
 
-    def paint(s0: float, s1: float, d: float, width: float, period: float = 0.0, duty: float = 0.0, along: int = 0) -> None:
+    def paint(
+        s0: float, s1: float, d: float, width: float, period: float = 0.0, duty: float = 0.0, along: int = 0
+    ) -> None:
         row = np.zeros(MARK_COLUMNS)
         row[[MARK_U0, MARK_U1, MARK_V0, MARK_V1]] = s0, s1, d - 0.5 * width, d + 0.5 * width
         row[[MARK_PERIOD, MARK_DUTY, MARK_ALONG]] = period, duty, along

@@ -13,6 +13,7 @@ from seg_perception.simulation.classes import C
 from seg_perception.simulation.config import LidarMount
 from seg_perception.simulation.materials import REFLECTANCE
 from seg_perception.simulation.paths import Path
+from seg_perception.simulation.raycast import Hits
 
 _REFERENCE = 0.10, 90.0  # a surface of this reflectance, met squarely, is still measured at this range
 
@@ -73,7 +74,7 @@ class Lidar:
         distance = hits.distance[kept]
         measured = distance + mount.range_noise * rng.standard_normal(len(kept))
         measured = np.round(measured / 0.002) * 0.002
-        some = type(hits)(distance, hits.triangle[kept], hits.body[kept], hits.bary[kept])
+        some = hits.select(kept)
         return Sweep(
             time,
             times[kept],
@@ -87,16 +88,18 @@ class Lidar:
             some.body,
         )
 
-    def _returns(self, hits: object, directions: NDArray, times: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray]:  # fmt: skip
+    def _returns(
+        self, hits: Hits, directions: NDArray, times: NDArray, rng: np.random.Generator
+    ) -> tuple[NDArray, NDArray]:
         """Which rays come back, and their calibrated signals, 0..1: by reflectance, incidence and range."""
         mount, world = self.mount, self._scenery.world
-        distance, triangle = hits.distance, hits.triangle  # type: ignore[attr-defined]
+        distance = hits.distance
         rows = np.flatnonzero((distance >= mount.min_range) & (distance <= mount.max_range))
-        some = type(hits)(distance[rows], triangle[rows], hits.body[rows], hits.bary[rows])  # type: ignore[attr-defined]
+        some = hits.select(rows)
         normals = world.corner_normals(some, times[rows]).mean(axis=1)
         normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
         cosine = np.abs(np.einsum("ni,ni->n", normals, directions[rows]))
-        signal = self._scenery.table[world.mesh.material[triangle[rows]], REFLECTANCE] * (0.1 + 0.9 * cosine)
+        signal = self._scenery.table[world.mesh.material[some.triangle], REFLECTANCE] * (0.1 + 0.9 * cosine)
         reflectance, reach = _REFERENCE
         strength = signal / reflectance * (reach / distance[rows]) ** 2
         chance = np.clip(1.5 * strength, 0.0, 1.0) * (1.0 - mount.drop_out)

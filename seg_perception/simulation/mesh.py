@@ -46,9 +46,7 @@ class Mesh:
     def labelled(self, class_id: int, instance: int = 0) -> Mesh:
         """The same triangles, of one class and instance."""
         count = len(self)
-        return replace(
-            self, class_id=np.full(count, class_id, np.uint8), instance=np.full(count, instance, np.uint16)
-        )
+        return replace(self, class_id=np.full(count, class_id, np.uint8), instance=np.full(count, instance, np.uint16))
 
     def with_instance(self, instance: int) -> Mesh:
         """The same triangles as one instance, classes kept."""
@@ -72,13 +70,15 @@ def merge(meshes: Iterable[Mesh]) -> Mesh:
     return Mesh(*(np.concatenate([getattr(part, name) for part in parts]) for name in Mesh.__slots__))
 
 
-def quads(points: ArrayLike, material: int | NDArray, uv: NDArray | None = None, normals: NDArray | None = None) -> Mesh:
+def quads(
+    points: ArrayLike, material: int | NDArray, uv: NDArray | None = None, normals: NDArray | None = None
+) -> Mesh:
     """Quads (Q, 4, 3), corners in order around each. uv (Q, 4, 2), by default from the position, along the two axes
     that the quad faces least; normals (Q, 4, 3), by default of the flat quad. material: one, or (Q,)."""
     points = np.asarray(points, np.float64).reshape(-1, 4, 3)
     count = len(points)
-    flat = np.cross(points[:, 2] - points[:, 0], points[:, 3] - points[:, 1])
-    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
+    flat = cross(points[:, 2] - points[:, 0], points[:, 3] - points[:, 1])
+    flat /= np.maximum(np.sqrt(np.einsum("ij,ij->i", flat, flat)), 1e-12)[:, None]
     if normals is None:
         normals = np.repeat(flat[:, None], 4, axis=1)
     if uv is None:
@@ -115,6 +115,19 @@ def grid(points: NDArray, material: int | NDArray, uv: NDArray | None = None, sm
     return quads(corners.reshape(-1, 4, 3), materials, cell_uv, normals)
 
 
+def cross(a: NDArray, b: NDArray) -> NDArray:
+    """(..., 3) vector products; several times faster than numpy's where there are few."""
+    x, y, z = a[..., 0], a[..., 1], a[..., 2]
+    u, v, w = b[..., 0], b[..., 1], b[..., 2]
+    product = np.empty(a.shape)
+    product[..., 0], product[..., 1], product[..., 2] = y * w - z * v, z * u - x * w, x * v - y * u
+    return product
+
+
+def _same(a: NDArray, b: NDArray) -> bool:
+    return bool(np.abs(a - b).max() < 1e-9)
+
+
 def _cells(values: NDArray) -> NDArray:
     """(R-1, C-1, 4, k) corners of each cell, in order around it."""
     return np.stack([values[:-1, :-1], values[1:, :-1], values[1:, 1:], values[:-1, 1:]], axis=2)
@@ -122,14 +135,14 @@ def _cells(values: NDArray) -> NDArray:
 
 def _grid_normals(points: NDArray) -> NDArray:
     """(R, C, 3) means of the normals of the cells around each point, weighted by area; closed grids are seamless."""
-    face = np.cross(points[1:, 1:] - points[:-1, :-1], points[:-1, 1:] - points[1:, :-1])
+    face = cross(points[1:, 1:] - points[:-1, :-1], points[:-1, 1:] - points[1:, :-1])
     total = np.zeros_like(points)
     for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
         total[row : row + face.shape[0], column : column + face.shape[1]] += face
-    if np.allclose(points[:, 0], points[:, -1]):
+    if _same(points[:, 0], points[:, -1]):
         total[:, 0] += total[:, -1]
         total[:, -1] = total[:, 0]
-    if np.allclose(points[0], points[-1]):
+    if _same(points[0], points[-1]):
         total[0] += total[-1]
         total[-1] = total[0]
     return total / np.maximum(np.linalg.norm(total, axis=2, keepdims=True), 1e-12)
@@ -167,9 +180,9 @@ def tube(path: ArrayLike, radii: ArrayLike, material: int, segments: int = 10, c
     tangent /= np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-12)
     spread = np.ptp(path, axis=0)
     side = np.eye(3)[int(spread.argmin())]
-    first = np.cross(tangent, side)
+    first = cross(tangent, np.broadcast_to(side, tangent.shape))
     first /= np.maximum(np.linalg.norm(first, axis=1, keepdims=True), 1e-12)
-    second = np.cross(tangent, first)
+    second = cross(tangent, first)
     phi = np.linspace(0.0, 2.0 * math.pi, segments + 1)
     ring = np.cos(phi)[None, :, None] * first[:, None] + np.sin(phi)[None, :, None] * second[:, None]
     surface = path[:, None] + radii[:, None, None] * ring

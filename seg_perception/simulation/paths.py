@@ -38,7 +38,13 @@ class Centreline:
     beyond them it goes on straight.
     """
 
-    def __init__(self, start: float, end: float, bends: tuple[Bend, ...] = (), grade: tuple[float, float, float] = (0.0, 200.0, 0.0)) -> None:  # fmt: skip
+    def __init__(
+        self,
+        start: float,
+        end: float,
+        bends: tuple[Bend, ...] = (),
+        grade: tuple[float, float, float] = (0.0, 200.0, 0.0),
+    ) -> None:
         self.start, self.end, self.bends, self.grade = start, end, bends, grade
         self._s = np.arange(start, end + _STEP, _STEP)
         fine = np.arange(start, end + _STEP, _STEP / 4.0)[: 4 * (len(self._s) - 1) + 1]
@@ -47,7 +53,7 @@ class Centreline:
         h = _STEP / 4.0  # Boole's rule over each knot interval
         weights = np.array([7.0, 32.0, 12.0, 32.0, 7.0]) * 2.0 * h / 45.0
         pieces = sum(weights[k] * steps[k : len(fine) - 4 + k : 4] for k in range(5))
-        self._xy = np.concatenate([[[start, 0.0]], np.cumsum(pieces, axis=0) + [start, 0.0]])
+        self._xy = np.concatenate([[[start, 0.0]], np.cumsum(pieces, axis=0) + np.array([start, 0.0])])
         self._tangent = steps[::4]
 
     def heading(self, s: ArrayLike) -> Float64:
@@ -84,12 +90,20 @@ class Centreline:
         y_world = xy[..., 1] + d * np.cos(heading) + beyond * np.sin(heading)
         return np.stack([x_world, y_world, self.height(s) + z], axis=-1)
 
-    def poses(self, s: ArrayLike, d: ArrayLike, yaw: ArrayLike = 0.0, z: ArrayLike = 0.0, pitch: ArrayLike = 0.0, roll: ArrayLike = 0.0) -> Float64:  # fmt: skip
+    def poses(
+        self,
+        s: ArrayLike,
+        d: ArrayLike,
+        yaw: ArrayLike = 0.0,
+        z: ArrayLike = 0.0,
+        pitch: ArrayLike = 0.0,
+        roll: ArrayLike = 0.0,
+    ) -> Float64:
         """(..., 4, 4): x along the street (turned by yaw), z up; the slope of the street is part of the pitch.
 
         pitch is positive downwards, as about the y axis to the left.
         """
-        s = np.asarray(s, np.float64)
+        s, yaw, pitch, roll = (np.asarray(values, np.float64) for values in (s, yaw, pitch, roll))
         a = self.heading(s) + yaw
         b = pitch - np.arctan(self.slope(s)) * np.cos(yaw)
         c = roll + np.arctan(self.slope(s)) * np.sin(yaw)

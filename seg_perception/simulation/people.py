@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from seg_perception.simulation.actors import Hinge, Part
 from seg_perception.simulation.materials import CAR_COLORS, CLOTH_COLORS, SKIN_COLORS, TROUSER_COLORS, Kind, Palette
-from seg_perception.simulation.mesh import Mesh, box, capsule, disc, ellipsoid, merge, tube
+from seg_perception.simulation.mesh import Mesh, box, capsule, disc, ellipsoid, merge, quads, tube
 
 HIP, SHOULDER = 0.90, 1.42
 
@@ -35,8 +36,8 @@ def _head(x: float, z: float, skin: int, hair: int) -> list[Mesh]:
     ]
 
 
-def walker(palette: Palette, rng: np.random.Generator, pace: float) -> tuple[Part, ...]:
-    """A person whose legs and arms swing at `pace` steps a second, or hang still at pace 0."""
+def walker(palette: Palette, rng: np.random.Generator) -> tuple[Part, ...]:
+    """A person whose legs and arms hang on hinges; `striding` makes them swing."""
     size = float(rng.uniform(0.88, 1.08)) * (0.68 if rng.random() < 0.08 else 1.0)
     wide = float(rng.uniform(0.9, 1.2))
     coat, trousers, skin = _draw(palette, rng, CLOTH_COLORS), _draw(palette, rng, TROUSER_COLORS), _skin(palette, rng)
@@ -51,7 +52,6 @@ def walker(palette: Palette, rng: np.random.Generator, pace: float) -> tuple[Par
         torso.append(ellipsoid((0.10, 0.15, 0.22), (-0.19, 0.0, 1.24), bag))
     if rng.random() < 0.20:  # a long coat
         torso.append(tube([(0.0, 0.0, HIP + 0.1), (0.0, 0.0, 0.55)], [0.17, 0.22], coat, segments=12))
-    phase = float(rng.uniform(0.0, 2.0 * math.pi))
     parts = [Part(merge(torso).at(scale=size))]
     for side in (-1.0, 1.0):
         y = 0.095 * side * wide
@@ -70,11 +70,23 @@ def walker(palette: Palette, rng: np.random.Generator, pace: float) -> tuple[Par
                 ellipsoid((0.05, 0.03, 0.06), (0.08, arm_y, 0.82), skin, 8),
             ]
         )
-        swing = 0.42 if pace > 0.0 else 0.05
-        for mesh, joint, amplitude in ((leg, HIP, swing * side), (arm, SHOULDER, -0.75 * swing * side)):
-            hinge = Hinge((0.0, 0.0, joint * size), amplitude, 0.5 * pace, phase)
-            parts.append(Part(mesh.at(scale=size), hinge))
+        for mesh, joint, amplitude in ((leg, HIP, 0.42 * side), (arm, SHOULDER, -0.32 * side)):
+            parts.append(Part(mesh.at(scale=size), Hinge((0.0, 0.0, joint * size), amplitude, 0.0, 0.0)))
     return tuple(parts)
+
+
+def striding(parts: tuple[Part, ...], pace: float, phase: float) -> tuple[Part, ...]:
+    """The same person, limbs swinging at `pace` steps a second from `phase`; at pace 0 they hang almost still."""
+    share = 1.0 if pace > 0.0 else 0.12
+    return tuple(
+        part
+        if part.hinge is None
+        else replace(
+            part,
+            hinge=replace(part.hinge, amplitude=share * part.hinge.amplitude, frequency=0.5 * pace, phase=phase),
+        )
+        for part in parts
+    )
 
 
 def bicycle(palette: Palette, rng: np.random.Generator) -> Mesh:
@@ -105,13 +117,12 @@ def _hoop(centre: tuple[float, float, float], radius: float, thick: float, mater
 
 
 def _spokes(centre: tuple[float, float, float], radius: float, material: int) -> Mesh:
-    ends = [(math.cos(a), math.sin(a)) for a in np.linspace(0.0, math.pi, 7)[:-1]]
-    spokes = [
-        tube([(centre[0] - radius * c, 0.0, centre[2] - radius * s), (centre[0] + radius * c, 0.0, centre[2] + radius * s)],
-             0.004, material, segments=3, caps=False)
-        for c, s in ends
-    ]  # fmt: skip
-    return merge(spokes)
+    """Six flat strips, 8 mm wide, across a wheel."""
+    phi = np.linspace(0.0, math.pi, 7)[:-1]
+    along = radius * np.stack([np.cos(phi), 0.0 * phi, np.sin(phi)], axis=1)
+    across = 0.004 * np.stack([-np.sin(phi), 0.0 * phi, np.cos(phi)], axis=1)
+    corners = [along + across, along - across, -along - across, -along + across]
+    return quads(np.stack(corners, axis=1) + np.asarray(centre), material)
 
 
 def motorcycle(palette: Palette, rng: np.random.Generator) -> Mesh:
@@ -152,7 +163,7 @@ def rider(palette: Palette, rng: np.random.Generator, seat: float, lean: float, 
         parts.append(ellipsoid((0.14, 0.105, 0.11), (head[0] - 0.01, 0.0, head[2] + 0.06), cover))
     for side in (-1.0, 1.0):
         hand = np.array([hip[0] + reach, side * 0.27, seat + 0.14])
-        start = shoulder + [0.0, side * 0.20, 0.0]
+        start = shoulder + np.array([0.0, side * 0.20, 0.0])
         elbow = 0.5 * (start + hand) + [-0.03, side * 0.05, -0.05]
         parts.append(capsule(tuple(start), tuple(elbow), 0.062, 0.048, coat))
         parts.append(capsule(tuple(elbow), tuple(hand), 0.045, 0.038, coat))

@@ -1,4 +1,4 @@
-"""The plan of a street: how it runs, how wide what is, where side streets join. Drawn from a seed, nothing built yet."""
+"""The plan of a street: how it runs, how wide what is, where side streets join. Nothing is built yet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from seg_perception.simulation.config import DriveConfig
 from seg_perception.simulation.paths import Bend, Centreline, EgoPath, Progress
 
-BEHIND, AHEAD = 90.0, 230.0  # metres of street before and beyond what is driven
+BEHIND = 0.4  # street behind the start, as a share of the view ahead
 BIKE_LANE = 1.5
 SIDE_HALF = 4.2  # half width of a side street
 SIDE_REACH = 75.0  # how far side streets go on
@@ -84,7 +84,8 @@ def draw_plan(config: DriveConfig, rng: np.random.Generator) -> Plan:
     """A street for this drive: long enough for it, its bends gentle enough for its speed."""
     ranges = config.ranges
     progress = _progress(config, rng)
-    start, end = -BEHIND, float(progress.position(config.seconds)) + AHEAD
+    start = -BEHIND * config.view_distance
+    end = float(progress.position(config.seconds)) + config.view_distance
     crossings, bends = _route(config, rng, end)
     amplitude = float(rng.uniform(*ranges.grade_amplitude))
     grade = (amplitude, float(rng.uniform(180.0, 320.0)), float(rng.uniform(0.0, 2.0 * math.pi)))
@@ -118,7 +119,7 @@ def _route(config: DriveConfig, rng: np.random.Generator, end: float) -> tuple[t
     """Side streets, and bends between them: a bend never reaches a crossing."""
     crossings, bends = [], []
     sharpest = min(_SHARPEST, config.lateral_acceleration / max(config.speed, 1.0) ** 2)
-    s, heading = -30.0, 0.0
+    s, heading = -40.0, 0.0
     while s < end - 60.0:
         s += float(rng.uniform(28.0, 45.0))
         crossings.append(s)

@@ -29,7 +29,12 @@ def leaves(centres: NDArray, sizes: NDArray, material: int, rng: np.random.Gener
     across /= np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-9)
     half = 0.5 * sizes[:, None]
     corners = np.stack(
-        [centres - half * along, centres + 0.45 * half * across, centres + half * along, centres - 0.45 * half * across],
+        [
+            centres - half * along,
+            centres + 0.45 * half * across,
+            centres + half * along,
+            centres - 0.45 * half * across,
+        ],
         axis=1,
     )
     cell = np.arange(count)[:, None] + 0.5
@@ -62,7 +67,9 @@ def tree(palette: Palette, rng: np.random.Generator) -> Mesh:
     spread = _in_ball(clumps, rng) * radii * 0.82 + crown
     for clump in spread[:7]:
         start = stem[int(np.clip(np.searchsorted(z, 0.65 * clump[2]), 2, 5))]
-        parts.append(tube([start, 0.5 * (start + clump) + [0, 0, 0.15], clump], [0.05, 0.035, 0.015], palette.bark, 5, False))
+        parts.append(
+            tube([start, 0.5 * (start + clump) + [0, 0, 0.15], clump], [0.05, 0.035, 0.015], palette.bark, 5, False)
+        )
     per_clump = int(rng.integers(95, 125))
     clump_radius = 0.115 * height
     offsets = _in_ball(clumps * per_clump, rng) * clump_radius * [1.0, 1.0, 0.75]

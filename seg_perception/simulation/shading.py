@@ -79,7 +79,11 @@ def sky(x, y, z, light):  # type: ignore[no-untyped-def]
         density = 0.5 + 1.7 * fractal(x * reach * 1.1, y * reach * 1.1, light.cloud_seed, 5, 0.01)
         cloud = min(max((density - (1.0 - light.cloud_cover)) * 2.6, 0.0), 1.0) * min(up * 7.0, 1.0)
         bright = 0.95 + 0.12 * c[0] * (0.4 + 0.6 * toward) - 0.35 * max(density - 0.75, 0.0) - 0.12 * light.overcast
-        red, green, blue = red + (bright - red) * cloud, green + (bright - green) * cloud, blue + (bright - blue) * cloud
+        red, green, blue = (
+            red + (bright - red) * cloud,
+            green + (bright - green) * cloud,
+            blue + (bright - blue) * cloud,
+        )
     return red, green, blue
 
 
@@ -95,7 +99,10 @@ def around(x, y, z, light):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def shade(start, stop, directions, distance, triangle, bary, normals, uv, table, material, lit, occlusion, pixel_angle, marks, light, out):  # type: ignore[no-untyped-def]  # fmt: skip
+def shade(  # type: ignore[no-untyped-def]
+    start, stop, directions, distance, triangle, bary, normals, uv, table, material, lit, occlusion, pixel_angle, marks,
+    light, out,
+):  # fmt: skip
     """Fill out (N, 3) with linear radiance for the rays from `start` to `stop`.
 
     directions (N, 3) unit; distance (N,) metres, inf for sky; triangle (N,); bary (N, 2); normals (N, 3, 3): the
@@ -107,7 +114,10 @@ def shade(start, stop, directions, distance, triangle, bary, normals, uv, table,
         if triangle[i] < 0:
             red, green, blue = sky(dx, dy, dz, light)
         else:
-            red, green, blue = _surface(i, dx, dy, dz, distance, triangle, bary, normals, uv, table, material, lit, occlusion, pixel_angle, marks, light)  # fmt: skip
+            red, green, blue = _surface(
+                i, dx, dy, dz, distance, triangle, bary, normals, uv, table, material, lit, occlusion, pixel_angle,
+                marks, light,
+            )  # fmt: skip
             clear = math.exp(-distance[i] * light.extinction)
             h = light.horizon_color
             red = red * clear + h[0] * 0.85 * (1.0 - clear)
@@ -117,7 +127,9 @@ def shade(start, stop, directions, distance, triangle, bary, normals, uv, table,
 
 
 @compiled
-def _surface(i, dx, dy, dz, distance, triangle, bary, normals, uv, table, material, lit, occlusion, pixel_angle, marks, light):  # type: ignore[no-untyped-def]  # fmt: skip
+def _surface(  # type: ignore[no-untyped-def]
+    i, dx, dy, dz, distance, triangle, bary, normals, uv, table, material, lit, occlusion, pixel_angle, marks, light,
+):  # fmt: skip
     """Light that a surface sends back along a ray."""
     t = triangle[i]
     row = table[material[t]]
@@ -175,7 +187,9 @@ def shade_in_threads(*arguments: Any) -> None:
             done.result()
 
 
-def develop(radiance: NDArray, light: Light, balance: NDArray, noise: float, vignette: NDArray, rng: np.random.Generator) -> NDArray[np.uint8]:  # fmt: skip
+def develop(
+    radiance: NDArray, light: Light, balance: NDArray, noise: float, vignette: NDArray, rng: np.random.Generator
+) -> NDArray[np.uint8]:
     """(H, W, 3) linear radiance to the (H, W, 3) uint8 picture: exposure, falling off to the corners, sensor noise, the
     tone curve of S. Narkowicz ("ACES Filmic Tone Mapping Curve", 2015), sRGB.
 

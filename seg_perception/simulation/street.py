@@ -1,4 +1,4 @@
-"""A street built from its plan: ground, markings, houses, plants, furniture and whatever is parked. None of it moves."""
+"""A street built from its plan: ground, markings, houses, plants, furniture, whatever is parked. None of it moves."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_perception.simulation import furniture, people, plants, vehicles
+from seg_perception.simulation import furniture, plants
 from seg_perception.simulation.buildings import house
 from seg_perception.simulation.classes import C
+from seg_perception.simulation.fleet import Fleet
 from seg_perception.simulation.ground import ground, markings
 from seg_perception.simulation.materials import Palette
 from seg_perception.simulation.mesh import Mesh, merge, pose
@@ -34,6 +35,7 @@ class Street:
 
     plan: Plan
     palette: Palette
+    fleet: Fleet
     parts: list[Mesh] = field(default_factory=list)
     parked: list[Parked] = field(default_factory=list)
 
@@ -54,9 +56,16 @@ class Street:
         self.parts.append(mesh.labelled(class_id, len(self.parked)).moved(T))
 
 
-def build(plan: Plan, palette: Palette, parked_share: float, tree_spacing: tuple[float, float], rng: np.random.Generator) -> tuple[Mesh, list[Parked], NDArray[np.float64]]:  # fmt: skip
+def build(
+    plan: Plan,
+    palette: Palette,
+    fleet: Fleet,
+    parked_share: float,
+    tree_spacing: tuple[float, float],
+    rng: np.random.Generator,
+) -> tuple[Mesh, list[Parked], NDArray[np.float64]]:
     """The triangles, what stands still among the countable things, and the paint on the road (see `textures`)."""
-    street = Street(plan, palette)
+    street = Street(plan, palette, fleet)
     street.parts.append(ground(plan, palette, rng))
     for side in (-1, 1):
         _houses(street, side, rng)
@@ -187,7 +196,7 @@ def _furniture(street: Street, side: int, rng: np.random.Generator) -> None:
 
 def _park(street: Street, side: int, share: float, rng: np.random.Generator) -> None:
     """Cars, and now and then a truck or motorcycles, between the bicycle lane and the kerb."""
-    plan, palette = street.plan, street.palette
+    plan = street.plan
     d, along = side * (plan.kerb - 0.5 * plan.parking), 0.0 if side < 0 else math.pi
     s = plan.start
     while s < plan.end:
@@ -198,19 +207,19 @@ def _park(street: Street, side: int, share: float, rng: np.random.Generator) -> 
         at = d + float(rng.normal(0.0, 0.06))
         kind = rng.random()
         if kind < 0.88:
-            street.park(vehicles.car(palette, rng), C.CAR, s, at, yaw)
+            street.park(street.fleet.vehicle(C.CAR, rng), C.CAR, s, at, yaw)
         elif kind < 0.93 and plan.free(s + 2.0, 12.0):
-            street.park(vehicles.truck(palette, rng), C.TRUCK, s + 2.4, d + side * 0.1, yaw)
+            street.park(street.fleet.vehicle(C.TRUCK, rng), C.TRUCK, s + 2.4, d + side * 0.1, yaw)
             s += 4.6
         else:
             for shift in (-1.6, 0.0, 1.6):
                 slanted = along + side * 0.9 + float(rng.normal(0.0, 0.05))
-                street.park(people.motorcycle(palette, rng), C.MOTORCYCLE, s + shift, at, slanted)
+                street.park(street.fleet.vehicle(C.MOTORCYCLE, rng), C.MOTORCYCLE, s + shift, at, slanted)
 
 
 def _bystanders(street: Street, side: int, rng: np.random.Generator) -> None:
     """Bicycles left at the kerb, in rows."""
-    plan, palette = street.plan, street.palette
+    plan = street.plan
     s = plan.start
     while s < plan.end:
         s += float(rng.uniform(20.0, 60.0))
@@ -219,7 +228,7 @@ def _bystanders(street: Street, side: int, rng: np.random.Generator) -> None:
         for index in range(int(rng.integers(1, 5))):
             yaw = 0.5 * math.pi + float(rng.normal(0.0, 0.12))
             d = side * (plan.kerb + plan.verge + 1.25)
-            street.park(people.bicycle(palette, rng), C.BICYCLE, s + 0.7 * index, d, yaw, KERB)
+            street.park(street.fleet.vehicle(C.BICYCLE, rng), C.BICYCLE, s + 0.7 * index, d, yaw, KERB)
 
 
 def _junctions(street: Street, rng: np.random.Generator) -> None:

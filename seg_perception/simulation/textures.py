@@ -11,9 +11,10 @@ import math
 from seg_perception.simulation import materials as m
 from seg_perception.simulation.noise import compiled, fractal, keep, lattice, noise
 
-ASPHALT, PAVING, GRASS, BRICK, PLASTER = (int(k) for k in (m.Kind.ASPHALT, m.Kind.PAVING, m.Kind.GRASS, m.Kind.BRICK, m.Kind.PLASTER))  # fmt: skip
-TILES, PANE, LEAF, BARK, SIGN = (int(k) for k in (m.Kind.TILES, m.Kind.PANE, m.Kind.LEAF, m.Kind.BARK, m.Kind.SIGN))
-LAMP, PLANKS, CLOTH = (int(k) for k in (m.Kind.LAMP, m.Kind.PLANKS, m.Kind.CLOTH))
+ASPHALT, PAVING, GRASS = int(m.Kind.ASPHALT), int(m.Kind.PAVING), int(m.Kind.GRASS)
+BRICK, PLASTER, TILES, PANE = int(m.Kind.BRICK), int(m.Kind.PLASTER), int(m.Kind.TILES), int(m.Kind.PANE)
+LEAF, BARK, SIGN = int(m.Kind.LEAF), int(m.Kind.BARK), int(m.Kind.SIGN)
+PLANKS, CLOTH = int(m.Kind.PLANKS), int(m.Kind.CLOTH)
 R1, G1, B1, R2, G2, B2 = m.RED, m.GREEN, m.BLUE, m.RED2, m.GREEN2, m.BLUE2
 SCALE, P0, P1, SEED = m.SCALE, m.P0, m.P1, m.SEED
 
@@ -42,7 +43,7 @@ def albedo(row, u, v, footprint, marks):  # type: ignore[no-untyped-def]
     if kind == LEAF:
         return _leaf(row, u, v)
     if kind == BARK:
-        return _mixed(row, 0.5 + 1.4 * fractal(u * row[SCALE], v * row[SCALE] * 0.3, int(row[SEED]), 3, footprint * row[SCALE]), 1.0)  # fmt: skip
+        return _bark(row, u, v, footprint)
     if kind == SIGN:
         return _sign(row, u, v)
     if kind == PLANKS:
@@ -66,6 +67,12 @@ def _mixed(row, share, tone):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def _bark(row, u, v, footprint):  # type: ignore[no-untyped-def]
+    scale = row[SCALE]
+    return _mixed(row, 0.5 + 1.4 * fractal(u * scale, v * scale * 0.3, int(row[SEED]), 3, footprint * scale), 1.0)
+
+
+@compiled
 def _asphalt(row, u, v, footprint, marks):  # type: ignore[no-untyped-def]
     seed = int(row[SEED])
     wide = fractal(u * 0.12, v * 0.55, seed, 3, footprint * 0.4)
@@ -82,7 +89,8 @@ def _asphalt(row, u, v, footprint, marks):  # type: ignore[no-untyped-def]
             tone *= 0.72 + 4.0 * chance
     bend = u * 0.35 + 2.2 * fractal(u * 0.2, v * 0.2, seed + 41, 3, footprint)
     crack = abs(noise(bend, v * 0.45, seed + 51) - 0.5)
-    tone *= 1.0 - 0.45 * row[P0] * math.exp(-crack * 90.0) * keep(2.0, footprint)
+    broken = min(max(4.0 * noise(u * 0.07, v * 0.15, seed + 71) - 2.2, 0.0), 1.0)
+    tone *= 1.0 - 0.5 * row[P0] * broken * math.exp(-crack * 150.0) * keep(2.0, footprint)
     red, green, blue = row[R1] * tone, row[G1] * tone, row[B1] * tone
     worn = 0.80 + 1.1 * fractal(u * 1.3, v * 2.1, seed + 61, 4, footprint * 2.0)
     paint = min(max(worn, 0.15), 0.95) * _marked(marks, u, v, footprint)
@@ -197,8 +205,10 @@ def _pane(row, u, v, footprint):  # type: ignore[no-untyped-def]
 @compiled
 def _leaf(row, u, v):  # type: ignore[no-untyped-def]
     """Each leaf, a cell of u, has a tone of its own; v runs from the stem (0) to the tip (1)."""
-    leaf = int(math.floor(u))
-    return _mixed(row, 0.45 + 0.75 * (lattice(leaf, 1, 5) - 0.3), (0.72 + 0.5 * lattice(leaf, 2, 5)) * (0.85 + 0.25 * v))
+    leaf = math.floor(u)
+    return _mixed(
+        row, 0.45 + 0.75 * (lattice(leaf, 1, 5) - 0.3), (0.72 + 0.5 * lattice(leaf, 2, 5)) * (0.85 + 0.25 * v)
+    )
 
 
 @compiled
@@ -239,7 +249,7 @@ def _sign(row, u, v):  # type: ignore[no-untyped-def]
             return row[R2], row[G2], row[B2]
         line = math.floor((v + 1.0) * 2.5)
         within = (v + 1.0) * 2.5 - line
-        letter = lattice(int(math.floor(u * 14.0)), int(line), int(row[SEED]))
+        letter = lattice(math.floor(u * 14.0), int(line), int(row[SEED]))
         if 0.25 < within < 0.75 and letter > 0.35 and abs(u) < 0.8 * lattice(int(line), 9, int(row[SEED])) + 0.15:
             return row[R2], row[G2], row[B2]
         return row[R1], row[G1], row[B1]

@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from seg_perception.simulation import people, vehicles
 from seg_perception.simulation.actors import Actor, Part
 from seg_perception.simulation.classes import C
 from seg_perception.simulation.config import DriveConfig
-from seg_perception.simulation.materials import Palette
-from seg_perception.simulation.mesh import Mesh
+from seg_perception.simulation.fleet import Fleet
 from seg_perception.simulation.paths import CrossPath, LanePath, Path, Progress, WalkPath
 from seg_perception.simulation.plan import BIKE_LANE, KERB, SIDE_HALF, Plan
 
 _LONGEST = 12.5  # m, of what drives in a lane
-_PROTOTYPES = {C.CAR: 10, C.TRUCK: 2, C.BUS: 2}
-_MAKERS: dict[int, Callable[[Palette, np.random.Generator], Mesh]] = {
-    C.CAR: vehicles.car,
-    C.TRUCK: vehicles.truck,
-    C.BUS: vehicles.bus,
-}
 
 
 class Traffic:
     """Draws the actors of a drive; instances count on from `first_instance`."""
 
-    def __init__(self, plan: Plan, config: DriveConfig, palette: Palette, first_instance: int, rng: np.random.Generator) -> None:  # fmt: skip
-        self._plan, self._config, self._palette, self._rng = plan, config, palette, rng
+    def __init__(
+        self, plan: Plan, config: DriveConfig, fleet: Fleet, first_instance: int, rng: np.random.Generator
+    ) -> None:
+        self._plan, self._config, self._fleet, self._rng = plan, config, fleet, rng
         self._instance = first_instance
         self._actors: list[Actor] = []
-        self._fleet = {
-            kind: [_MAKERS[kind](palette, rng).labelled(kind) for _ in range(count)] for kind, count in _PROTOTYPES.items()
-        }
 
     def draw(self) -> list[Actor]:
         """All of them."""
@@ -52,22 +43,18 @@ class Traffic:
         return self._actors
 
     def _add(self, class_id: int, path: Path, parts: tuple[Part, ...]) -> None:
-        labelled = tuple(Part(part.mesh.labelled(class_id), part.hinge) for part in parts)
-        self._actors.append(Actor(self._instance, class_id, path, labelled, not self._config.static_world))
+        self._actors.append(Actor(self._instance, class_id, path, parts, not self._config.static_world))
         self._instance += 1
 
     def _drive(self, progress: Progress, d: float, yaw: float) -> None:
         """One vehicle of a drawn kind."""
-        rng = self._rng
-        chance = rng.random()
+        chance = self._rng.random()
         path = self._path(progress, d, yaw)
         if chance < 0.10:
             self._ridden(C.MOTORCYCLE, path)
-            return
-        kind = C.TRUCK if chance < 0.20 else C.BUS if chance < 0.28 else C.CAR
-        mesh = self._fleet[kind][int(rng.integers(len(self._fleet[kind])))]
-        self._actors.append(Actor(self._instance, kind, path, (Part(mesh),)))  # the mesh, and so its scene, is shared
-        self._instance += 1
+        else:
+            kind = C.TRUCK if chance < 0.20 else C.BUS if chance < 0.28 else C.CAR
+            self._add(kind, path, (Part(self._fleet.vehicle(kind, self._rng)),))
 
     def _path(self, progress: Progress, d: float, yaw: float, z: float = 0.0, sway: float = 0.12) -> LanePath:
         rate = float(self._rng.uniform(0.2, 0.5))
@@ -103,9 +90,9 @@ class Traffic:
     def _trams(self) -> None:
         side = int(self._rng.choice([-1, 1]))
         speed = float(self._rng.uniform(6.0, 12.0)) * side
-        for start in self._starts(speed, (60.0, 140.0), 32.0):
-            mesh = vehicles.tram(self._palette, self._rng)
-            self._add(C.TRAIN, self._path(Progress(start, speed), 0.0, 0.0 if side > 0 else math.pi, sway=0.0), (Part(mesh),))
+        for start in self._starts(speed, (110.0, 260.0), 32.0):
+            path = self._path(Progress(start, speed), 0.0, 0.0 if side > 0 else math.pi, sway=0.0)
+            self._add(C.TRAIN, path, (Part(self._fleet.vehicle(C.TRAIN, self._rng)),))
 
     def _bicycles(self, side: int) -> None:
         d = side * (self._plan.lanes_end + 0.5 * BIKE_LANE)
@@ -113,15 +100,9 @@ class Traffic:
         for start in self._starts(speed, (12.0, 60.0), 2.0):
             self._ridden(C.BICYCLE, self._path(Progress(start, speed), d, 0.0 if side < 0 else math.pi, sway=0.15))
 
-    def _ridden(self, kind: int, path: LanePath) -> None:
+    def _ridden(self, kind: C, path: LanePath) -> None:
         """A two-wheeler and whoever rides it: two instances on one path."""
-        rng = self._rng
-        if kind == C.BICYCLE:
-            machine = people.bicycle(self._palette, rng)
-            person = people.rider(self._palette, rng, 0.93, float(rng.uniform(0.25, 0.6)), 0.56)
-        else:
-            machine = people.motorcycle(self._palette, rng)
-            person = people.rider(self._palette, rng, 0.80, float(rng.uniform(0.1, 0.5)), 0.60)
+        machine, person = self._fleet.ridden(kind, self._rng)
         self._add(kind, path, (Part(machine),))
         self._add(C.RIDER, path, (Part(person),))
 
@@ -138,10 +119,8 @@ class Traffic:
             if still and not plan.free(start, 1.0):
                 continue
             sway = (0.08, float(rng.uniform(0.2, 0.5)))
-            path = WalkPath(
-                plan.line, start, speed, d, yaw, KERB, plan.crossings, SIDE_HALF, sway, config.static_world
-            )
-            self._add(C.PERSON, path, people.walker(self._palette, rng, abs(speed) / 0.72))
+            path = WalkPath(plan.line, start, speed, d, yaw, KERB, plan.crossings, SIDE_HALF, sway, config.static_world)
+            self._add(C.PERSON, path, self._fleet.walker(rng, abs(speed) / 0.72))
 
     def _crossers(self) -> None:
         """People on zebra crossings, who are across before the vehicle arrives, or while it stands in front of them."""
@@ -159,4 +138,4 @@ class Traffic:
                 if config.static_world or (len(soon) and soon[0] < across + 0.5):
                     continue
                 path = CrossPath(plan.line, s, start, -side * (plan.kerb - 0.6), -side * speed)
-                self._add(C.PERSON, path, people.walker(self._palette, rng, speed / 0.72))
+                self._add(C.PERSON, path, self._fleet.walker(rng, speed / 0.72))

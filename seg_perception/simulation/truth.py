@@ -76,9 +76,7 @@ class Agreement:
         return self.silhouette / max(self.compared + self.silhouette, 1)
 
     def __add__(self, other: Agreement) -> Agreement:
-        return Agreement(
-            self.compared + other.compared, self.agreed + other.agreed, self.silhouette + other.silhouette
-        )
+        return Agreement(self.compared + other.compared, self.agreed + other.agreed, self.silhouette + other.silhouette)
 
 
 def agreement(sweep: Sweep, seen: Sight, frame: Frame) -> Agreement:

@@ -73,6 +73,11 @@ _VAN = Body(
 _BODIES = (_SEDAN, _HATCH, _HATCH, _SUV, _SUV, _VAN, _SEDAN)
 
 
+_BUS_COLORS = ((0.75, 0.12, 0.10), (0.85, 0.70, 0.12), (0.86, 0.86, 0.84), (0.10, 0.35, 0.55), (0.15, 0.45, 0.28))
+_LOAD_COLORS = ((0.85, 0.85, 0.83), (0.60, 0.62, 0.64), (0.20, 0.30, 0.48), (0.72, 0.60, 0.30), (0.30, 0.42, 0.30))
+_TRAM_COLORS = ((0.80, 0.14, 0.12), (0.88, 0.86, 0.80), (0.85, 0.72, 0.15), (0.12, 0.40, 0.34), (0.20, 0.35, 0.60))
+
+
 def car(palette: Palette, rng: np.random.Generator) -> Mesh:
     """A passenger car or a small van of a drawn shape, size and colour."""
     body = _BODIES[int(rng.integers(len(_BODIES)))]
@@ -102,10 +107,12 @@ def _shell(body: Body, paint: int, palette: Palette) -> Mesh:
     left = right[:, ::-1][:, 1:] * [1.0, -1.0, 1.0]
     points = np.concatenate([right, left], axis=1)
     material = np.full((len(at) - 1, points.shape[1] - 1), paint)
-    material[:, [0, -1]] = palette.dark_plastic
+    for edge in (0, -1):
+        material[:, edge] = palette.dark_plastic
     side, across = np.array(body.glass), np.array(body.screens)
-    material[np.ix_(side, [4, 11])] = palette.car_glass
-    material[np.ix_(across, [5, 6, 7, 8, 9, 10])] = palette.car_glass
+    for cell in (4, 11):
+        material[side, cell] = palette.car_glass
+    material[across, 5:11] = palette.car_glass
     ends = [_cap(points[index]) for index in (0, -1)]
     under = np.stack([points[:, 0], points[:, -1]], axis=1)
     return merge(
@@ -169,14 +176,20 @@ def _details(body: Body, paint: int, palette: Palette) -> list[Mesh]:
         parts.append(box((0.10, 0.34, 0.12), (front - 0.06, side * 0.68 * half, low - 0.08), palette.headlight))
         parts.append(box((0.08, 0.26, 0.17), (rear + 0.035, side * 0.74 * half, high - 0.14), palette.taillight))
         mirror_x = body.length * (0.5 - body.at[4]) - 0.42
-        parts.append(box((0.14, 0.20, 0.13), (mirror_x, side * (half + 0.07), body.belt[4] + 0.06), paint))
-        for station in (5, 6, 9):
-            line_x = body.length * (0.5 - body.at[station])
-            parts.append(box((0.012, 0.006, 0.42), (line_x, side * half * 0.998, body.sill + 0.36), palette.shadow_gap))
+        parts.append(box((0.11, 0.17, 0.11), (mirror_x, side * (half + 0.07), body.belt[4] + 0.06), paint))
     return parts
 
 
-def _hull(length: float, width: float, low: float, high: float, paint: int, rows: Sequence[tuple[float, float, int]], pillars: float, palette: Palette) -> Mesh:  # fmt: skip
+def _hull(
+    length: float,
+    width: float,
+    low: float,
+    high: float,
+    paint: int,
+    rows: Sequence[tuple[float, float, int]],
+    pillars: float,
+    palette: Palette,
+) -> Mesh:
     """A long box with rounded roof edges; rows (from, to, material) of windows along it, with pillars between them."""
     half = 0.5 * width
     heights = sorted({low, *(z for row in rows for z in row[:2]), high - 0.18})
@@ -211,7 +224,7 @@ def _paint(palette: Palette, rng: np.random.Generator, colors: Sequence[Sequence
 def bus(palette: Palette, rng: np.random.Generator) -> Mesh:
     """A city bus of 10 to 12 metres."""
     length, width, high = float(rng.uniform(10.0, 12.0)), 2.5, 3.1
-    paint = _paint(palette, rng, ((0.75, 0.12, 0.10), (0.85, 0.70, 0.12), (0.86, 0.86, 0.84), (0.10, 0.35, 0.55), (0.15, 0.45, 0.28)))  # fmt: skip
+    paint = _paint(palette, rng, _BUS_COLORS)
     glass = palette.car_glass
     parts = [_hull(length, width, 0.32, high, paint, ((1.25, 2.45, glass),), 0.12, palette)]
     front, rear = 0.5 * length, -0.5 * length
@@ -232,7 +245,7 @@ def truck(palette: Palette, rng: np.random.Generator) -> Mesh:
     """A rigid truck: cab, box or tank, chassis."""
     length, width = float(rng.uniform(6.8, 9.0)), 2.45
     paint = _paint(palette, rng, CAR_COLORS)
-    load = _paint(palette, rng, ((0.85, 0.85, 0.83), (0.60, 0.62, 0.64), (0.20, 0.30, 0.48), (0.72, 0.60, 0.30), (0.30, 0.42, 0.30)))  # fmt: skip
+    load = _paint(palette, rng, _LOAD_COLORS)
     front, rear = 0.5 * length, -0.5 * length
     cab_length, cab_high = 1.9, float(rng.uniform(2.5, 2.9))
     cab = _hull(cab_length, 2.3, 0.55, cab_high, paint, ((1.45, 2.15, palette.car_glass),), 0.35, palette)
@@ -260,7 +273,7 @@ def truck(palette: Palette, rng: np.random.Generator) -> Mesh:
 def tram(palette: Palette, rng: np.random.Generator) -> Mesh:
     """A tram of two or three cars, bellows between them, a pantograph on top."""
     cars, each, width = int(rng.integers(2, 4)), float(rng.uniform(8.5, 10.0)), 2.4
-    paint = _paint(palette, rng, ((0.80, 0.14, 0.12), (0.88, 0.86, 0.80), (0.85, 0.72, 0.15), (0.12, 0.40, 0.34), (0.2, 0.35, 0.6)))  # fmt: skip
+    paint = _paint(palette, rng, _TRAM_COLORS)
     lower = _paint(palette, rng, FACADE_COLORS)
     glass, total = palette.car_glass, cars * each
     parts = []

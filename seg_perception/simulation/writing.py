@@ -1,19 +1,20 @@
 """A drive as a rosbag2 that looks recorded, with the truth on topics of its own, and the parameter file beside it.
 
-| topic                              | type              | what                                                          |
-|------------------------------------|-------------------|---------------------------------------------------------------|
-| /<camera>/image_raw[/compressed]   | (Compressed)Image | rgb8, or JPEG                                                 |
-| /<camera>/camera_info              | CameraInfo        | with the stamp of each picture                                |
-| /points                            | PointCloud2       | x y z intensity ring time; the stamp is when it looks ahead   |
-| /tf, /tf_static, /clock            |                   | odom to base_link and the clock at 100 Hz; the rig's mounting |
-| /truth/<camera>/labels             | Image mono8       | train ids, 255 where the lens sees nothing                    |
-| /truth/<camera>/instances          | Image mono16      | instance ids, 0 for none                                      |
-| /truth/<camera>/depth              | Image 32FC1       | z in the optical frame, metres; inf in the sky                |
-| /truth/points                      | PointCloud2       | for each point of /points, in order: x y z without noise;     |
-|                                    |                   | time; vx vy vz of its thing in odom; class_id; instance_id;   |
-|                                    |                   | in_view and visible: bit k is camera k, nearest exposure      |
-| /truth/boxes                       | MarkerArray       | a cube for each countable thing: ns class, id track           |
-| /truth/label_info                  | LabelInfo         | what the train ids mean                                       |
+| topic                            | type              | what                                                      |
+|----------------------------------|-------------------|-----------------------------------------------------------|
+| /CAMERA/image_raw, + /compressed | (Compressed)Image | rgb8, or JPEG                                             |
+| /CAMERA/camera_info              | CameraInfo        | with the stamp of each picture                            |
+| /points                          | PointCloud2       | x y z intensity ring time; stamped when it looks ahead    |
+| /tf, /tf_static, /clock          |                   | odom to base_link at 100 Hz, and the clock; the mounting  |
+| /truth/CAMERA/labels             | Image mono8       | train ids, 255 where the lens sees nothing                |
+| /truth/CAMERA/instances          | Image mono16      | instance ids, 0 for none                                  |
+| /truth/CAMERA/depth              | Image 32FC1       | z in the optical frame, metres; inf in the sky            |
+| /truth/points                    | PointCloud2       | of each point of /points, in order: x y z without noise;  |
+|                                  |                   | time; vx vy vz of its thing in odom; class_id;            |
+|                                  |                   | instance_id; in_view, visible: bit k is camera k, in its  |
+|                                  |                   | exposure nearest to the sweep's stamp                     |
+| /truth/boxes                     | MarkerArray       | a cube for each countable thing: ns class, id track       |
+| /truth/label_info                | LabelInfo         | what the train ids mean                                   |
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ def write_drive(drive: Drive, out: Path, *, progress: bool = False) -> Simulated
         recorder = _Recorder(drive, writer)
         events = sorted(recorder.events(), key=lambda event: event[:2])
         heavy = sum(1 for event in events if event[1] >= _HEAVY)
-        with tqdm(total=heavy, desc=f"simulating {out.name}", unit="image|sweep", disable=None if progress else True) as bar:
+        with tqdm(
+            total=heavy, desc=f"simulating {out.name}", unit="image|sweep", disable=None if progress else True
+        ) as bar:
             for _, order, write in events:
                 write()
                 bar.update(order >= _HEAVY)
@@ -111,7 +114,7 @@ _STATIC, _POSE, _HEAVY = 0, 1, 2  # of what happens at the same instant, the sma
 class _Check:
     """Compares sweeps with pictures as soon as both are there, and keeps neither longer than needed."""
 
-    total: Agreement = Agreement(0, 0, 0)
+    total: Agreement = field(default_factory=lambda: Agreement(0, 0, 0))
     frames: dict[tuple[int, int], Any] = field(default_factory=dict)
     waiting: dict[tuple[int, int], list[tuple[Sweep, Sight]]] = field(default_factory=dict)
 
@@ -177,9 +180,7 @@ class _Recorder:
         offsets = (sweep.times - sweep.time).astype(np.float32)
         x, y, z = sweep.points.T
         columns = {"x": x, "y": y, "z": z, "intensity": sweep.intensity, "ring": sweep.ring, "time": offsets}
-        self.writer.write_cloud(
-            self._count(POINTS_TOPIC), cloud_from_columns(LIDAR_FRAME, stamp, columns), log_ns
-        )
+        self.writer.write_cloud(self._count(POINTS_TOPIC), cloud_from_columns(LIDAR_FRAME, stamp, columns), log_ns)
         in_view, visible = np.zeros(len(sweep), np.uint8), np.zeros(len(sweep), np.uint8)
         for camera in range(len(self.drive.cameras)):
             seen = self.drive.sight(sweep, camera)
@@ -190,17 +191,13 @@ class _Recorder:
         vx, vy, vz = self.drive.velocities(sweep).T
         truth = {"x": x, "y": y, "z": z, "time": offsets, "vx": vx, "vy": vy, "vz": vz, "instance_id": sweep.instance}
         truth |= {"class_id": sweep.class_id, "in_view": in_view, "visible": visible}
-        self.writer.write_cloud(
-            self._count(TRUTH_POINTS_TOPIC), cloud_from_columns(LIDAR_FRAME, stamp, truth), log_ns
-        )
+        self.writer.write_cloud(self._count(TRUTH_POINTS_TOPIC), cloud_from_columns(LIDAR_FRAME, stamp, truth), log_ns)
         boxes = {"markers": [self._marker(box, stamp) for box in self._near_boxes(sweep.time)]}
         self.writer.write(self._count(BOXES_TOPIC), "visualization_msgs/msg/MarkerArray", boxes, log_ns)
 
     def _near_boxes(self, instant: float) -> list[TrackedBox]:
         here = self.drive.T_world_base(instant)[:3, 3]
-        return [
-            box for box in self.drive.boxes(instant) if np.linalg.norm(box.T_world_box[:3, 3] - here) < _BOX_RANGE
-        ]
+        return [box for box in self.drive.boxes(instant) if np.linalg.norm(box.T_world_box[:3, 3] - here) < _BOX_RANGE]
 
     def _write_frame(self, camera: int, index: int, at: float) -> None:
         frame, mount = self.drive.frame(camera, index), self.drive.config.cameras[camera]
