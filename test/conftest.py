@@ -15,7 +15,7 @@ OPTIONAL = {
     "torch": ("torch",),
     "open3d": ("open3d",),
     "tensorrt": ("tensorrt",),
-    "tensorrt_rtx": ("tensorrt_rtx",),
+    "tensorrt_rtx": ("tensorrt_rtx_bindings",),
     "openvino": ("openvino",),
 }
 """Marker -> the packages without which a test that carries it is skipped."""

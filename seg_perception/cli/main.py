@@ -7,10 +7,10 @@ import logging
 import sys
 
 from seg_perception import __version__
-from seg_perception.cli import demo, deploy, import_, play, replay
+from seg_perception.cli import build_engine, check_model, demo, deploy, import_, play, replay
 from seg_perception.errors import SegPerceptionError
 
-COMMANDS = (import_, deploy, play, replay, demo)
+COMMANDS = (import_, deploy, check_model, build_engine, play, replay, demo)
 
 
 def parser() -> argparse.ArgumentParser:

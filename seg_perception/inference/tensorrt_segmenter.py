@@ -47,11 +47,11 @@ class EngineLostError(CudaError):
 
 @dataclass(frozen=True, slots=True)
 class EngineSource:
-    """What an engine is made from, and where it is kept."""
+    """What an engine is made from, and where it is kept. device: None where TensorRT-RTX builds without a GPU."""
 
     model: OnnxFile
     library: TensorRT
-    device: CudaDevice
+    device: CudaDevice | None
     options: BuildOptions
     cache: EngineCache
 
@@ -100,6 +100,7 @@ class TensorRtSegmenter:
         model = OnnxFile.read(path)
         self._contract = ModelContract.from_metadata(model.metadata, str(path))
         device = device or cuda_device.probe()  # before anything of TensorRT: without a driver it may crash
+        self._device = device
         self._source = EngineSource(
             model,
             loaded or tensorrt_library.load(library),
@@ -108,7 +109,7 @@ class TensorRtSegmenter:
             EngineCache(cache or default_directory()),
         )
         self._open: Callable[[Progress | None], _Running] = lambda progress: _Running(
-            self._source, self._contract, lanes, progress, driver, nvrtc
+            self._source, device, self._contract, lanes, progress, driver, nvrtc
         )
         self._lock = threading.Lock()
         self._lost = ""
@@ -128,7 +129,7 @@ class TensorRtSegmenter:
     @property
     def backend(self) -> str:
         """What runs it, for logs and diagnostics."""
-        return f"{self._source.library} on {self._source.device.name}"
+        return f"{self._source.library} on {self._device.name}"
 
     def segment(self, pixels: NDArray[np.uint8]) -> Segmentation:
         """See `Segmenter.segment`."""
@@ -178,6 +179,7 @@ class _Running:
     def __init__(
         self,
         source: EngineSource,
+        device: CudaDevice,
         contract: ModelContract,
         lanes: int,
         on_progress: Progress | None,
@@ -188,7 +190,7 @@ class _Running:
         self._library = source.library
         self._lanes_wanted = lanes
         self._lanes: dict[tuple[int, int], deque[_Lane]] = {}
-        self.cuda = Cuda(source.device, driver, nvrtc)
+        self.cuda = Cuda(device, driver, nvrtc)
         try:
             plan = source.obtain(on_progress)
             self._logger = tensorrt_library.make_logger(source.library)
