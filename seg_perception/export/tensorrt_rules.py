@@ -110,8 +110,6 @@ def _types(model: ModelProto) -> Iterator[Finding]:
             if len(floats) > 1:
                 text = f"{node.op_type} of float32 and float16: networks are strongly typed; cast one of them"
                 yield Finding(frozenset(_FIRST_TYPED), _name(node), text)
-        if TensorProto.DOUBLE in seen:
-            yield _everywhere(node, f"{node.op_type} of float64: cast to float32")
 
 
 def _resize(model: ModelProto) -> Iterator[Finding]:

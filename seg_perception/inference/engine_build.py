@@ -243,7 +243,9 @@ def _complaint(error: Any) -> ParserComplaint:
         value = getattr(error, name, None)  # 8.x tells no names
         return str(value()).strip() if callable(value) else ""
 
-    return ParserComplaint(text_of("desc"), text_of("node_name"), text_of("node_operator"))
+    # Without a driver the parser adds lines about that, which say nothing of the network.
+    lines = (line.strip() for line in text_of("desc").splitlines() if "checkMacros" not in line)
+    return ParserComplaint("; ".join(filter(None, lines)), text_of("node_name"), text_of("node_operator"))
 
 
 def _made(make: Callable[[], Any], what: str, logger: Any) -> Any:
