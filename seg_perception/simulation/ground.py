@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,7 +47,8 @@ def ground(plan: Plan, palette: Palette, rng: np.random.Generator) -> Mesh:
     grass = add(
         Kind.GRASS, tuple(green.round(2)), tuple((green * [1.25, 1.0, 0.9]).round(2)), seed=seed, reflectance=0.35
     )
-    parts = [_strip(plan, plan.start, plan.end, -plan.kerb, plan.kerb, 0.0, 0.0, asphalt, C.ROAD, 8)]
+    under = plan.kerb + 0.05  # below the kerb
+    parts = [_strip(plan, plan.start, plan.end, -under, under, 0.0, 0.0, asphalt, C.ROAD, 8)]
     if plan.track > 0.0:
         parts.append(_rails(plan, palette))
     for side in (-1.0, 1.0):
@@ -70,7 +73,10 @@ def _strip(
     columns: int = 1,
 ) -> Mesh:
     """A band of ground from (s0, d0) to (s1, d1), at height z0 at d0 and z1 at d1; u is s, v is d."""
-    s = np.linspace(s0, s1, max(int((s1 - s0) / _STEP), 1) + 1)[:, None]
+    inner = (
+        np.arange(math.floor(s0 / _STEP) + 1, math.ceil(s1 / _STEP)) * _STEP
+    )  # the same rows in every band: no cracks
+    s = np.unique(np.concatenate([[s0], inner, [s1]]))[:, None]
     share = np.linspace(0.0, 1.0, columns + 1)[None]
     d = d0 + (d1 - d0) * share + 0.0 * s
     points = plan.line.points(s + 0.0 * share, d, z0 + (z1 - z0) * share)
@@ -85,14 +91,13 @@ def _edge(plan: Plan, side: float, first: float, last: float, kerb: int, grass: 
         _strip(plan, first, last, side * k, side * (k + 0.01), 0.0, KERB - 0.01, kerb, C.SIDEWALK),
         _strip(plan, first, last, side * (k + 0.01), side * (k + inner), KERB - 0.01, KERB, kerb, C.SIDEWALK),
     ]
-    walk = k + inner
+    walk, high = k + inner, KERB
     if plan.verge > 0.0:
-        walk = k + plan.verge
-        parts.append(_strip(plan, first, last, side * (k + inner), side * walk, KERB, KERB + 0.01, grass, C.TERRAIN, 2))
-    parts.append(_strip(plan, first, last, side * walk, side * plan.edge, KERB + 0.01, KERB, paving, C.SIDEWALK, 3))
-    parts.append(
-        _strip(plan, first, last, side * plan.edge, side * (plan.front + _YARD), KERB, KERB + 0.05, grass, C.TERRAIN, 8)
-    )
+        walk, high = k + plan.verge, KERB + 0.01
+        parts.append(_strip(plan, first, last, side * (k + inner), side * walk, KERB, high, grass, C.TERRAIN, 2))
+    parts.append(_strip(plan, first, last, side * walk, side * plan.edge, high, KERB, paving, C.SIDEWALK, 3))
+    yard = side * (plan.front + _YARD)  # falls, so that the sidewalks of side streets lie on top of it
+    parts.append(_strip(plan, first, last, side * plan.edge, yard, KERB, KERB - 0.1, grass, C.TERRAIN, 8))
     for s in (first, last):  # the end faces of the raised strip
         d = np.array([side * k, side * plan.edge])[None]
         z = np.array([0.0, KERB])[:, None]
@@ -106,12 +111,11 @@ def _side_street(plan: Plan, side: float, crossing: float, asphalt: int, paving:
     d0, d1 = side * plan.kerb, side * (plan.front + SIDE_REACH)
     low, high = crossing - SIDE_HALF, crossing + SIDE_HALF
     parts = [_strip(plan, low, high, d0, d1, 0.0, 0.0, asphalt, C.ROAD, 8)]
-    lift = KERB + 0.03
     for near, far in ((low - _SIDE_WALK, low), (high, high + _SIDE_WALK)):
-        parts.append(_strip(plan, near, far, side * plan.edge, d1, KERB, lift, paving, C.SIDEWALK, 8))
+        parts.append(_strip(plan, near, far, side * plan.edge, d1, KERB, KERB, paving, C.SIDEWALK, 8))
     for s in (low, high):
         d = np.array([side * plan.edge, d1])[None]
-        z = np.array([0.0, lift])[:, None]
+        z = np.array([0.0, KERB])[:, None]
         face = plan.line.points(s + 0.0 * (d + z), d + 0.0 * z, z + 0.0 * d)
         parts.append(grid(face, kerb).labelled(C.SIDEWALK))
     return parts

@@ -78,7 +78,7 @@ def _asphalt(row, u, v, footprint, marks):  # type: ignore[no-untyped-def]
     wide = fractal(u * 0.12, v * 0.55, seed, 3, footprint * 0.4)
     tracks = fractal(u * 0.02, v * 1.1, seed + 5, 2, footprint)
     grain = fractal(u * 22.0, v * 22.0, seed + 9, 3, footprint * 22.0)
-    tone = 1.0 + 0.55 * wide + 0.30 * tracks + 0.75 * grain
+    tone = 1.0 + 0.55 * wide + 0.35 * tracks + 0.45 * grain
     # repairs: rectangles of another mixture, and the tar along cracks
     cell_u, cell_v = math.floor(u / 9.0), math.floor(v / 2.6)
     chance = lattice(int(cell_u), int(cell_v), seed + 31)

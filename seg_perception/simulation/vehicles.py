@@ -281,7 +281,8 @@ def tram(palette: Palette, rng: np.random.Generator) -> Mesh:
         x = 0.5 * total - (index + 0.5) * each
         hull = _hull(each - 0.35, width, 0.28, 3.35, paint, ((0.28, 0.85, lower), (1.25, 2.55, glass)), 0.14, palette)
         parts.append(hull.at(x=x))
-        parts.append(box((0.36, width - 0.25, 2.7), (x - 0.5 * each, 0.0, 1.7), palette.dark_plastic))
+        if index < cars - 1:
+            parts.append(box((0.36, width - 0.25, 2.7), (x - 0.5 * each, 0.0, 1.7), palette.dark_plastic))
         parts.append(box((1.6, 1.5, 0.35), (x, 0.0, 3.5), palette.steel))
         for side in (-1.0, 1.0):
             parts.append(box((1.3, 0.02, 2.15), (x, side * (0.5 * width + 0.011), 1.45), glass))

@@ -197,6 +197,19 @@ def test_where_the_lens_sees_nothing_the_picture_is_void():
     assert (frame.labels[below & ~void] != C.SKY).all()  # the last pixels before the limit see the ground too
 
 
+def test_ground_has_no_holes(drive):
+    plan, rng = drive.plan, np.random.default_rng(0)
+    s, d = rng.uniform(plan.start + 1.0, plan.end - 1.0, 40_000), rng.uniform(-plan.edge - 1.0, plan.edge + 1.0, 40_000)
+    joints = np.array([plan.kerb, plan.kerb + 0.14, plan.kerb + plan.verge, plan.edge])
+    d[:20_000] = rng.choice([-1.0, 1.0], 20_000) * (rng.choice(joints, 20_000) + rng.normal(0.0, 0.004, 20_000))
+    above = plan.line.points(s, d, 0.16)
+    slanted = np.stack([rng.normal(0.0, 0.5, 40_000), rng.normal(0.0, 0.5, 40_000), np.full(40_000, -1.0)], axis=1)
+    slanted /= np.linalg.norm(slanted, axis=1, keepdims=True)
+    hits = drive.world.cast(above, slanted, 0.0)
+    depth = above[:, 2] + hits.distance * slanted[:, 2] - plan.line.height(s)
+    assert depth.min() > -0.05
+
+
 def test_settings_out_of_range_are_refused():
     for change in ({"speed": 31.0}, {"seconds": 0.0}, {"trajectory": "loop"}, {"cameras": standard_rig(1) * 2}):
         with pytest.raises(ConfigError):
