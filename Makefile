@@ -5,10 +5,10 @@ VENV := .venv
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench venv extras clean distclean
+.PHONY: help demo test lint bench venv extras trt-check gpu-check clean distclean
 
 help:  ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(READY)  ## play a drive through the live node; results in demo_out/
 	$(VENV)/bin/seg-perception demo --out demo_out
@@ -28,6 +28,14 @@ venv: $(READY)  ## only build .venv
 
 extras: $(READY)  ## add PyTorch (CPU) and Open3D, so that their tests run too
 	tools/install_extras.sh $(VENV)
+
+trt-check: $(READY)  ## have the parser and builder of TensorRT-RTX (200 MB, no GPU) take every network
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt '.[tensorrt-rtx]'
+	$(VENV)/bin/pytest -m tensorrt_rtx
+
+GPU_CHECK :=
+gpu-check: $(READY)  ## on a machine with an NVIDIA GPU: build, compare, measure; docs/gpu/<device>.md (docs/deployment.md)
+	$(VENV)/bin/python benchmarks/gpu_check.py $(GPU_CHECK)
 
 clean:  ## remove build products and results
 	rm -rf build install log demo_out bench_out *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

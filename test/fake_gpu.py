@@ -169,6 +169,10 @@ class FakeDriver:
     def _cuEventSynchronize(self, hEvent: Handle) -> tuple:
         return (hEvent.operations[0](),)
 
+    def _cuEventElapsedTime(self, hStart: Handle, hEnd: Handle) -> float:
+        assert hStart.operations and hEnd.operations
+        return 12.0
+
     def _cuMemAlloc(self, bytesize: int) -> int:
         return self._allocate("device", bytesize)
 

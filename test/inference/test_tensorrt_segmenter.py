@@ -328,6 +328,17 @@ def test_what_is_no_picture_is_refused_before_the_gpu_hears_of_it(folder: Path, 
     assert gpu.driver.calls == []
 
 
+def test_the_network_is_timed_alone(folder: Path, tmp_path: Path) -> None:
+    gpu = FakeGpu()
+    ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
+    ours.segment(picture(0))
+    gpu.driver.calls.clear()
+    runs = gpu.trt.executions
+    assert ours.time_network((96, 60), repeats=6) == 2.0
+    assert gpu.trt.executions == runs + 7
+    assert not [name for name in gpu.driver.calls if name.startswith("cuMemcpy")]
+
+
 def test_without_a_gpu_the_sentence_says_what_is_missing(folder: Path) -> None:
     try:
         ctypes.CDLL("libcuda.so.1")
