@@ -88,7 +88,7 @@ class RunConfig(_Section):
     """How it is run. Nothing here changes the result, but for `amp`."""
 
     workers: int = setting(2, "processes that read and augment", minimum=0, maximum=256)
-    amp: bool = setting(True, "mixed precision where there is a GPU")
+    amp: bool = setting(True, "mixed precision on a GPU, and on a CPU that computes in bfloat16")
     validate_every: int = setting(1000, "steps between validations", minimum=1)
     checkpoint_every: int = setting(200, "steps between checkpoints", minimum=1)
     log_every: int = setting(20, "steps between lines of the log", minimum=1)

@@ -103,7 +103,8 @@ def count_pixels(source: Joined, classes: int) -> Tensor:
 
 
 def _quiet_worker(_number: int) -> None:
-    """One thread a worker, for they are many; Ctrl-C is for the main process to deal with."""
+    """One thread a worker, for they are many; signals to the whole group are for the main process to deal with."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

@@ -111,7 +111,7 @@ def test_workers_do_not_change_the_result(settings: Callable, tmp_path: Path) ->
 
 
 def test_sigterm_leaves_a_checkpoint_to_go_on_from(settings: Callable, tmp_path: Path) -> None:
-    content = settings(schedule={"iterations": 100_000}, run={"log_every": 1})
+    content = settings(schedule={"iterations": 100_000}, run={"log_every": 1, "workers": 1})
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(content))
     program = (
         "import sys; from pathlib import Path; from seg_perception.evaluation.metrics import ConfusionMatrix;"
@@ -119,13 +119,12 @@ def test_sigterm_leaves_a_checkpoint_to_go_on_from(settings: Callable, tmp_path:
         "train(TrainConfig.load(sys.argv[1]), Path(sys.argv[2]), ConfusionMatrix, device='cpu', progress=False)"
     )
     out = tmp_path / "out"
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path / "train.yaml"), str(out)], stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-c", program, str(tmp_path / "train.yaml"), str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     log, deadline = out / "log.jsonl", time.monotonic() + 40
     while not (log.is_file() and log.read_text().count("\n") > 2) and time.monotonic() < deadline:
         time.sleep(0.1)
-    os.kill(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # its worker too, as a shell or a container does
     _, said = process.communicate(timeout=30)
     assert "KeyboardInterrupt" in said
     assert read_checkpoint(out / "last.pt")["training"]["iteration"] >= 2
