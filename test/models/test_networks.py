@@ -94,7 +94,7 @@ def test_unet_has_the_parameters_of_its_paper_plus_normalisation() -> None:
 
 
 def test_the_network_that_ships_fits_in_twelve_megabytes() -> None:
-    assert 4 * parameter_count(on_paper(NetworkConfig(separable=True))) < 11e6
+    assert parameter_count(on_paper(NetworkConfig(separable=True))) == 2_719_299  # 10.9 MB in float32
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -146,6 +146,39 @@ def test_block_pads_before_it_expands_only_where_told(pad_first: bool) -> None:
     inner = functional.conv2d(inner, depthwise[0].weight, dilation=2, groups=8)
     wanted = maps + project(functional.relu6(depthwise[1](inner)))
     assert torch.allclose(block(maps), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("stride", "dilated"), [(16, {15: 2, 16: 2, 17: 2}), (8, {**dict.fromkeys(range(8, 15), 2), 15: 4, 16: 4, 17: 4})]
+)
+def test_dilation_of_mobilenet_v2_begins_one_block_after_the_stride_it_replaces(stride: int, dilated: dict) -> None:
+    backbone = on_paper(NetworkConfig(output_stride=stride)).backbone
+    depthwise = {
+        number: part
+        for number, block in enumerate(backbone.blocks)
+        for part in block.modules()
+        if isinstance(part, torch.nn.Conv2d) and part.groups > 1
+    }
+    assert {number: part.dilation[0] for number, part in depthwise.items() if part.dilation[0] > 1} == dilated
+    assert all(part.padding == part.dilation for part in depthwise.values())
+
+
+def test_block_padding_leaves_the_first_convolution_unpadded() -> None:
+    padded, bare = (on_paper(NetworkConfig(padding=how)).backbone.blocks[0][0] for how in ("convolution", "block"))
+    assert (padded.padding, bare.padding) == ((1, 1), (0, 0))
+
+
+def test_decoder_reads_the_early_map_before_the_late_one_as_published_weights_want_it() -> None:
+    torch.manual_seed(0)
+    model = build_model(NetworkConfig(aspp_channels=16, decoder_channels=8)).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        model.head.refine[0][0].weight[:, 48:] = 0
+        before = model(images)
+        model.head.aspp.project[1].bias += 1
+        assert torch.equal(model(images), before)
+        model.head.low[1].bias += 1
+        assert not torch.equal(model(images), before)
 
 
 def test_channels_are_rounded_as_mobilenet_rounds_them() -> None:

@@ -43,10 +43,14 @@ def test_labels_and_instances_move_with_the_pixels(scale: float, flip: float) ->
         assert (sample.instances[inside] == sample.labels[inside].astype(int) + 1).all()
 
 
-def test_resized_labels_lie_where_the_resized_pixels_do() -> None:
+@pytest.mark.parametrize("upright", [False, True])
+def test_resized_labels_lie_where_the_resized_pixels_do(upright: bool) -> None:
+    ramp = grid()
+    if upright:
+        ramp = replace(ramp, pixels=ramp.pixels.swapaxes(0, 1).copy(), labels=ramp.labels.T.copy())
     for scale in (0.7, 1.7, 2.0):
-        config = replace(PLAIN, min_scale=scale, max_scale=scale, crop_width=32, crop_height=24)
-        sample = augment(grid(), config, np.random.default_rng(1))
+        config = replace(PLAIN, min_scale=scale, max_scale=scale, crop_width=32, crop_height=32)
+        sample = augment(ramp, config, np.random.default_rng(1))
         inside = sample.labels != 255
         shift = sample.pixels[..., 0][inside] / 4.0 - (2.0 * sample.labels[inside] + 0.5)
         assert abs(shift.mean()) < 0.15
