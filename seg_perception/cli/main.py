@@ -7,10 +7,22 @@ import logging
 import sys
 
 from seg_perception import __version__
-from seg_perception.cli import build_engine, check_model, demo, deploy, import_, play, replay
+from seg_perception.cli import (
+    build_engine,
+    check_model,
+    demo,
+    deploy,
+    evaluate,
+    export,
+    import_,
+    play,
+    replay,
+    simulate,
+    train,
+)
 from seg_perception.errors import SegPerceptionError
 
-COMMANDS = (import_, deploy, check_model, build_engine, play, replay, demo)
+COMMANDS = (import_, simulate, play, replay, demo, deploy, check_model, build_engine, train, evaluate, export)
 
 
 def parser() -> argparse.ArgumentParser:
