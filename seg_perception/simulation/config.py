@@ -83,13 +83,13 @@ class Ranges:
     two_lanes: float = 0.45
     tram_track: float = 0.5
     verge: float = 0.5
-    parked: Range = (0.35, 0.85)
+    parked: Range = (0.15, 0.8)
     tree_spacing: Range = (9.0, 18.0)
     pedestrians_per_100m: Range = (8.0, 28.0)
     traffic_gap: Range = (16.0, 40.0)
     sun_elevation: Range = (14.0, 62.0)
     sun_azimuth: Range = (0.0, 360.0)
-    sun: Range = (0.4, 4.0)
+    sun: Range = (0.4, 3.2)
     overcast: float = 0.3
     haze_visibility: Range = (250.0, 2500.0)
     cloud_cover: Range = (0.1, 0.8)

@@ -46,8 +46,8 @@ def draw_light(config: DriveConfig, rng: np.random.Generator) -> Light:
     sky = (1.0 - overcast) * blue + overcast * grey
     horizon = (1.0 - overcast) * np.array([0.80, 0.90, 1.0]) + overcast * np.array([0.88, 0.90, 0.92])
     cover = float(rng.uniform(*ranges.cloud_cover))
-    lit = strength * math.sin(elevation) + 0.75
-    exposure = 0.85 / lit * 2.0 ** float(rng.uniform(*ranges.exposure_stops))
+    lit = strength * math.sin(elevation) + 0.95
+    exposure = 1.05 / lit * 2.0 ** float(rng.uniform(*ranges.exposure_stops))
     return Light(
         (math.cos(elevation) * math.cos(azimuth), math.cos(elevation) * math.sin(azimuth), math.sin(elevation)),
         sun_color,
@@ -156,9 +156,9 @@ def _surface(  # type: ignore[no-untyped-def]
     s, h, c = light.sky_color, light.horizon_color, light.sun_color
     open_sky = occlusion[i]
     bounce = 0.24 * (1.0 - above) * (0.35 + 0.65 * open_sky) * (0.6 + c[0] * light.sun[2])
-    ambient_red = (0.42 * s[0] + 0.42 * h[0]) * above * open_sky + bounce
-    ambient_green = (0.42 * s[1] + 0.42 * h[1]) * above * open_sky + bounce
-    ambient_blue = (0.42 * s[2] + 0.42 * h[2]) * above * open_sky + bounce * 0.95
+    ambient_red = (0.32 * s[0] + 0.68 * h[0]) * above * open_sky + bounce
+    ambient_green = (0.32 * s[1] + 0.68 * h[1]) * above * open_sky + bounce
+    ambient_blue = (0.32 * s[2] + 0.68 * h[2]) * above * open_sky + bounce * 0.95
     glow = row[m.EMISSION]
     out_red = red * (direct * c[0] + ambient_red) + glow * red * 4.0
     out_green = green * (direct * c[1] + ambient_green) + glow * green * 4.0

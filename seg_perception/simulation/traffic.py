@@ -53,7 +53,7 @@ class Traffic:
         if chance < 0.10:
             self._ridden(C.MOTORCYCLE, path)
         else:
-            kind = C.TRUCK if chance < 0.20 else C.BUS if chance < 0.28 else C.CAR
+            kind = C.TRUCK if chance < 0.22 else C.BUS if chance < 0.32 else C.CAR
             self._add(kind, path, (Part(self._fleet.vehicle(kind, self._rng)),))
 
     def _path(self, progress: Progress, d: float, yaw: float, z: float = 0.0, sway: float = 0.12) -> LanePath:

@@ -60,6 +60,25 @@ def test_rolling_shutter_moves_what_is_near_the_top_and_the_bottom():
     assert difference.mean() > 0.01
 
 
+def test_points_on_moving_things_are_seen_where_these_have_moved_to(drive):
+    agreed = compared = in_view = 0
+    for index in (1, 3, 5, 7):
+        sweep = drive.sweep(index)
+        moving = np.linalg.norm(drive.velocities(sweep), axis=1) > 5.0
+        for camera in range(len(drive.cameras)):
+            seen = drive.sight(sweep, camera)
+            truth = drive.cameras[camera].truth(
+                float(drive.frame_times(camera)[drive.nearest_frame(camera, sweep.time)])
+            )
+            chosen = moving & seen.visible
+            agreed += int((truth.instances[pixel_of(seen.uv[chosen])] == sweep.instance[chosen]).sum())
+            compared += int(chosen.sum())
+            in_view += int((moving & seen.in_view).sum())
+    assert compared > 100
+    assert compared > 0.9 * in_view
+    assert agreed > 0.9 * compared  # silhouettes included
+
+
 def test_depth_of_the_picture_is_that_of_the_points(drive, sweep):
     index = drive.nearest_frame(0, sweep.time)
     frame, seen = frame_of(0, index), drive.sight(sweep, 0)
