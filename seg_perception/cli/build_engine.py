@@ -26,11 +26,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "build-engine",
         help="build the TensorRT engine of a deployed network for this machine's GPU",
         description="Build the engine that the node looks for, so that its first start takes no minutes: for images "
-        "and CI as well. Precision lives in the ONNX file: fp16 writes MODEL.fp16.onnx beside it, which is then what "
-        "inference.model has to name; int8 and fp8 want a file that is already quantised.",
+        "and CI as well. Precision lives in the ONNX file: fp16 and int8 write MODEL.fp16.onnx or MODEL.int8.onnx "
+        "beside it, which is then what inference.model has to name; fp8 wants a file that is already quantised.",
     )
     parser.add_argument("model", metavar="MODEL.onnx", help="made by `seg-perception deploy`")
     parser.add_argument("--precision", choices=PRECISIONS, default="as-is", help="(%(default)s)")
+    parser.add_argument("--calibrate", type=Path, metavar="FOLDER", help="real pictures, for the ranges of int8")
     parser.add_argument("--library", choices=tensorrt_library.LIBRARIES, default="tensorrt", help="(%(default)s)")
     parser.add_argument("--max-image-size", default="3840x2160", help="inference.max_image_size (%(default)s)")
     parser.add_argument("--workspace", type=int, default=0, metavar="MIB", help="inference.workspace_mib (all)")
@@ -45,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Build, and say what came out."""
-    model = _at_precision(Path(args.model), args.precision)
+    model = _at_precision(Path(args.model), args.precision, args.calibrate)
     ModelContract.from_metadata(model.metadata, str(model.path))
     options = BuildOptions(
         max_image_size=image_size(args.max_image_size),
@@ -69,23 +70,31 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _at_precision(path: Path, precision: str) -> OnnxFile:
+def _at_precision(path: Path, precision: str, pictures: Path | None) -> OnnxFile:
     """The file itself, or the one made of it."""
     model = OnnxFile.read(path)
     if precision in ("as-is", model.precision) or (precision == "fp8" and model.quantized):
         return model
-    if precision == "fp16" and model.precision == "fp32":
-        try:
+    if model.precision != "fp32":
+        raise ModelError(f"model {path}: {precision} wanted, {model.precision} seen; start from the float32 file")
+    if precision == "fp8" or (precision == "int8" and pictures is None):
+        remedy = "name a folder of real pictures with --calibrate" if precision == "int8" else "quantise it first"
+        raise ModelError(f"model {path}: {precision} wanted, no QuantizeLinear in it seen; {remedy}")
+    made = path.with_suffix(f".{precision}.onnx")
+    try:
+        if precision == "fp16":
             from seg_perception.export.half import to_half
-        except ImportError as error:
-            raise ModelError(f"float16 needs onnx; `pip install onnx onnxruntime` ({error})") from error
-        half = path.with_suffix(".fp16.onnx")
-        agreement = to_half(path, half)
-        print(f"{half}: float16, {agreement:.2%} of the labels of {path.name} (synthetic picture)")
-        return OnnxFile.read(half)
-    if precision in ("int8", "fp8"):
-        raise ModelError(f"model {path}: {precision} wanted, no QuantizeLinear in it seen; quantise it first")
-    raise ModelError(f"model {path}: {precision} wanted, {model.precision} seen; start from the float32 file")
+
+            agreement = to_half(path, made)
+        else:
+            from seg_perception.export.quantize import read_pictures, to_int8
+
+            assert pictures is not None
+            agreement = to_int8(path, made, read_pictures(pictures, path))
+    except ImportError as error:
+        raise ModelError(f"{precision} needs onnx; `pip install onnx onnxruntime` ({error})") from error
+    print(f"{made}: {precision}, {agreement:.2%} of the labels of {path.name} (on one picture)")
+    return OnnxFile.read(made)
 
 
 def _say(engine: CachedEngine, model: OnnxFile) -> None:

@@ -72,7 +72,10 @@ def test_build_engine_makes_a_float16_file_beside_the_model(model: Path, no_gpu:
 
 @pytest.mark.parametrize(
     ("precision", "sentence"),
-    [("int8", "int8 wanted, no QuantizeLinear in it seen"), ("fp8", "fp8 wanted, no QuantizeLinear in it seen")],
+    [
+        ("int8", "int8 wanted, no QuantizeLinear in it seen; name a folder of real pictures with --calibrate"),
+        ("fp8", "fp8 wanted, no QuantizeLinear in it seen"),
+    ],
 )
 def test_build_engine_quantises_nothing_in_silence(
     model: Path, precision: str, sentence: str, capsys: pytest.CaptureFixture[str]
