@@ -42,7 +42,7 @@ setup(
         (f"share/{NAME}", ["package.xml"]),
         *(
             (f"share/{NAME}/{folder}", sorted(str(path) for path in Path(folder).glob("*") if path.is_file()))
-            for folder in ("launch", "config", "rviz")
+            for folder in ("launch", "config", "config/training", "rviz")
         ),
     ],
     zip_safe=False,
@@ -60,7 +60,7 @@ setup(
     extras_require={
         "ros": ROS,
         "ros-generation": ROS_GENERATION,
-        "torch": ["torch>=2.2"],
+        "torch": ["torch>=2.6"],
         "tensorrt": ["tensorrt>=10.3", "cuda-bindings>=12.8"],
         "tensorrt-rtx": ["tensorrt-rtx-cu13-libs>=1.7", "tensorrt-rtx-cu13-bindings>=1.7"],
         "openvino": ["openvino>=2024.0"],

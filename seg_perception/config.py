@@ -34,7 +34,7 @@ def setting(default: Any, description: str, **limits: Any) -> Any:
     return field(default=default, metadata={"description": description, **limits})
 
 
-class _Section:
+class Section:
     """Checks each value against its type, limits and choices when the section is built."""
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ def _check_limits(where: str, value: Any, limits: Mapping[str, Any]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class CameraConfig(_Section):
+class CameraConfig(Section):
     """One camera: where its pictures and its calibration come from."""
 
     name: str
@@ -79,7 +79,7 @@ class CameraConfig(_Section):
     )
 
     def __post_init__(self) -> None:
-        _Section.__post_init__(self)
+        Section.__post_init__(self)
         if not CAMERA_NAME.fullmatch(self.name):
             raise ConfigError(f"camera '{self.name}': a name of letters, digits and _, a letter first, wanted")
 
@@ -98,14 +98,14 @@ class CameraConfig(_Section):
 
 
 @dataclass(frozen=True, slots=True)
-class LidarConfig(_Section):
+class LidarConfig(Section):
     """The LiDAR whose sweeps are labelled."""
 
     topic: str = setting("/points", "PointCloud2 topic")
 
 
 @dataclass(frozen=True, slots=True)
-class InferenceConfig(_Section):
+class InferenceConfig(Section):
     """The network and what runs it."""
 
     model: str = setting("", "path of a deployed ONNX file (see `seg-perception deploy`)")
@@ -132,7 +132,7 @@ class InferenceConfig(_Section):
 
 
 @dataclass(frozen=True, slots=True)
-class PairingConfig(_Section):
+class PairingConfig(Section):
     """Which image belongs to which sweep."""
 
     window_ms: float = setting(
@@ -146,7 +146,7 @@ class PairingConfig(_Section):
 
 
 @dataclass(frozen=True, slots=True)
-class MotionConfig(_Section):
+class MotionConfig(Section):
     """How points are carried from their own instants to the image's."""
 
     mode: str = setting(
@@ -163,7 +163,7 @@ class MotionConfig(_Section):
 
 
 @dataclass(frozen=True, slots=True)
-class VisibilityConfig(_Section):
+class VisibilityConfig(Section):
     """What a camera could not see gets no label from it."""
 
     method: str = setting("zbuffer", "how hidden points are found", choices=("zbuffer", "none"))
@@ -177,7 +177,7 @@ class VisibilityConfig(_Section):
 
 
 @dataclass(frozen=True, slots=True)
-class PaintingConfig(_Section):
+class PaintingConfig(Section):
     """Which labels are good enough for a point."""
 
     min_probability: float = setting(0.0, "labels below this stay unknown", minimum=0.0, maximum=1.0)
@@ -186,7 +186,7 @@ class PaintingConfig(_Section):
 
 
 @dataclass(frozen=True, slots=True)
-class OutputConfig(_Section):
+class OutputConfig(Section):
     """What is published beside the semantic cloud."""
 
     overlay_alpha: float = setting(0.5, "weight of the label colours in the overlay image", minimum=0.0, maximum=1.0)
@@ -194,7 +194,7 @@ class OutputConfig(_Section):
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectsConfig(_Section):
+class ObjectsConfig(Section):
     """How points of countable things become objects with boxes."""
 
     enabled: bool = setting(True, "find objects in each sweep")
@@ -210,7 +210,7 @@ class ObjectsConfig(_Section):
 
 
 @dataclass(frozen=True, slots=True)
-class TrackingConfig(_Section):
+class TrackingConfig(Section):
     """How objects keep their identity from sweep to sweep."""
 
     confirm_hits: int = setting(3, "a track is told of after it was seen in this many sweeps", minimum=1, maximum=100)
@@ -224,7 +224,7 @@ class TrackingConfig(_Section):
 
 
 @dataclass(frozen=True, slots=True)
-class VoxelMapConfig(_Section):
+class VoxelMapConfig(Section):
     """The map of voxels around the vehicle, in memory of fixed size."""
 
     enabled: bool = setting(True, "remember labelled points in a map of voxels")
@@ -241,7 +241,7 @@ class VoxelMapConfig(_Section):
 
 
 @dataclass(frozen=True, slots=True)
-class BevConfig(_Section):
+class BevConfig(Section):
     """The grid seen from above around the vehicle."""
 
     enabled: bool = setting(True, "keep a grid of classes, heights and drivable ground")
@@ -259,7 +259,7 @@ class BevConfig(_Section):
 
 
 @dataclass(frozen=True, slots=True)
-class Config(_Section):
+class Config(Section):
     """All settings of the node and of the offline pipeline."""
 
     cameras: tuple[CameraConfig, ...] = ()
@@ -277,7 +277,7 @@ class Config(_Section):
     output: OutputConfig = OutputConfig()
 
     def __post_init__(self) -> None:
-        _Section.__post_init__(self)
+        Section.__post_init__(self)
         names = [camera.name for camera in self.cameras]
         if len(set(names)) != len(names):
             raise ConfigError(f"cameras: each name once wanted, {names} seen")
@@ -295,20 +295,20 @@ class Config(_Section):
         strangers = sorted(set(sections) - set(names))
         if strangers:
             raise ConfigError(f"{where}: camera: sections {strangers} are not in cameras {names}")
-        named = [name for name, section in sections.items() if "name" in _mapping(section, f"camera.{name}")]
+        named = [name for name, section in sections.items() if "name" in as_mapping(section, f"camera.{name}")]
         if named:
             raise ConfigError(
                 f"{where}: camera: a camera's name is the key of its section, no 'name' wanted in {named}"
             )
         cameras = tuple(
-            _build(
+            build_section(
                 CameraConfig,
-                {**_mapping(sections.get(name), f"camera.{name}"), "name": name},
+                {**as_mapping(sections.get(name), f"camera.{name}"), "name": name},
                 f"{where}: camera.{name}",
             )
             for name in names
         )
-        return _build(cls, {**content, "cameras": cameras}, where)
+        return build_section(cls, {**content, "cameras": cameras}, where)
 
     @classmethod
     def load(cls, path: str | Path) -> Config:
@@ -317,17 +317,18 @@ class Config(_Section):
             content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
         except (OSError, yaml.YAMLError) as error:
             raise ConfigError(f"config {path}: {error}") from error
-        content = _mapping(content, str(path))
+        content = as_mapping(content, str(path))
         if content and all(isinstance(node, Mapping) and set(node) == {"ros__parameters"} for node in content.values()):
             ours = [node["ros__parameters"] for name, node in content.items() if name.strip("/") in ("**", NODE_NAME)]
             if len(ours) != 1:
                 raise ConfigError(f"config {path}: one section /** or /{NODE_NAME} wanted, {sorted(content)} seen")
-            content = _mapping(ours[0], str(path))
+            content = as_mapping(ours[0], str(path))
         content = {key: value for key, value in content.items() if key not in NODE_ONLY}
         return cls.from_mapping(content, str(path))
 
 
-def _mapping(content: object, where: str) -> dict[str, Any]:
+def as_mapping(content: object, where: str) -> dict[str, Any]:
+    """The mapping that YAML gave, empty for nothing; ConfigError for anything else."""
     if content is None:
         return {}
     if not isinstance(content, Mapping):
@@ -335,7 +336,7 @@ def _mapping(content: object, where: str) -> dict[str, Any]:
     return dict(content)
 
 
-def _build(section: type, content: Mapping[str, Any], where: str) -> Any:
+def build_section(section: type, content: Mapping[str, Any], where: str) -> Any:
     """One dataclass from a mapping, sections within it built in turn."""
     hints = get_type_hints(section)
     unknown = sorted(set(content) - set(hints))
@@ -343,7 +344,7 @@ def _build(section: type, content: Mapping[str, Any], where: str) -> Any:
         known = sorted({*hints, "camera"}) if section is Config else sorted(hints)
         raise ConfigError(f"{where}: unknown key(s) {unknown}; known ones are {known}")
     values = {
-        key: _build(hints[key], _mapping(value, f"{where}: {key}"), f"{where}: {key}")
+        key: build_section(hints[key], as_mapping(value, f"{where}: {key}"), f"{where}: {key}")
         if dataclasses.is_dataclass(hints[key])
         else value
         for key, value in content.items()

@@ -31,8 +31,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--mean", type=_three, help="subtracted from pixels 0..255: one value or R,G,B")
     parser.add_argument("--scale", type=_three, help="multiplied after that: one value or R,G,B; 1/128 is understood")
     parser.add_argument("--layout", choices=("auto", "NCHW", "NHWC"), default="auto", help="of the network's input")
-    parser.add_argument("--network-size", type=_size, help="size the picture is resized to (as exported)")
-    parser.add_argument("--image-size", type=_size, help="fix the camera's size, as TensorRT likes it (any)")
+    parser.add_argument("--network-size", type=size_of, help="size the picture is resized to (as exported)")
+    parser.add_argument("--image-size", type=size_of, help="fix the camera's size, as TensorRT likes it (any)")
     parser.add_argument("--output", default="", help="name of the output, where the network has several")
     parser.add_argument("--gives", choices=("auto", "logits", "labels"), default="auto", help="what that output holds")
     parser.add_argument("--labels", action="store_true", help="put out labels and confidence instead of class scores")
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _size(text: str) -> tuple[int, int]:
+def size_of(text: str) -> tuple[int, int]:
     """1025x305 -> (1025, 305)."""
     sides = text.lower().split("x")
     if len(sides) != 2 or not all(side.isdigit() and int(side) > 0 for side in sides):

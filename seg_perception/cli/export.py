@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from seg_perception.cli.deploy import _size
+from seg_perception.cli.deploy import size_of
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -20,8 +20,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("destination", metavar="OUT.onnx")
     parser.add_argument("--layout", help="of published weights, such as vainf/deeplabv3plus_mobilenet; 'list': all")
     parser.add_argument("--taxonomy", help="name or YAML file of the classes (of the training; published: cityscapes)")
-    parser.add_argument("--network-size", type=_size, default=(1024, 512), help="picture is resized to (1024x512)")
-    parser.add_argument("--image-size", type=_size, help="fix the camera's size, as TensorRT likes it (any)")
+    parser.add_argument("--network-size", type=size_of, default=(1024, 512), help="picture is resized to (1024x512)")
+    parser.add_argument("--image-size", type=size_of, help="fix the camera's size, as TensorRT likes it (any)")
     parser.add_argument(
         "--picture", action="append", default=[], type=Path, help="a real picture to compare on; may be repeated"
     )

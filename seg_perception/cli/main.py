@@ -15,6 +15,7 @@ from seg_perception.cli import (
     evaluate,
     export,
     import_,
+    map,
     play,
     replay,
     simulate,
@@ -22,7 +23,7 @@ from seg_perception.cli import (
 )
 from seg_perception.errors import SegPerceptionError
 
-COMMANDS = (import_, simulate, play, replay, demo, deploy, check_model, build_engine, train, evaluate, export)
+COMMANDS = (import_, simulate, play, replay, map, demo, deploy, check_model, build_engine, train, evaluate, export)
 
 
 def parser() -> argparse.ArgumentParser:

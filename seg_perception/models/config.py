@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from seg_perception.config import _build, _Section, setting
+from seg_perception.config import Section, build_section, setting
 from seg_perception.errors import ConfigError
 
 ARCHITECTURES = ("deeplabv3plus", "deeplabv3", "panoptic_deeplab", "fcn", "unet")
@@ -22,7 +22,7 @@ class Preprocessing:
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkConfig(_Section):
+class NetworkConfig(Section):
     """One segmentation network. An architecture ignores what it has no use for: U-Net, for one, has no backbone."""
 
     architecture: str = setting("deeplabv3plus", "the network", choices=ARCHITECTURES)
@@ -45,7 +45,7 @@ class NetworkConfig(_Section):
     )
 
     def __post_init__(self) -> None:
-        _Section.__post_init__(self)
+        Section.__post_init__(self)
         if self.padding == "block" and self.backbone != "mobilenet_v2":
             raise ConfigError(f"NetworkConfig.padding: 'block' is for mobilenet_v2 only, backbone {self.backbone} seen")
         if self.auxiliary and self.architecture not in ("deeplabv3", "fcn"):
@@ -65,4 +65,4 @@ class NetworkConfig(_Section):
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any], where: str = "network") -> NetworkConfig:
         """Build from a mapping as YAML or a checkpoint gives it; unknown keys raise ConfigError."""
-        return _build(cls, content, where)
+        return build_section(cls, content, where)

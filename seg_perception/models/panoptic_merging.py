@@ -13,14 +13,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from seg_perception.config import _Section, setting
+from seg_perception.config import Section, setting
 from seg_perception.datatypes import NO_INSTANCE, UNKNOWN
 
 MAX_INSTANCES = 65535  # of a uint16
 
 
 @dataclass(frozen=True, slots=True)
-class MergingConfig(_Section):
+class MergingConfig(Section):
     """Constants of the merging. The defaults are the paper's."""
 
     min_centre: float = setting(0.1, "a peak of the heat map below this is no centre", minimum=0.0, maximum=1.0)

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from seg_perception.config import _build, _mapping, _Section, setting
+from seg_perception.config import Section, as_mapping, build_section, setting
 from seg_perception.errors import ConfigError
 from seg_perception.models.config import NetworkConfig
 
@@ -18,7 +18,7 @@ KINDS = ("folder", "cityscapes", "camvid", "bag")
 
 
 @dataclass(frozen=True, slots=True)
-class SourceConfig(_Section):
+class SourceConfig(Section):
     """Pictures and their truth. See `datasets` for the layouts."""
 
     path: str
@@ -34,7 +34,7 @@ class SourceConfig(_Section):
 
 
 @dataclass(frozen=True, slots=True)
-class AugmentationConfig(_Section):
+class AugmentationConfig(Section):
     """How a picture is varied each time it is seen."""
 
     crop_width: int = setting(768, "pixels", minimum=16)
@@ -51,13 +51,13 @@ class AugmentationConfig(_Section):
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        _Section.__post_init__(self)
+        Section.__post_init__(self)
         if self.min_scale > self.max_scale:
             raise ConfigError(f"AugmentationConfig: min_scale {self.min_scale} above max_scale {self.max_scale}")
 
 
 @dataclass(frozen=True, slots=True)
-class LossConfig(_Section):
+class LossConfig(Section):
     """What is minimised."""
 
     balancing: str = setting("log", "weights of the classes: log is 1 / ln(1.02 + share)", choices=("none", "log"))
@@ -68,7 +68,7 @@ class LossConfig(_Section):
 
 
 @dataclass(frozen=True, slots=True)
-class ScheduleConfig(_Section):
+class ScheduleConfig(Section):
     """How it is minimised. The learning rate falls as (1 - iteration / iterations) ** power."""
 
     iterations: int = setting(20000, "steps of the optimiser", minimum=1)
@@ -84,7 +84,7 @@ class ScheduleConfig(_Section):
 
 
 @dataclass(frozen=True, slots=True)
-class RunConfig(_Section):
+class RunConfig(Section):
     """How it is run. Nothing here changes the result, but for `amp`."""
 
     workers: int = setting(2, "processes that read and augment", minimum=0, maximum=256)
@@ -96,7 +96,7 @@ class RunConfig(_Section):
 
 
 @dataclass(frozen=True, slots=True)
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """One training."""
 
     train: tuple[SourceConfig, ...]
@@ -111,7 +111,7 @@ class TrainConfig(_Section):
     run: RunConfig = RunConfig()
 
     def __post_init__(self) -> None:
-        _Section.__post_init__(self)
+        Section.__post_init__(self)
         if not self.train:
             raise ConfigError("TrainConfig.train: at least one source wanted, none seen")
 
@@ -122,7 +122,7 @@ class TrainConfig(_Section):
             content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
             raise ConfigError(f"config {path}: {error}") from error
-        return cls.from_mapping(_mapping(content, str(path)), str(path))
+        return cls.from_mapping(as_mapping(content, str(path)), str(path))
 
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any], where: str = "training") -> TrainConfig:
@@ -132,9 +132,11 @@ class TrainConfig(_Section):
             sources = content.get(name, [])
             if not isinstance(sources, list | tuple):
                 raise ConfigError(f"{where}: {name}: a list of sources wanted, {sources!r} seen")
-            built = [_build(SourceConfig, _mapping(s, f"{where}: {name}"), f"{where}: {name}") for s in sources]
+            built = [
+                build_section(SourceConfig, as_mapping(s, f"{where}: {name}"), f"{where}: {name}") for s in sources
+            ]
             content[name] = tuple(built)
-        return _build(cls, content, where)
+        return build_section(cls, content, where)
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
         """Settings that are not as in `other`, a mapping made by `dataclasses.asdict`; those of `run` do not matter."""
