@@ -1,0 +1,142 @@
+"""`seg-perception map`: build the map of voxels of a recorded drive, offline."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from seg_perception.bags import BagReader
+from seg_perception.cli.replay import with_model
+from seg_perception.config import Config
+from seg_perception.datatypes import NO_CAMERA, NO_INSTANCE, UNKNOWN, SemanticCloud
+from seg_perception.errors import BagError, ConfigError, MessageError, TransformError
+from seg_perception.geometry.motion import MovedSweep
+from seg_perception.geometry.transform_tree import TransformTree
+from seg_perception.inference.loading import load_segmenter
+from seg_perception.intake import Intake
+from seg_perception.labels import Taxonomy
+from seg_perception.messages.pointcloud import decode_scan
+from seg_perception.messages.transforms import insert_tf
+from seg_perception.offline import POINTS_TOPIC, TF, TF_STATIC, config_for, replay
+from seg_perception.scene.map_files import check_suffix, save_map
+from seg_perception.scene.memory import SceneMemory
+
+_CAPACITY = 1 << 21  # voxels of a whole drive, unless more are configured
+
+Labelled = tuple[SemanticCloud, NDArray[np.float32], NDArray[np.float64]]
+"""A labelled sweep, its points at one instant, and T_fixed_lidar at that instant."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add `map`."""
+    parser = subparsers.add_parser("map", help="build the map of voxels of a recorded drive")
+    parser.add_argument(
+        "bag", type=Path, help="rosbag2: of a drive to label, or one that holds labelled clouds and /tf"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="map to write: .ply, .pcd or .npz")
+    parser.add_argument("--config", help="YAML; default: BAG.param.yaml beside the bag")
+    parser.add_argument("--model", help="deployed ONNX, instead of the configured one")
+    parser.add_argument(
+        "--labelled",
+        metavar="TOPIC",
+        help=f"clouds with a class_id field, used as they are; default: {POINTS_TOPIC} where the bag has it",
+    )
+    parser.add_argument("--voxel", type=float, metavar="M", help="side of a voxel, instead of the configured one")
+    parser.add_argument("--radius", type=float, metavar="M", help="forget what is further away; default: nothing")
+    parser.add_argument("--min-weight", type=float, default=0.5, help="leave out voxels of fewer votes; default: 0.5")
+    parser.add_argument("--limit", type=int, help="stop after this many sweeps")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build, write, say what was done."""
+    check_suffix(args.out)
+    if not args.out.parent.is_dir():
+        raise ConfigError(f"{args.out}: its folder does not exist")
+    config = _map_config(with_model(config_for(args.bag, args.config), args.model), args)
+    taxonomy = Taxonomy.load(config.taxonomy)
+    memory = SceneMemory(config, taxonomy)
+    sweeps = missed = points = 0
+    with BagReader(args.bag) as bag:
+        topic = args.labelled or (POINTS_TOPIC if POINTS_TOPIC in bag.topics else "")
+        found = _recorded(bag, topic, config) if topic else _replayed(bag, config)
+        total = bag.counts.get(topic or config.lidar.topic, 0)
+        for sweep in tqdm(islice(found, args.limit), total=min(total, args.limit or total), unit="sweep"):
+            if sweep is None:
+                missed += 1
+                continue
+            cloud, moved, T_fixed_lidar = sweep
+            memory.update(cloud, moved, T_fixed_lidar)
+            sweeps, points = sweeps + 1, points + int(cloud.labelled.sum())
+    assert memory.voxel_map is not None
+    if not sweeps:
+        raise BagError(f"bag {args.bag}: none of its {missed} sweeps could be placed in '{config.motion.fixed_frame}'")
+    scene, state = memory.voxel_map.cloud(args.min_weight), memory.voxel_map.state
+    save_map(scene, args.out, taxonomy.colors)
+    print(f"sweeps    {sweeps} in the map, {missed} without a transform to '{config.motion.fixed_frame}'")
+    print(f"points    {points} labelled, {state.refused} found no room")
+    print(
+        f"voxels    {len(scene)} of {config.voxel_map.voxel_m} m written, {state.voxels} held, {state.capacity} slots"
+    )
+    print(f"map       {args.out}")
+    return 0
+
+
+def _map_config(config: Config, args: argparse.Namespace) -> Config:
+    """The map alone, of the whole drive unless a radius is named, with room for it."""
+    voxel_map = dataclasses.replace(
+        config.voxel_map,
+        enabled=True,
+        voxel_m=args.voxel or config.voxel_map.voxel_m,
+        radius_m=args.radius or 2000.0,
+        capacity=max(_CAPACITY, config.voxel_map.capacity),
+    )
+    objects, bev = dataclasses.replace(config.objects, enabled=False), dataclasses.replace(config.bev, enabled=False)
+    return dataclasses.replace(config, voxel_map=voxel_map, objects=objects, bev=bev)
+
+
+def _replayed(bag: BagReader, config: Config) -> Iterator[Labelled | None]:
+    """Every sweep of the bag, labelled by the configured network; None where the fixed frame cannot be reached."""
+    intake = Intake(config, load_segmenter(config.inference), lambda cause, sentence: None)
+    for result in replay(bag, intake):
+        yield _placed(result.cloud, intake.tree, config)
+
+
+def _recorded(bag: BagReader, topic: str, config: Config) -> Iterator[Labelled | None]:
+    """Every labelled cloud of a topic."""
+    if bag.topics.get(topic) != "sensor_msgs/msg/PointCloud2":
+        raise BagError(f"bag {bag.path}: no cloud on {topic}; its topics are {list(bag.topics)}")
+    tree = TransformTree(cache_ns=None)
+    for message in bag.messages({TF, TF_STATIC}):
+        insert_tf(tree, message.msg, static=message.topic == TF_STATIC)
+    for message in bag.messages({topic}):
+        yield _placed(_labelled(message.msg), tree, config)
+
+
+def _labelled(msg: object) -> SemanticCloud:
+    """A cloud that has a class_id; without a probability, its labels are certain."""
+    scan, _ = decode_scan(msg)
+    if not scan.cloud.has("class_id"):
+        raise MessageError(f"cloud in frame '{scan.frame_id}': no field 'class_id' in it")
+    class_id = scan.cloud.field("class_id").astype(np.uint8)
+    certain = (class_id != UNKNOWN).astype(np.float32)
+    probability = scan.cloud.field("probability").astype(np.float32) if scan.cloud.has("probability") else certain
+    count = len(scan)
+    instance_id, camera = np.full(count, NO_INSTANCE, np.uint16), np.full(count, NO_CAMERA, np.uint8)
+    return SemanticCloud(scan, class_id, probability, instance_id, camera, ())
+
+
+def _placed(cloud: SemanticCloud, tree: TransformTree, config: Config) -> Labelled | None:
+    scan = cloud.scan
+    sweep = MovedSweep(scan, tree, config.motion)
+    try:
+        return cloud, sweep.points, tree.T(config.motion.fixed_frame, scan.frame_id, scan.stamp_ns)
+    except TransformError:
+        return None

@@ -1,0 +1,279 @@
+"""Objects keep their identity from sweep to sweep: predict, assign, update; birth, coasting, death.
+
+A track whose thing is not seen goes on along its course for a while and is known again when it comes out. A box that is
+only partly seen is first completed to the size that its track remembers, at the corner that faces the LiDAR; otherwise
+a parked car would seem to move as more of it comes into view.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from seg_perception.config import TrackingConfig
+from seg_perception.labels import Taxonomy
+from seg_perception.scene import motion_models as models
+from seg_perception.scene.objects import Objects
+
+NO_TRACK = -1
+
+_NEVER = 1e6  # cost of a pair that may not be
+_OTHER_KIND = 4.0  # cost, in squared standard deviations, of a person that was a rider
+_FADING = 0.9  # what a sweep leaves of the votes for a class
+_MISSES_AT_BIRTH = 1  # sweeps that a track which is not confirmed yet may miss
+_MARGIN = 0.2  # m around a track's box; what lies in it is a part of its thing
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tracks:
+    """T things and where they are now, in columns; and which of them each object of the sweep is.
+
+    track_id: (T,) int32 from 1, never given again. class_id, probability: (T,) smoothed over time. centre: (T, 3),
+    size: (T, 3), yaw: (T,) of its length, along its velocity once it moves, in the fixed frame. velocity: (T, 2) m/s
+    in the fixed frame. turn_rate: (T,) rad/s. age_s: (T,) since first seen. coasting_s: (T,) since last seen, 0 if
+    seen now. of_object: (K,) int32 index into the tracks, NO_TRACK for none. confirmed: (T,) seen often enough to be
+    told of.
+    """
+
+    track_id: NDArray[np.int32]
+    class_id: NDArray[np.uint8]
+    probability: NDArray[np.float32]
+    centre: NDArray[np.float64]
+    size: NDArray[np.float64]
+    yaw: NDArray[np.float64]
+    velocity: NDArray[np.float64]
+    turn_rate: NDArray[np.float64]
+    age_s: NDArray[np.float64]
+    coasting_s: NDArray[np.float64]
+    confirmed: NDArray[np.bool_]
+    of_object: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.track_id)
+
+
+@dataclass(slots=True)
+class _Store:
+    """Every track's row in every column."""
+
+    classes: int
+    track_id: NDArray = field(default_factory=lambda: np.zeros(0, np.int32))
+    vehicle: NDArray = field(default_factory=lambda: np.zeros(0, bool))
+    state: NDArray = field(default_factory=lambda: np.zeros((0, models.STATES)))
+    P: NDArray = field(default_factory=lambda: np.zeros((0, models.STATES, models.STATES)))
+    size: NDArray = field(default_factory=lambda: np.zeros((0, 3)))
+    z: NDArray = field(default_factory=lambda: np.zeros(0))
+    yaw: NDArray = field(default_factory=lambda: np.zeros(0))
+    votes: NDArray = field(init=False)
+    hits: NDArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    misses: NDArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    born: NDArray = field(default_factory=lambda: np.zeros(0))
+    seen: NDArray = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        self.votes = np.zeros((0, self.classes))
+
+    def columns(self) -> list[str]:
+        return [name for name in self.__slots__ if name != "classes"]
+
+    def keep(self, rows: NDArray) -> None:
+        for name in self.columns():
+            setattr(self, name, getattr(self, name)[rows])
+
+    def append(self, count: int) -> NDArray[np.int64]:
+        """Rows of zeros at the end; returns their indices."""
+        for name in self.columns():
+            column = getattr(self, name)
+            setattr(self, name, np.concatenate([column, np.zeros((count, *column.shape[1:]), column.dtype)]))
+        return np.arange(len(self.track_id) - count, len(self.track_id))
+
+
+class Tracker:
+    """Follows the objects of sweep after sweep, whose stamps must rise; after a jump back it starts anew."""
+
+    def __init__(self, taxonomy: Taxonomy, config: TrackingConfig) -> None:
+        self._config = config
+        names = [name for name in ("vehicles", "vulnerable") if name in taxonomy.groups]
+        members = {name: taxonomy.members([name]) for name in names}
+        none = np.zeros(256, bool)
+        self._is_vehicle = members.get("vehicles", none) & ~members.get("vulnerable", none)
+        self._classes = len(taxonomy.trained)
+        self._tracks = _Store(self._classes)
+        self._next_id = 1
+        self._stamp_ns: int | None = None
+        self._origin = np.zeros(3)
+
+    def update(self, objects: Objects, lidar: NDArray[np.float64], stamp_ns: int) -> Tracks:
+        """One sweep's objects; lidar: (3,) where the LiDAR is in the fixed frame. Tells of every track that lives."""
+        if self._stamp_ns is None or stamp_ns < self._stamp_ns:
+            self._tracks = _Store(self._classes)
+            self._origin, self._stamp_ns = lidar.copy(), stamp_ns
+            self._start_ns = stamp_ns
+        dt, now = (stamp_ns - self._stamp_ns) * 1e-9, (stamp_ns - self._start_ns) * 1e-9
+        self._stamp_ns = stamp_ns
+        tracks, config = self._tracks, self._config
+        models.predict_all(tracks.vehicle, tracks.state, tracks.P, dt, config.vehicle_acceleration, config.acceleration)
+        boxes = _Boxes.of(objects, self._origin, lidar)
+        of_object = self._assign(boxes, objects)
+        for k in np.flatnonzero(of_object >= 0):
+            self._see(int(of_object[k]), boxes, int(k), objects, now)
+        self._claim_parts(boxes, objects, of_object)
+        of_object = self._end_and_begin(boxes, objects, of_object, now)
+        return self._tell(of_object, now)
+
+    def _assign(self, boxes: _Boxes, objects: Objects) -> NDArray[np.int32]:
+        """(K,) row of the track that each object continues, NO_TRACK for none."""
+        tracks = self._tracks
+        of_object = np.full(len(objects), NO_TRACK, np.int32)
+        if not len(tracks.track_id) or not len(objects):
+            return of_object
+        vehicle = self._is_vehicle[objects.class_id]
+        centre = boxes.completed(tracks.size[:, :2], tracks.yaw, tracks.vehicle)  # (T, K, 2)
+        off = centre - tracks.state[:, None, :2]
+        S = tracks.P[:, None, :2, :2] + (boxes.sigma**2)[None, :, None, None] * np.eye(2)
+        det = S[..., 0, 0] * S[..., 1, 1] - S[..., 0, 1] * S[..., 1, 0]
+        squared = (
+            S[..., 1, 1] * off[..., 0] ** 2
+            - 2.0 * S[..., 0, 1] * off[..., 0] * off[..., 1]
+            + S[..., 0, 0] * off[..., 1] ** 2
+        ) / det
+        last = tracks.votes.argmax(axis=1)
+        cost = squared + _OTHER_KIND * (last[:, None] != objects.class_id[None])
+        cost[(squared > self._config.gate**2) | (tracks.vehicle[:, None] != vehicle[None])] = _NEVER
+        rows, columns = linear_sum_assignment(cost)
+        real = cost[rows, columns] < _NEVER
+        of_object[columns[real]] = rows[real]
+        return of_object
+
+    def _see(self, t: int, boxes: _Boxes, k: int, objects: Objects, now: float) -> None:
+        """Track t is seen as object k."""
+        tracks = self._tracks
+        vehicle = bool(tracks.vehicle[t])
+        size, yaw = boxes.size[k].copy(), float(boxes.yaw[k])
+        if vehicle:
+            turned = abs(math.remainder(yaw - tracks.yaw[t], math.pi)) > 0.25 * math.pi
+            if turned and tracks.hits[t] > 1:  # its end was taken for its side
+                size[:2], yaw = size[1::-1].copy(), yaw + 0.5 * math.pi
+        grows = size > tracks.size[t]
+        tracks.size[t] += np.where(grows, 0.3, 0.03) * (size - tracks.size[t])
+        centre = boxes.complete_one(k, size[:2], yaw, tracks.size[t, :2])
+        models.update(vehicle, tracks.state[t], tracks.P[t], centre[0], centre[1], yaw, boxes.sigma[k])
+        tracks.z[t] += 0.5 * (boxes.centre[k, 2] - tracks.z[t])
+        if vehicle:
+            tracks.yaw[t] = tracks.state[t, models.YAW]
+        elif np.hypot(*tracks.state[t, 2:4]) > 0.5:
+            tracks.yaw[t] = math.atan2(tracks.state[t, models.VY], tracks.state[t, models.VX])
+        self._vote(t, objects, k)
+        tracks.hits[t] += 1
+        tracks.misses[t] = -1  # counted up below
+        tracks.seen[t] = now
+
+    def _vote(self, t: int, objects: Objects, k: int) -> None:
+        self._tracks.votes[t] *= _FADING
+        self._tracks.votes[t, objects.class_id[k]] += objects.probability[k] * math.log1p(objects.points[k])
+
+    def _claim_parts(self, boxes: _Boxes, objects: Objects, of_object: NDArray[np.int32]) -> None:
+        """An object that continues no track but lies within the box of one of its kind is a part of that thing."""
+        tracks = self._tracks
+        free = np.flatnonzero(of_object < 0)
+        sure = np.flatnonzero(tracks.hits >= self._config.confirm_hits)
+        if not len(free) or not len(sure):
+            return
+        off = boxes.centre[free, None, :2] - tracks.state[None, sure, :2]
+        cos, sin = np.cos(tracks.yaw[sure]), np.sin(tracks.yaw[sure])
+        along, across = off[..., 0] * cos + off[..., 1] * sin, off[..., 1] * cos - off[..., 0] * sin
+        half = 0.5 * tracks.size[sure, :2] + _MARGIN
+        inside = (abs(along) < half[:, 0]) & (abs(across) < half[:, 1])
+        inside &= tracks.vehicle[sure] == self._is_vehicle[objects.class_id[free]][:, None]
+        inside &= tracks.vehicle[sure]
+        for k, hit in zip(free, inside, strict=True):
+            if hit.any():
+                of_object[k] = sure[hit.argmax()]
+
+    def _end_and_begin(
+        self, boxes: _Boxes, objects: Objects, of_object: NDArray[np.int32], now: float
+    ) -> NDArray[np.int32]:
+        """Let tracks die that were not seen for too long, and those begin that nothing else explains."""
+        tracks, config = self._tracks, self._config
+        tracks.misses += 1
+        young = tracks.hits < config.confirm_hits
+        alive = np.where(young, tracks.misses <= _MISSES_AT_BIRTH, now - tracks.seen <= config.coast_s + 1e-6)
+        moved = np.append(np.where(alive, np.cumsum(alive) - 1, NO_TRACK), NO_TRACK)  # the last for NO_TRACK itself
+        tracks.keep(np.flatnonzero(alive))
+        of_object = moved[of_object].astype(np.int32)
+        new = np.flatnonzero(of_object < 0)
+        for k, t in zip(new, tracks.append(len(new)), strict=True):
+            vehicle = bool(self._is_vehicle[objects.class_id[k]])
+            x, y, z = boxes.centre[k]
+            models.initial(vehicle, x, y, boxes.yaw[k], boxes.sigma[k], tracks.state[t], tracks.P[t])
+            tracks.track_id[t], self._next_id = self._next_id, self._next_id + 1
+            tracks.vehicle[t], tracks.size[t], tracks.z[t], tracks.yaw[t] = vehicle, boxes.size[k], z, boxes.yaw[k]
+            tracks.hits[t], tracks.born[t], tracks.seen[t] = 1, now, now
+            self._vote(int(t), objects, int(k))
+            of_object[k] = t
+        return of_object
+
+    def _tell(self, of_object: NDArray[np.int32], now: float) -> Tracks:
+        tracks = self._tracks
+        cos, sin = np.cos(tracks.state[:, models.YAW]), np.sin(tracks.state[:, models.YAW])
+        along = tracks.state[:, models.SPEED, None] * np.column_stack([cos, sin])
+        total = np.maximum(tracks.votes.sum(axis=1), 1e-9)
+        return Tracks(
+            tracks.track_id.copy(),
+            tracks.votes.argmax(axis=1).astype(np.uint8) if len(total) else np.zeros(0, np.uint8),
+            (tracks.votes.max(axis=1, initial=0.0) / total).astype(np.float32),
+            np.column_stack([tracks.state[:, :2], tracks.z]) + self._origin,
+            tracks.size.copy(),
+            tracks.yaw.copy(),
+            np.where(tracks.vehicle[:, None], along, tracks.state[:, 2:4]),
+            np.where(tracks.vehicle, tracks.state[:, models.TURN], 0.0),
+            now - tracks.born,
+            now - tracks.seen,
+            tracks.hits >= self._config.confirm_hits,
+            of_object,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Boxes:
+    """The boxes of a sweep less the origin. to_lidar: (K, 2) from the middle of each to the LiDAR."""
+
+    centre: NDArray[np.float64]
+    size: NDArray[np.float64]
+    yaw: NDArray[np.float64]
+    sigma: NDArray[np.float64]
+    to_lidar: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, objects: Objects, origin: NDArray[np.float64], lidar: NDArray[np.float64]) -> _Boxes:
+        sigma = 0.15 + 0.08 * np.maximum(objects.size[:, 0] - 2.0, 0.0)  # long things are seen in parts
+        return cls(objects.centre - origin, objects.size, objects.yaw, sigma, lidar[None, :2] - objects.centre[:, :2])
+
+    def completed(self, size: NDArray, yaw: NDArray, vehicle: NDArray) -> NDArray[np.float64]:
+        """(T, K, 2) middle of each box, were it as large as each track, whose (T, 2) sizes are given."""
+        turned = abs((self.yaw[None] - yaw[:, None] + 0.5 * math.pi) % math.pi - 0.5 * math.pi) > 0.25 * math.pi
+        swap = turned & vehicle[:, None]
+        seen = np.where(swap[..., None], self.size[None, :, 1::-1], self.size[None, :, :2])
+        direction = self.yaw[None] + np.where(swap, 0.5 * math.pi, 0.0)
+        return self.centre[None, :, :2] + _shift(self.to_lidar[None], direction, seen, size[:, None])
+
+    def complete_one(self, k: int, seen: NDArray, yaw: float, size: NDArray) -> NDArray[np.float64]:
+        """(2,) the same for one box and one track."""
+        return self.centre[k, :2] + _shift(self.to_lidar[k], np.asarray(yaw), seen, size)
+
+
+def _shift(to_lidar: NDArray, yaw: NDArray, seen: NDArray, size: NDArray) -> NDArray[np.float64]:
+    """(..., 2) from the middle of what is seen to that of the whole, which reaches farther away from the LiDAR.
+
+    Along an axis on which the LiDAR looks at the middle of what is seen, either end may be hidden: no shift.
+    """
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    axes = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)  # (..., 2, 2): along, across
+    toward = np.einsum("...ij,...j->...i", axes, to_lidar)
+    beside = abs(toward) > 0.5 * seen
+    amount = np.where(beside, -np.sign(toward) * 0.5 * (size - seen), 0.0)
+    return np.einsum("...ij,...i->...j", axes, amount)

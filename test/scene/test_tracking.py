@@ -1,0 +1,171 @@
+"""Objects keep their identity."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from seg_perception.config import TrackingConfig
+from seg_perception.labels import Taxonomy
+from seg_perception.scene.objects import Objects
+from seg_perception.scene.tracking import NO_TRACK, Tracker
+
+CITYSCAPES = Taxonomy.load("cityscapes")
+PERSON, RIDER, CAR, TRUCK, BICYCLE = 11, 12, 13, 14, 18
+LIDAR = np.zeros(3)
+MS = 1_000_000
+T0 = 1_700_000_000_000 * MS
+CAR_SIZE, PERSON_SIZE = (4.3, 1.8, 1.5), (0.6, 0.6, 1.7)
+
+
+def objects(*things: tuple[int, float, float, float, tuple[float, float, float]]) -> Objects:
+    """Each thing: class, x, y, yaw, size."""
+    count = len(things)
+    return Objects(
+        np.array([thing[0] for thing in things], np.uint8),
+        np.full(count, 0.9, np.float32),
+        np.full(count, 50, np.int32),
+        np.array([(thing[1], thing[2], 0.5 * thing[4][2]) for thing in things]).reshape(count, 3),
+        np.array([thing[4] for thing in things], float).reshape(count, 3),
+        np.array([thing[3] for thing in things], float),
+        np.zeros(0, np.int32),
+    )
+
+
+def person(x: float, y: float, label: int = PERSON):
+    return (label, x, y, 0.0, PERSON_SIZE)
+
+
+def car(x: float, y: float, yaw: float = 0.0, size=CAR_SIZE, label: int = CAR):
+    return (label, x, y, yaw, size)
+
+
+def follow(*sweeps: Objects, tracker: Tracker | None = None, start: int = 0, lidar=LIDAR, **settings):
+    """What a tracker says after each sweep, ten a second."""
+    tracker = tracker or Tracker(CITYSCAPES, TrackingConfig(**settings))
+    return [
+        tracker.update(sweep, np.asarray(lidar, float), T0 + (start + k) * 100 * MS) for k, sweep in enumerate(sweeps)
+    ]
+
+
+def id_of(tracks, k: int = 0) -> int:
+    return int(tracks.track_id[tracks.of_object[k]])
+
+
+def test_walker_keeps_one_identity_and_gets_a_velocity():
+    told = follow(*[objects(person(10 + 0.14 * k, 3.0)) for k in range(30)])
+    assert {id_of(tracks) for tracks in told} == {1}
+    assert told[-1].velocity[0] == pytest.approx([1.4, 0.0], abs=0.05)
+    assert told[-1].yaw[0] == pytest.approx(0.0, abs=0.05)
+
+
+def test_two_who_pass_each_other_keep_their_own_identities():
+    told = follow(*[objects(person(10 + 0.15 * k, 3.0), person(16 - 0.15 * k, 3.6)) for k in range(40)])
+    assert {id_of(tracks, 0) for tracks in told} == {1}
+    assert {id_of(tracks, 1) for tracks in told} == {2}
+
+
+@pytest.mark.parametrize("thing", [person, car])
+def test_identity_outlives_an_occlusion_of_a_second(thing):
+    seen = [objects(thing(10 + 0.5 * k, 6.0)) for k in range(15)]
+    hidden = [objects() for _ in range(10)]
+    again = [objects(thing(10 + 0.5 * k, 6.0)) for k in range(25, 30)]
+    told = follow(*seen, *hidden, *again)
+    assert id_of(told[-1]) == id_of(told[14]) == 1
+    assert told[24].coasting_s[0] == pytest.approx(1.0)
+    assert told[24].centre[0, :2] == pytest.approx([10 + 0.5 * 24, 6.0], abs=0.5)
+    assert told[-1].coasting_s[0] == 0.0
+
+
+def test_track_dies_when_it_is_not_seen_for_longer_than_it_may_coast():
+    seen = [objects(car(10.0, 6.0)) for _ in range(5)]
+    told = follow(*seen, *[objects() for _ in range(16)], coast_s=1.5)
+    assert [len(tracks) for tracks in told[-2:]] == [1, 0]
+    again = follow(objects(car(10.0, 6.0)))
+    assert len(again[0]) == 1
+
+
+def test_false_alarm_of_one_sweep_is_never_told_of_as_confirmed():
+    told = follow(objects(person(10, 3)), objects(), objects(), objects(), confirm_hits=3)
+    assert not any(tracks.confirmed.any() for tracks in told)
+    assert len(told[-1]) == 0
+
+
+def test_identities_are_never_given_again():
+    tracker = Tracker(CITYSCAPES, TrackingConfig())
+    follow(*[objects(person(10, 3)) for _ in range(4)], tracker=tracker)
+    follow(*[objects() for _ in range(30)], tracker=tracker, start=4)
+    assert id_of(follow(objects(person(10, 3)), tracker=tracker, start=34)[0]) == 2
+
+
+def test_turning_car_is_followed_with_its_turn_rate():
+    speed, turn = 8.0, 0.35
+    sweeps = []
+    for k in range(40):
+        yaw = turn * 0.1 * k
+        x, y = 12 + speed / turn * math.sin(yaw), 10 + speed / turn * (1 - math.cos(yaw))
+        folded = (yaw + math.pi / 2) % math.pi - math.pi / 2  # a box does not know its front
+        sweeps.append(objects(car(x, y, folded)))
+    told = follow(*sweeps)
+    assert {id_of(tracks) for tracks in told} == {1}
+    last = told[-1]
+    assert np.hypot(*last.velocity[0]) == pytest.approx(speed, abs=0.3)
+    assert last.turn_rate[0] == pytest.approx(turn, abs=0.06)
+    assert last.yaw[0] == pytest.approx(turn * 3.9, abs=0.06)
+
+
+def test_car_that_drives_towards_us_turns_its_yaw_along_its_velocity():
+    told = follow(*[objects(car(40 - 0.8 * k, 2.0, 0.0)) for k in range(20)])
+    assert told[-1].velocity[0] == pytest.approx([-8.0, 0.0], abs=0.3)
+    assert abs(told[-1].yaw[0]) == pytest.approx(math.pi, abs=0.05)
+
+
+def test_parked_car_of_which_more_and_more_comes_into_view_stands_still():
+    """Its rear, at x = 10, is always seen; the far end appears bit by bit."""
+    long = (5.0, 1.8, 1.5)
+    whole = [objects(car(12.5, 4.0, 0.0, long)) for _ in range(10)]
+    parts = [objects(car(10 + 0.5 * length, 4.0, 0.0, (length, 1.8, 1.5))) for length in np.linspace(4.0, 5.0, 20)]
+    told = follow(*whole, *parts)
+    assert {id_of(tracks) for tracks in told} == {1}
+    assert max(np.hypot(*tracks.velocity[0]) for tracks in told[12:]) < 0.6
+    assert told[-1].centre[0, 0] == pytest.approx(12.5, abs=0.25)
+
+
+def test_class_is_smoothed_over_a_wrong_sweep():
+    labels = [CAR] * 6 + [TRUCK] + [CAR] * 2
+    told = follow(*[objects(car(15, 4, label=label)) for label in labels])
+    assert {id_of(tracks) for tracks in told} == {1}
+    assert {int(tracks.class_id[0]) for tracks in told} == {CAR}
+    assert told[6].probability[0] < told[5].probability[0]
+
+
+def test_person_never_becomes_a_car():
+    told = follow(*[objects(person(10, 3)) for _ in range(5)], objects(car(10, 3)))
+    assert id_of(told[-1]) != id_of(told[-2])
+
+
+def test_second_piece_of_a_car_belongs_to_its_track():
+    told = follow(
+        *[objects(car(15, 4)) for _ in range(5)],
+        objects(car(15, 4), car(16.5, 4.2, 0.0, (0.6, 0.5, 0.4))),
+    )
+    assert list(told[-1].of_object) == [0, 0]
+    assert len(told[-1]) == 1
+
+
+def test_jump_back_in_time_starts_anew_and_sweeps_may_be_empty():
+    tracker = Tracker(CITYSCAPES, TrackingConfig())
+    assert len(follow(objects(), tracker=tracker)[0]) == 0
+    follow(*[objects(car(10, 4)) for _ in range(4)], tracker=tracker, start=1)
+    told = follow(objects(), tracker=tracker, start=-100)[0]
+    assert len(told) == 0
+
+
+def test_far_from_the_origin_of_odometry_nothing_is_lost():
+    far = np.array([5e6, -3e6, 100.0])
+    sweeps = [objects(car(far[0] + 10 + 0.8 * k, far[1] + 5)) for k in range(15)]
+    told = follow(*sweeps, lidar=far)
+    assert told[-1].velocity[0] == pytest.approx([8.0, 0.0], abs=0.2)
+    assert told[-1].of_object[0] != NO_TRACK
