@@ -193,12 +193,13 @@ class World:
         """Every pair of a ray and a body whose ball it enters within `distance`: the ray's row, the body, the distance
         of entry, and from there on the ray in the scene of all bodies, each (M,) or (M, 6)."""
         span = (float(np.min(times)), float(np.max(times)))
-        if self._cubes is None or self._cubes.span != span:
-            self._cubes = self._surround(span)
-        some = np.flatnonzero(np.isfinite(self._cubes.scene.cast_rays(_tensor(rays))["t_hit"].numpy()))
+        cubes = self._cubes  # another thread may replace it
+        if cubes is None or cubes.span != span:
+            cubes = self._cubes = self._surround(span)
+        some = np.flatnonzero(np.isfinite(cubes.scene.cast_rays(_tensor(rays))["t_hit"].numpy()))
         candidates, reach = rays[some], distance[some]
         parts: list[tuple[NDArray, NDArray, NDArray, NDArray]] = []
-        balls = zip(self.actors, self._bodies_of_actor, self._cubes.centres, self._cubes.radii, strict=True)
+        balls = zip(self.actors, self._bodies_of_actor, cubes.centres, cubes.radii, strict=True)
         for actor, indices, centre, radius in balls:
             met = _meeting(candidates, centre, radius, reach)
             if not len(met):
