@@ -71,10 +71,12 @@ class OpenVinoSegmenter:
                 raise ModelError(f"model '{self._contract.source_name}' is closed")
             request = self._requests.get(size) or self._compiled(size, self._requests)
             try:
-                results = request.infer({INPUT_NAME: np.ascontiguousarray(pixels)}, share_inputs=True)
+                feed = {INPUT_NAME: np.ascontiguousarray(pixels)}
+                results = request.infer(feed, share_inputs=True, share_outputs=True)
             except Exception as error:  # the library raises RuntimeError and its own
                 name = self._contract.source_name
                 raise ModelError(f"model '{name}' failed on a picture of {size} ({_first_line(error)})") from error
+            # The request owns its outputs; the next picture overwrites them.
             outputs = {port.get_any_name(): np.array(value) for port, value in results.items()}
         return segmentation_of(outputs, self._contract, size)
 

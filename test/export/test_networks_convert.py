@@ -1,4 +1,4 @@
-"""Every kind of network that can be trained here is taken by the real parser and builder of TensorRT-RTX, on a CPU."""
+"""Every kind of network that can be trained here is taken by TensorRT-RTX's real parser and builder, on a CPU."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 from seg_perception.export.from_torch import export_network  # noqa: E402
 from seg_perception.export.half import to_half  # noqa: E402
+from seg_perception.export.quantize import to_int8  # noqa: E402
 from seg_perception.export.tensorrt_rules import findings, try_rtx  # noqa: E402
 from seg_perception.models.build import build_model  # noqa: E402
 from seg_perception.models.checkpoints import LoadedNetwork  # noqa: E402
@@ -41,11 +42,13 @@ def exported(config: NetworkConfig, taxonomy: str, path: Path, picture: np.ndarr
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_it_converts_in_both_precisions(
+def test_it_converts_in_every_precision(
     name: str, taxonomy_of: Callable[[int], str], tmp_path: Path, picture: np.ndarray
 ) -> None:
     path = exported(NETWORKS[name], taxonomy_of(4), tmp_path / "net.onnx", picture)
-    to_half(path, tmp_path / "net.fp16.onnx", picture, min_agreement=0.0)  # random weights say nothing of labels
-    for made in (path, tmp_path / "net.fp16.onnx"):
+    # Random weights say nothing of labels.
+    to_half(path, tmp_path / "net.fp16.onnx", picture, min_agreement=0.0)
+    to_int8(path, tmp_path / "net.int8.onnx", [picture, picture[::-1], picture[:, ::-1]], min_agreement=0.0)
+    for made in (path, tmp_path / "net.fp16.onnx", tmp_path / "net.int8.onnx"):
         assert findings(made) == []
         assert try_rtx(made).refusal == ""

@@ -62,11 +62,13 @@ def test_labels_are_those_of_onnxruntime(folder: Path, name: str) -> None:
         assert (labels == wanted).mean() >= 0.999
 
 
-def test_a_segmentation_outlives_the_next_call_and_the_network(folder: Path) -> None:
-    ours = backend(folder / "any.onnx")
+@pytest.mark.parametrize("name", ["any.onnx", "labels.onnx"])
+def test_a_segmentation_outlives_the_next_call_and_the_network(folder: Path, name: str) -> None:
+    ours = backend(folder / name)
     first = ours.segment(picture(0))
     wanted = first.label_image().copy()
     ours.segment(picture(1))
+    np.testing.assert_array_equal(first.label_image(), wanted)
     ours.close()
     np.testing.assert_array_equal(first.label_image(), wanted)
     with pytest.raises(ModelError, match="is closed"):

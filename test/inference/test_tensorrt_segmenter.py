@@ -99,6 +99,16 @@ def test_networks_that_give_labels_or_take_one_size_run_too(folder: Path, tmp_pa
     np.testing.assert_array_equal(ours.segment(picture(1)).sample(places()).class_id, wanted.class_id)
 
 
+@pytest.mark.parametrize("name", ["any.onnx", "labels.onnx"])
+def test_a_segmentation_outlives_the_next_pictures(folder: Path, tmp_path: Path, name: str) -> None:
+    ours = segmenter_on(FakeGpu(), folder / name, tmp_path)
+    first = ours.segment(picture(0))
+    before = first.sample(places()).class_id
+    for seed in (1, 2, 3):
+        ours.segment(picture(seed))
+    np.testing.assert_array_equal(first.sample(places()).class_id, before)
+
+
 def test_a_size_is_set_up_once_and_then_costs_one_graph_launch_a_picture(folder: Path, tmp_path: Path) -> None:
     gpu = FakeGpu()
     ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
@@ -256,7 +266,9 @@ def test_a_call_that_fails_once_costs_a_new_start_and_no_picture(
     assert f"{call} failed on Fake GPU: CUDA_ERROR_LAUNCH_FAILED (719); starting it anew" in caplog.text
     assert gpu.trt.built == 1
     gc.collect()
-    assert gpu.trt.live["ICudaEngine"] == gpu.trt.live["Runtime"] == 1
+    assert gpu.trt.live["ICudaEngine"] == gpu.trt.live["Runtime"] == gpu.driver.live["context"] == 1
+    runtimes = [entry for entry in gpu.trt.order if entry.endswith("Runtime")]
+    assert runtimes == ["+Runtime", "-Runtime", "+Runtime"]  # never two in the memory of the GPU
 
 
 def test_a_kernel_that_fails_on_the_gpu_is_noticed_too(folder: Path, tmp_path: Path) -> None:
