@@ -30,8 +30,10 @@ extras: $(READY)  ## add PyTorch (CPU) and Open3D, so that their tests run too
 	tools/install_extras.sh $(VENV)
 
 trt-check: $(READY)  ## have the parser and builder of TensorRT-RTX (200 MB, no GPU) take every network
-	$(VENV)/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt '.[tensorrt-rtx]'
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt \
+		--no-build-isolation --editable '.[tensorrt-rtx]'
 	$(VENV)/bin/pytest -m tensorrt_rtx
+	$(VENV)/bin/pytest test/inference/test_cuda_runtime.py
 
 GPU_CHECK :=
 gpu-check: $(READY)  ## on a machine with an NVIDIA GPU: build, compare, measure; docs/gpu/<device>.md (docs/deployment.md)

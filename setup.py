@@ -62,7 +62,7 @@ setup(
         "ros-generation": ROS_GENERATION,
         "torch": ["torch>=2.6"],
         "tensorrt": ["tensorrt>=10.3", "cuda-bindings>=12.8"],
-        "tensorrt-rtx": ["tensorrt-rtx-cu13-libs>=1.7", "tensorrt-rtx-cu13-bindings>=1.7"],
+        "tensorrt-rtx": ["tensorrt-rtx-cu13-libs>=1.7", "tensorrt-rtx-cu13-bindings>=1.7", "cuda-bindings>=12.8"],
         "openvino": ["openvino>=2024.0"],
         "open3d": ["open3d>=0.18"],
         "dev": [
