@@ -327,6 +327,23 @@ class Config(Section):
         return cls.from_mapping(content, str(path))
 
 
+def parameters_beside(bag: Path) -> Path:
+    """Where the parameter file of a bag lies: `drive.mcap` and the folder `drive` both have `drive.param.yaml`."""
+    stem = bag.stem if bag.suffix in (".mcap", ".db3") else bag.name
+    return bag.with_name(f"{stem}.param.yaml")
+
+
+def parameter_file(cameras: Mapping[str, Mapping[str, Any]], lidar_topic: str, fixed_frame: str) -> str:
+    """The YAML with which node and replay read a bag. cameras: the settings of each, by name."""
+    parameters = {
+        "cameras": list(cameras),
+        "camera": {name: dict(camera) for name, camera in cameras.items()},
+        "lidar": {"topic": lidar_topic},
+        "motion": {"fixed_frame": fixed_frame},
+    }
+    return yaml.safe_dump({"/**": {"ros__parameters": parameters}}, sort_keys=False)
+
+
 def as_mapping(content: object, where: str) -> dict[str, Any]:
     """The mapping that YAML gave, empty for nothing; ConfigError for anything else."""
     if content is None:

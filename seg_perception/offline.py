@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from seg_perception.bags import BagReader
-from seg_perception.config import NODE_NAME, Config
+from seg_perception.config import NODE_NAME, Config, parameters_beside
 from seg_perception.datatypes import NO_CAMERA, SemanticCloud
 from seg_perception.drawing import Pixels
 from seg_perception.errors import BagError, ConfigError
@@ -103,7 +103,7 @@ def config_for(bag: Path, config: str | None) -> Config:
     """The configuration named, or the one that lies beside the bag as `<bag>.param.yaml`, where `import` puts it."""
     if not bag.exists():
         raise BagError(f"bag {bag}: no such file or directory")
-    path = Path(config) if config else bag.with_suffix(".param.yaml")
+    path = Path(config) if config else parameters_beside(bag)
     if not config and not path.is_file():
         raise ConfigError(f"bag {bag}: no {path.name} beside it; name a configuration with --config")
     return Config.load(path)

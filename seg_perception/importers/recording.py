@@ -12,15 +12,15 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from seg_perception.bags import BagWriter
+from seg_perception.config import parameter_file, parameters_beside
 from seg_perception.datatypes import PointCloud
 from seg_perception.errors import CalibrationError, ConfigError, MessageError
 from seg_perception.geometry.camera import CameraModel
-from seg_perception.messages.camera_info import CameraInfoRecord
+from seg_perception.messages.camera_info import CameraInfoRecord, record_of
 from seg_perception.messages.compressed import compressed_size
 from seg_perception.messages.image import compressed_fields
 from seg_perception.messages.transforms import StampedTransform
@@ -59,9 +59,7 @@ class RecordedCamera:
 
     def info(self, stamp_ns: int) -> CameraInfoRecord:
         """Its CameraInfo."""
-        fields = self.model.to_camera_info_fields()
-        fields.update({name: tuple(fields[name]) for name in ("d", "k", "r", "p")})
-        return CameraInfoRecord(self.frame_id, stamp_ns, **fields)
+        return record_of(self.model, self.frame_id, stamp_ns)
 
     def settings(self) -> dict[str, Any]:
         """Its section of the parameter file."""
@@ -123,33 +121,18 @@ class Recording:
     def write(self, out: Path, *, progress: bool = False) -> Imported:
         """Write bag and parameter file. progress: show a bar."""
         counts: dict[str, int] = {}
-        config = config_path(out)
+        config = parameters_beside(out)
         entries = sorted(self._entries, key=lambda entry: entry[0])
         with BagWriter(out) as writer:
             for _, topic, write in _bar(entries, f"writing {out.name}", progress):
                 write(writer)
                 counts[topic] = counts.get(topic, 0) + 1
-        config.write_text(self._settings(), encoding="utf-8")
+        cameras = {camera.name: camera.settings() for camera in self.cameras}
+        config.write_text(parameter_file(cameras, self.lidar_topic, FIXED_FRAME), encoding="utf-8")
         return Imported(out, config, counts)
 
     def _add(self, log_ns: int, topic: str, write: Callable[[BagWriter], None]) -> None:
         self._entries.append((log_ns, topic, write))
-
-    def _settings(self) -> str:
-        parameters = {
-            "cameras": [camera.name for camera in self.cameras],
-            "camera": {camera.name: camera.settings() for camera in self.cameras},
-            "lidar": {"topic": self.lidar_topic},
-            "motion": {"fixed_frame": FIXED_FRAME},
-        }
-        content = {"/**": {"ros__parameters": parameters}}
-        return yaml.safe_dump(content, sort_keys=False)
-
-
-def config_path(out: Path) -> Path:
-    """The parameter file beside a bag: `drive.mcap` and the folder `drive` both have `drive.param.yaml`."""
-    stem = out.stem if out.suffix == ".mcap" else out.name
-    return out.with_name(f"{stem}.param.yaml")
 
 
 def require_folder(path: Path, what: str) -> Path:

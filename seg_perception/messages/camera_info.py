@@ -42,6 +42,13 @@ class CameraInfoRecord:
         return other is not None and replace(self, stamp_ns=other.stamp_ns) == other
 
 
+def record_of(model: CameraModel, frame_id: str, stamp_ns: int) -> CameraInfoRecord:
+    """The CameraInfo that `camera_model` reads as this camera."""
+    fields = model.to_camera_info_fields()
+    fields.update({name: tuple(fields[name]) for name in ("d", "k", "r", "p")})
+    return CameraInfoRecord(frame_id, stamp_ns, **fields)
+
+
 def decode_camera_info(msg: Any) -> CameraInfoRecord:
     """Copy the fields of a CameraInfo. What they say is checked by `camera_model`."""
     return CameraInfoRecord(

@@ -26,14 +26,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from seg_perception.bags import BagWriter
+from seg_perception.config import parameter_file, parameters_beside
 from seg_perception.geometry.transforms import quat_xyzw_from_matrix
 from seg_perception.labels import Taxonomy
-from seg_perception.messages.camera_info import CameraInfoRecord
+from seg_perception.messages.camera_info import record_of
 from seg_perception.messages.header import header_fields
 from seg_perception.messages.image import compressed_fields
 from seg_perception.messages.pointcloud import cloud_from_columns
@@ -82,7 +82,7 @@ def image_topic(mount: CameraMount, transport: str) -> str:
 
 def write_drive(drive: Drive, out: Path, *, progress: bool = False) -> Simulated:
     """Simulate everything in order of time and write it. Raises BagError where `out` exists."""
-    config = out.with_name(f"{out.stem if out.suffix == '.mcap' else out.name}.param.yaml")
+    config = parameters_beside(out)
     started = time.perf_counter()
     with BagWriter(out, compression="chunk") as writer:
         recorder = _Recorder(drive, writer)
@@ -204,7 +204,9 @@ class _Recorder:
         self.check.add_frame(camera, index, frame)
         stamp, log_ns, transport = stamp_of(frame.time), stamp_of(at), self.drive.config.transport
         topic = self._count(image_topic(mount, transport))
-        self.writer.write_camera_info(self._count(f"/{mount.name}/camera_info"), _info(mount, stamp), log_ns)
+        self.writer.write_camera_info(
+            self._count(f"/{mount.name}/camera_info"), record_of(mount.model, mount.frame_id, stamp), log_ns
+        )
         if transport == "raw":
             self.writer.write_image(topic, stamp, mount.frame_id, frame.pixels, log_ns=log_ns)
         else:
@@ -260,27 +262,16 @@ def _plain_image(image: NDArray, encoding: str) -> dict[str, Any]:
     }
 
 
-def _info(mount: CameraMount, stamp: int) -> CameraInfoRecord:
-    fields = mount.model.to_camera_info_fields()
-    fields.update({name: tuple(fields[name]) for name in ("d", "k", "r", "p")})
-    return CameraInfoRecord(mount.frame_id, stamp, **fields)
-
-
 def _settings(drive: Drive) -> str:
     """The parameter file with which node and replay read the bag."""
     transport = drive.config.transport
-    parameters = {
-        "cameras": [mount.name for mount in drive.config.cameras],
-        "camera": {
-            mount.name: {
-                "image_topic": image_topic(mount, transport),
-                "info_topic": f"/{mount.name}/camera_info",
-                "transport": "raw" if transport == "raw" else "compressed",
-                "rectified": False,
-            }
-            for mount in drive.config.cameras
-        },
-        "lidar": {"topic": POINTS_TOPIC},
-        "motion": {"fixed_frame": FIXED_FRAME},
+    cameras = {
+        mount.name: {
+            "image_topic": image_topic(mount, transport),
+            "info_topic": f"/{mount.name}/camera_info",
+            "transport": "raw" if transport == "raw" else "compressed",
+            "rectified": False,
+        }
+        for mount in drive.config.cameras
     }
-    return yaml.safe_dump({"/**": {"ros__parameters": parameters}}, sort_keys=False)
+    return parameter_file(cameras, POINTS_TOPIC, FIXED_FRAME)

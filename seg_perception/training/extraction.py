@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from seg_perception.bags import BagMessage, BagReader
-from seg_perception.config import CameraConfig, Config
+from seg_perception.config import CameraConfig, Config, parameters_beside
 from seg_perception.errors import ConfigError, MessageError
 from seg_perception.messages.header import as_bytes, stamp_ns
 from seg_perception.messages.image import decode
@@ -45,7 +45,7 @@ def extract_bag(bag: Path, cache: Path) -> Path:
 
 
 def _unpack(bag: Path, folder: Path) -> None:
-    cameras = Config.load(bag.with_suffix(".param.yaml")).cameras
+    cameras = Config.load(parameters_beside(bag)).cameras
     for name in ("images", "labels", "instances"):
         (folder / name).mkdir()
     with BagReader(bag) as reader:

@@ -8,8 +8,7 @@ import pytest
 
 from seg_perception.bags import BagReader
 from seg_perception.cli import import_
-from seg_perception.config import Config
-from seg_perception.importers.recording import config_path
+from seg_perception.config import Config, parameters_beside
 
 
 def command(*arguments: str) -> int:
@@ -59,8 +58,8 @@ def test_static_transforms_are_one_latched_message(tiny_drive, tmp_path):
 
 
 def test_settings_lie_beside_the_bag(tmp_path):
-    assert config_path(tmp_path / "drive.mcap") == tmp_path / "drive.param.yaml"
-    assert config_path(tmp_path / "drive.v2") == tmp_path / "drive.v2.param.yaml"
+    assert parameters_beside(tmp_path / "drive.mcap") == tmp_path / "drive.param.yaml"
+    assert parameters_beside(tmp_path / "drive.v2") == tmp_path / "drive.v2.param.yaml"
 
 
 @pytest.mark.parametrize("arguments", [[], ["kitti"], ["waymo", "x"], ["nuscenes", "x", "--poses", "guess"]])
