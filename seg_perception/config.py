@@ -166,14 +166,39 @@ class MotionConfig(Section):
 class VisibilityConfig(Section):
     """What a camera could not see gets no label from it."""
 
-    method: str = setting("zbuffer", "how hidden points are found", choices=("zbuffer", "none"))
+    method: str = setting("patches", "how hidden points are found", choices=("patches", "none"))
     spacing_deg: float = setting(
-        0.32, "angle between neighbouring LiDAR points, degrees: the size of a z-buffer cell", minimum=0.01, maximum=5.0
+        0.2, "angle between neighbouring points of one LiDAR beam, degrees", minimum=0.01, maximum=5.0
+    )
+    beam_spacing_deg: float = setting(
+        0.49, "angle between neighbouring LiDAR beams, degrees", minimum=0.01, maximum=5.0
+    )
+    cover: float = setting(
+        1.0, "a point covers this much of the spacing to each side and hides what is behind", minimum=0.0, maximum=4.0
+    )
+    beam_cover: float = setting(
+        0.75, "the same up and down; at 1 surfaces begin to hide their own next beam", minimum=0.0, maximum=4.0
     )
     depth_tolerance_m: float = setting(
-        0.5, "a point this much behind the nearest surface is still on it", minimum=0.0, maximum=100.0
+        0.2, "a point this much behind the surface before it is still on it", minimum=0.0, maximum=100.0
     )
-    depth_tolerance_ratio: float = setting(0.10, "the same, as a share of the depth", minimum=0.0, maximum=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class EdgesConfig(Section):
+    """What a point's own surface says against the picture, at the borders of things."""
+
+    method: str = setting(
+        "surface",
+        "surface: a label that the neighbours on the point's surface contradict is left out; none: all are taken",
+        choices=("surface", "none"),
+    )
+    step_m: float = setting(
+        0.15, "neighbours whose range differs by less lie on one surface, beside its slant", minimum=0.0, maximum=10.0
+    )
+    agreement: float = setting(
+        0.66, "share of the neighbours that has to agree to contradict a label", minimum=0.5, maximum=1.0
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +294,7 @@ class Config(Section):
     pairing: PairingConfig = PairingConfig()
     motion: MotionConfig = MotionConfig()
     visibility: VisibilityConfig = VisibilityConfig()
+    edges: EdgesConfig = EdgesConfig()
     painting: PaintingConfig = PaintingConfig()
     objects: ObjectsConfig = ObjectsConfig()
     tracking: TrackingConfig = TrackingConfig()

@@ -14,12 +14,13 @@ import numpy as np
 from seg_perception.config import Config
 from seg_perception.datatypes import CameraImage, LidarScan, PointCloud, SemanticCloud, SweepReport, ViewReport
 from seg_perception.errors import CalibrationError, ModelError, SegPerceptionError
-from seg_perception.fusion.painting import View, paint
+from seg_perception.fusion.edges import settle
+from seg_perception.fusion.painting import View, paint, selected
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.motion import MovedSweep, awaits_transforms
 from seg_perception.geometry.projection import Projection, project
 from seg_perception.geometry.transform_tree import TransformTree
-from seg_perception.geometry.visibility import visible
+from seg_perception.geometry.visibility import hiding, range_image
 from seg_perception.inference.segmenter import Segmentation, Segmenter
 from seg_perception.labels import Taxonomy
 from seg_perception.statistics import StageTimer
@@ -79,6 +80,8 @@ class Pipeline:
         reports: dict[str, ViewReport] = {}
         with timer.stage("move"):
             sweep = MovedSweep(scan, self._tree, self.config.motion)
+        with timer.stage("hide"):
+            beams = range_image(sweep.points, self.config.visibility)
         for name in sorted(images):
             image = images[name]
             view = ViewReport(image.stamp_ns, image.stamp_ns - scan.stamp_ns)
@@ -90,10 +93,13 @@ class Pipeline:
                     T_cam_lidar = sweep.T_cam_lidar(image.frame_id, image.stamp_ns)
                 with timer.stage("project"):
                     in_view = project(sweep.points, T_cam_lidar, camera)
+                with timer.stage("sample"):
+                    labels = segmentations[name].sample(in_view.uv)
                 with timer.stage("hide"):
-                    seen = in_view.select(visible(in_view, camera, self.config.visibility))
-                with timer.stage("paint"):
-                    views.append(View(name, seen.index, segmentations[name].sample(seen.uv)))
+                    hider = hiding(in_view, camera, self.config.visibility, beams)
+                    kept = settle(in_view, labels.class_id, hider, beams, self.config.edges)
+                    seen = in_view.select(kept)
+                views.append(View(name, seen.index, selected(labels, kept)))
                 projections[name] = seen
                 reports[name] = replace(view, in_view=len(in_view.index), visible=len(seen.index))
             except SegPerceptionError as error:

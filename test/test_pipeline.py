@@ -20,7 +20,7 @@ def test_each_point_gets_the_label_of_its_pixel():
     assert result.cloud.class_id.tolist() == [ROAD, CAR, UNKNOWN, UNKNOWN]
     view = result.report.views["front"]
     assert (view.in_view, view.visible, view.painted, view.skipped) == (2, 2, 2, "")
-    assert set(result.report.stage_seconds) == {"move", "segment", "project", "hide", "paint"}
+    assert set(result.report.stage_seconds) == {"move", "segment", "project", "sample", "hide", "paint"}
 
 
 def test_a_hidden_point_gets_no_label():

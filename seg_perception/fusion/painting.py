@@ -21,6 +21,11 @@ class View:
     labels: PointLabels
 
 
+def selected(labels: PointLabels, mask: NDArray[np.bool_]) -> PointLabels:
+    """Only the labels where `mask` (M,) is True."""
+    return PointLabels(labels.class_id[mask], labels.probability[mask], labels.margin[mask])
+
+
 def paint(scan: LidarScan, views: Sequence[View], config: PaintingConfig) -> SemanticCloud:
     """Merge the views of all cameras into one labelled cloud.
 

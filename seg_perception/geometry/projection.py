@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numba
 import numpy as np
@@ -19,15 +19,22 @@ class Projection:
 
     index: (M,) int64 into the points given. uv: (M, 2) float64 pixels. distance: (M,) float64 metres from the
     optical centre: along the ray, so that it means the same behind 90 degrees off axis, where z is negative.
+    points: (N, 3) float32, the points given, none copied; empty where nobody will ask for them.
     """
 
     index: NDArray[np.int64]
     uv: NDArray[np.float64]
     distance: NDArray[np.float64]
+    points: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 3), np.float32))
+
+    @property
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """index, uv and distance, as compiled code takes them."""
+        return self.index, self.uv, self.distance
 
     def select(self, mask: NDArray[np.bool_]) -> Projection:
         """Only the points where `mask` (M,) is True."""
-        return Projection(self.index[mask], self.uv[mask], self.distance[mask])
+        return Projection(self.index[mask], self.uv[mask], self.distance[mask], self.points)
 
 
 def project(points: NDArray[np.float32], T_cam_lidar: NDArray[np.float64], camera: CameraModel) -> Projection:
@@ -38,7 +45,7 @@ def project(points: NDArray[np.float32], T_cam_lidar: NDArray[np.float64], camer
     count = len(points)
     index, uv, distance = np.empty(count, np.int64), np.empty((count, 2)), np.empty(count)
     found = _project(camera.params, camera.T_lens_cam @ T_cam_lidar, points, index, uv, distance)
-    return Projection(index[:found], uv[:found], distance[:found])
+    return Projection(index[:found], uv[:found], distance[:found], points)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -2,8 +2,9 @@
 
 The LiDAR and the camera stand apart, so the LiDAR measures points that something hides from the camera. LiDAR points
 are sparser than pixels: between two neighbouring returns of a near car the wall behind it shines through, unless each
-return stands for the patch around it. So distances are compared on a grid whose cells are as wide as the LiDAR's
-spacing, and each cell answers for its neighbours beside and below it too.
+return stands for the patch around it. So each point covers the patch that the LiDAR's spacing leaves to it, as large as
+the camera sees it, and hides what lies behind by more than its own surface recedes over such a patch. A road does not
+hide itself, however sparse and slanted; a pole and a leaf, which are no slanted surfaces, hide what is a little behind.
 """
 
 from __future__ import annotations
@@ -17,48 +18,73 @@ from numpy.typing import NDArray
 from seg_perception.config import VisibilityConfig
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.projection import Projection
+from seg_perception.geometry.range_image import RangeImage, recession
+
+_CELL_PX = 4.0  # of the depth buffer at 1920 columns or more; proportionally less below, at least a pixel
+_LARGEST = 3.0  # a patch looks at most this much larger to the camera than to the LiDAR
 
 
-def visible(projection: Projection, camera: CameraModel, config: VisibilityConfig) -> NDArray[np.bool_]:
-    """Which of the M points in view the camera sees: (M,) bool.
+def range_image(points: NDArray[np.float32], config: VisibilityConfig) -> RangeImage:
+    """The sweep by direction: points (N, 3) float32, metres, in the LiDAR's frame. One for all cameras."""
+    return RangeImage(points, config.spacing_deg, config.beam_spacing_deg)
 
-    A point counts as visible unless the nearest surface around it is nearer by more than
-    depth_tolerance_m + depth_tolerance_ratio * the distance of that surface.
+
+def visible(
+    projection: Projection, camera: CameraModel, config: VisibilityConfig, sweep: RangeImage | None = None
+) -> NDArray[np.bool_]:
+    """Which of the M points in view the camera sees: (M,) bool. sweep: of the same points, built here where missing."""
+    return hiding(projection, camera, config, sweep) < 0
+
+
+def hiding(
+    projection: Projection, camera: CameraModel, config: VisibilityConfig, sweep: RangeImage | None = None
+) -> NDArray[np.int32]:
+    """(M,) int32: which of the M points in view hides each of them from the camera, -1 where none does.
+
+    A point is hidden where the patch of a nearer one covers it and it lies behind that one by more than
+    depth_tolerance_m plus what the nearer one's surface recedes from one LiDAR point to the next.
     """
-    if config.method == "none":
-        return np.ones(len(projection.index), bool)
-    cell_px = max(1.0, float(camera.K[0, 0]) * math.radians(config.spacing_deg))
-    shape = (math.ceil(camera.height / cell_px), math.ceil(camera.width / cell_px))
-    return _zbuffer(
-        projection.uv,
-        projection.distance,
-        shape,
-        cell_px,
-        config.depth_tolerance_m,
-        1.0 + config.depth_tolerance_ratio,
+    count = len(projection.index)
+    if config.method == "none" or count == 0:
+        return np.full(count, -1, np.int32)
+    sweep = sweep or range_image(projection.points, config)
+    cell_px = max(1.0, _CELL_PX * camera.width / 1920.0)
+    nearest = np.full((math.ceil(camera.height / cell_px), math.ceil(camera.width / cell_px)), np.inf, np.float32)
+    owner = np.empty(nearest.shape, np.int32)
+    half = (
+        config.cover * math.radians(config.spacing_deg) * float(camera.K[0, 0]) / cell_px,
+        config.beam_cover * math.radians(config.beam_spacing_deg) * float(camera.K[1, 1]) / cell_px,
     )
+    hider = np.empty(count, np.int32)
+    lines = (sweep.cells, sweep.row, sweep.column, sweep.range)
+    _cover(*projection.arrays, *lines, cell_px, half, config.depth_tolerance_m, nearest, owner)
+    _look_up(projection.uv, projection.distance, cell_px, nearest, owner, hider)
+    return hider
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _cover(index, uv, distance, cells, row, column, ranges, cell_px, half, tolerance_m, nearest, owner):  # type: ignore[no-untyped-def]
+    """Each point's patch into the buffer: the least distance beyond which it hides, and whose patch that is."""
+    height, width = nearest.shape
+    for m in range(index.shape[0]):
+        i = index[m]
+        scale = min(ranges[i] / distance[m], _LARGEST)
+        u, v = (uv[m, 0] + 0.5) / cell_px, (uv[m, 1] + 0.5) / cell_px
+        left, right = max(int(u - half[0] * scale + 0.5), 0), min(int(u + half[0] * scale + 0.5), width)
+        top, bottom = max(int(v - half[1] * scale + 0.5), 0), min(int(v + half[1] * scale + 0.5), height)
+        across, along = recession(cells, row, column, ranges, i)
+        beyond = np.float32(distance[m] + tolerance_m + across + along)
+        for y in range(top, bottom):
+            for x in range(left, right):
+                if beyond < nearest[y, x]:
+                    nearest[y, x] = beyond
+                    owner[y, x] = m
 
 
 @numba.njit(cache=True, nogil=True)
-def _zbuffer(uv, distance, shape, cell_px, tolerance_m, ratio):  # type: ignore[no-untyped-def]
-    """Nearest distance in each cell and its neighbours, then one comparison a point."""
-    count = uv.shape[0]
-    # A border of one cell spares the neighbours every bounds check.
-    nearest = np.full((shape[0] + 2, shape[1] + 2), np.inf)
-    cells = np.empty((count, 2), np.int32)
-    for i in range(count):
-        row, col = int((uv[i, 1] + 0.5) / cell_px) + 1, int((uv[i, 0] + 0.5) / cell_px) + 1
-        cells[i, 0], cells[i, 1] = row, col
-        nearest[row, col] = min(nearest[row, col], distance[i])
-    # The minimum over the cell, those beside it and those above: the row below holds the road nearer to the camera,
-    # which would hide the road behind it.
-    around = np.empty_like(nearest)
-    for row in range(1, shape[0] + 1):
-        for col in range(1, shape[1] + 1):
-            here = min(nearest[row, col - 1], nearest[row, col], nearest[row, col + 1])
-            above = min(nearest[row - 1, col - 1], nearest[row - 1, col], nearest[row - 1, col + 1])
-            around[row, col] = min(here, above)
-    seen = np.empty(count, np.bool_)
-    for i in range(count):
-        seen[i] = distance[i] <= around[cells[i, 0], cells[i, 1]] * ratio + tolerance_m
-    return seen
+def _look_up(uv, distance, cell_px, nearest, owner, hider):  # type: ignore[no-untyped-def]
+    height, width = nearest.shape
+    for m in range(uv.shape[0]):
+        y = min(int((uv[m, 1] + 0.5) / cell_px), height - 1)
+        x = min(int((uv[m, 0] + 0.5) / cell_px), width - 1)
+        hider[m] = owner[y, x] if distance[m] > nearest[y, x] else -1

@@ -3,93 +3,150 @@ import pytest
 
 from seg_perception.config import VisibilityConfig
 from seg_perception.geometry.camera import CameraModel
-from seg_perception.geometry.projection import project
-from seg_perception.geometry.visibility import visible
+from seg_perception.geometry.projection import Projection, project
+from seg_perception.geometry.visibility import hiding, range_image, visible
 
-CAMERA = CameraModel(640, 480, np.array([[500.0, 0, 319.5], [0, 500.0, 239.5], [0, 0, 1]]))
+CAMERA = CameraModel(960, 540, np.array([[570.0, 0, 479.5], [0, 570.0, 269.5], [0, 0, 1]]))
+T_CAM_LIDAR = np.array([[0, -1, 0, 0.0], [0, 0, -1, -0.5], [1, 0, 0, -0.8], [0, 0, 0, 1.0]])
+"""The camera stands 0.5 m below the LiDAR and 0.8 m ahead of it."""
 
-
-def plane(depth: float, half: float, step_deg: float = 0.3) -> np.ndarray:
-    """Points of a wall across the optical axis, as a LiDAR beside the camera would sample it."""
-    tangents = np.tan(np.radians(np.arange(-25, 25, step_deg))) * depth
-    x, y = np.meshgrid(tangents[np.abs(tangents) < half], tangents[np.abs(tangents) < half])
-    return np.column_stack([x.ravel(), y.ravel(), np.full(x.size, depth)])
-
-
-def seen(points: np.ndarray, **settings: object) -> np.ndarray:
-    """(N,) bool over all points; each of them has to be in view."""
-    projection = project(points.astype(np.float32), np.eye(4), CAMERA)
-    assert len(projection.index) == len(points)
-    return visible(projection, CAMERA, VisibilityConfig(**settings))
+AZIMUTH, ELEVATION = np.radians(np.arange(-30, 30, 0.2)), np.radians(np.arange(-24.5, 6.0, 0.49))
+RAYS = np.stack(
+    [
+        np.cos(ELEVATION) * np.cos(AZIMUTH)[:, None],
+        np.cos(ELEVATION) * np.sin(AZIMUTH)[:, None],
+        np.broadcast_to(np.sin(ELEVATION), (AZIMUTH.size, ELEVATION.size)),
+    ],
+    axis=2,
+).reshape(-1, 3)
 
 
-def test_near_pole_hides_the_wall_behind_it():
-    pole = np.column_stack([np.zeros(20), np.linspace(-1, 1, 20), np.full(20, 5.0)])
-    behind, beside = np.array([[0.02, 0.3, 20.0]]), np.array([[1.5, 0.3, 20.0]])
-    assert seen(np.concatenate([pole, behind, beside])).tolist() == [True] * 20 + [False, True]
+def wall(ahead: float, low: float, high: float, right: float, left: float, turned: float = 0.0) -> np.ndarray:
+    """(N,) metres to an upright wall along each ray, inf where missed; `turned`: ahead grows by it leftwards."""
+    distance = ahead / (RAYS[:, 0] - turned * RAYS[:, 1])
+    y, z = distance * RAYS[:, 1], distance * RAYS[:, 2]
+    hit = (distance > 0) & (y > right) & (y < left) & (z > low) & (z < high)
+    return np.where(hit, distance, np.inf)
 
 
-def test_wall_shines_not_through_between_the_returns_of_a_car():
-    car = plane(depth=8.0, half=1.0)
-    wall = plane(depth=25.0, half=2.5)  # within the car's outline
-    result = seen(np.concatenate([car, wall]))
-    assert result[: len(car)].all()
-    assert not result[len(car) :].any()
+def ground(height: float = 1.8) -> np.ndarray:
+    """(N,) metres to a flat road below the LiDAR."""
+    return np.where(RAYS[:, 2] < -0.01, height / np.maximum(-RAYS[:, 2], 0.01), np.inf)
 
 
-def test_a_wall_alone_hides_nothing_of_itself():
-    assert seen(plane(depth=15.0, half=5.0)).all()
+def measured(*surfaces: np.ndarray, noise: float = 0.02) -> tuple[np.ndarray, np.ndarray]:
+    """Points (N, 3) float32 that a LiDAR gives of the nearest surface on each ray, and which surface each lies on."""
+    distance = np.min(surfaces, axis=0)
+    back = np.isfinite(distance) & (distance < 80.0)
+    jitter = np.random.default_rng(0).normal(0.0, noise, back.sum())
+    points = RAYS[back] * (distance[back] + jitter)[:, None]
+    return points.astype(np.float32), np.argmin(surfaces, axis=0)[back]
 
 
-def test_road_hides_little_of_itself_at_any_distance():
-    """A LiDAR 0.4 m above the camera, 64 beams of 0.4 degrees, sees a flat road from 4 to 60 m."""
-    elevation = np.radians(np.arange(1.9, 24.8, 0.4))
-    azimuth = np.radians(np.arange(-25, 25, 0.2))
-    reach = np.tan(np.pi / 2 - elevation)[:, None] * 2.0
-    x, z = reach * np.sin(azimuth), reach * np.cos(azimuth)
-    road = np.column_stack([x.ravel(), np.full(x.size, 1.6), z.ravel()])
-    projection = project(road.astype(np.float32), np.eye(4), CAMERA)
-    result = visible(projection, CAMERA, VisibilityConfig())
-    for near, far in ((4, 10), (10, 20), (20, 30), (30, 60)):
-        within = (projection.distance >= near) & (projection.distance < far)
-        assert within.sum() > 200
-        assert result[within].mean() > 0.95, (near, far)
+def in_view(points: np.ndarray) -> Projection:
+    return project(points, T_CAM_LIDAR, CAMERA)
+
+
+def looks_past(points: np.ndarray, edge_y: float, ahead: float, top: float) -> np.ndarray:
+    """Whether the camera's line of sight to each point misses a wall `ahead`, left of edge_y and up to `top`."""
+    camera = np.array([0.8, 0.0, -0.5])
+    t = (ahead - camera[0]) / (points[:, 0] - camera[0])
+    crossing = camera + t[:, None] * (points - camera)
+    return (crossing[:, 1] < edge_y) | (crossing[:, 2] > top) | (t > 1.0)
+
+
+def test_a_wall_hides_what_the_camera_cannot_see_behind_it():
+    points, surface = measured(wall(8, -1.8, 0.2, -1.0, 1.0), wall(25, -1.8, 3.0, -12, 12), ground())
+    projection = in_view(points)
+    seen = visible(projection, CAMERA, VisibilityConfig())
+    far = surface[projection.index] == 1
+    past = looks_past(points[projection.index], -1.0, 8.0, 0.2)
+    hidden = far & ~past & (points[projection.index, 1] < 2.5)
+    assert hidden.sum() > 50
+    assert seen[hidden].mean() < 0.1
+    assert seen[surface[projection.index] == 0].mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    "surface",
+    [
+        wall(15, -1.8, 4, -8, 8),
+        wall(15, -1.8, 4, -8, 8, turned=3.0),
+        ground(),
+        np.minimum(ground(), wall(30, -2, 3, -9, 9)),
+    ],
+    ids=["wall", "slanted wall", "road", "road before a wall"],
+)
+def test_a_surface_hides_nothing_of_itself(surface):
+    points, _ = measured(surface)
+    assert visible(in_view(points), CAMERA, VisibilityConfig()).mean() > 0.985
+
+
+def test_a_pole_hides_the_wall_behind_it():
+    pole = wall(6, -1.8, 3.0, -0.05, 0.05)
+    points, surface = measured(pole, wall(20, -1.8, 3.0, -8, 8))
+    behind = np.array([[20.0, 0.0, 0.0], [20.0, 0.05, 0.4]], np.float32)  # measured a moment later, from elsewhere
+    projection = in_view(np.concatenate([points, behind]))
+    hider = hiding(projection, CAMERA, VisibilityConfig())
+    last = np.searchsorted(projection.index, [len(points), len(points) + 1])
+    assert (hider[last] >= 0).all()
+    assert (surface[projection.index[hider[last]]] == 0).all()
 
 
 def test_a_little_behind_is_still_the_same_surface():
-    """Half a metre at any distance, a tenth of it far away: leaves, slanted walls, a car's roof behind its boot."""
-    for near, far, is_seen in ((2.0, 2.6, True), (2.0, 2.8, False), (40.0, 44.3, True), (40.0, 44.7, False)):
-        assert seen(np.array([[0.0, 0.0, near], [0.0, 0.0, far]])).tolist() == [True, is_seen]
+    for behind, is_seen in ((0.1, True), (0.4, False)):
+        points = np.array([[10.0, 0.0, 0.0], [10.0 + behind, 0.0, -0.02]], np.float32)
+        assert visible(in_view(points), CAMERA, VisibilityConfig()).tolist() == [True, is_seen]
+
+
+def test_neither_order_nor_points_without_a_return_matter():
+    points, _ = measured(wall(8, -1.8, 0.2, -1, 1), wall(25, -1.8, 3.0, -12, 12), ground())
+    order = np.random.default_rng(1).permutation(len(points))
+    with_gaps = np.insert(points[order], [0, 100, 5000], np.nan, axis=0)
+    straight, shuffled = in_view(points), in_view(with_gaps)
+    seen = set(map(tuple, points[straight.index[visible(straight, CAMERA, VisibilityConfig())]].tolist()))
+    other = set(map(tuple, with_gaps[shuffled.index[visible(shuffled, CAMERA, VisibilityConfig())]].tolist()))
+    assert seen == other
+
+
+def test_one_range_image_serves_every_camera():
+    points, _ = measured(wall(8, -1.8, 0.2, -1, 1), wall(25, -1.8, 3.0, -12, 12))
+    projection, config = in_view(points), VisibilityConfig()
+    shared = visible(projection, CAMERA, config, range_image(points, config))
+    assert (shared == visible(projection, CAMERA, config)).all()
 
 
 def test_a_rectified_camera_beside_its_frame_projects_from_its_own_centre():
     T_lens_cam = np.eye(4)
     T_lens_cam[0, 3] = -0.5  # the lens stands 0.5 m to the right of the frame the points are in
-    beside = CameraModel(640, 480, CAMERA.K, T_lens_cam=T_lens_cam)
+    beside = CameraModel(960, 540, CAMERA.K, T_lens_cam=T_lens_cam)
     projection = project(np.array([[0.5, 0.0, 5.0]], np.float32), np.eye(4), beside)
-    assert projection.uv.tolist() == [[319.5, 239.5]]
+    assert projection.uv.tolist() == [[479.5, 269.5]]
     assert projection.distance.tolist() == [5.0]
 
 
 def test_method_none_sees_everything_in_view():
-    pole_and_wall = np.array([[0.0, 0.0, 5.0], [0.0, 0.0, 20.0]])
-    assert seen(pole_and_wall).tolist() == [True, False]
-    assert seen(pole_and_wall, method="none").tolist() == [True, True]
+    points = np.array([[10.0, 0.0, 0.0], [20.0, 0.0, 0.5]], np.float32)
+    points[1] = [0.8 + 2 * 9.2, 0.0, -0.5 + 2 * 0.5]  # on one line of sight
+    assert visible(in_view(points), CAMERA, VisibilityConfig()).tolist() == [True, False]
+    assert visible(in_view(points), CAMERA, VisibilityConfig(method="none")).tolist() == [True, True]
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_few_points_are_no_trouble(count):
-    assert seen(np.full((count, 3), [0.0, 0.0, 3.0])).tolist() == [True] * count
+    points = np.full((count, 3), [9.0, 0.0, 0.0], np.float32)
+    assert visible(in_view(points), CAMERA, VisibilityConfig()).tolist() == [True] * count
 
 
 def test_points_on_the_outermost_pixels_are_kept():
-    corners = CAMERA.unproject(np.array([[-0.499, -0.499], [639.49, 479.49], [-0.499, 479.49], [639.49, -0.499]]))
-    assert seen(corners * 10.0).all()
+    corners = CAMERA.unproject(np.array([[-0.499, -0.499], [959.49, 539.49], [-0.499, 539.49], [959.49, -0.499]]))
+    points = (corners * 10.0 - T_CAM_LIDAR[:3, 3]) @ T_CAM_LIDAR[:3, :3]
+    assert visible(in_view(points.astype(np.float32)), CAMERA, VisibilityConfig()).tolist() == [True] * 4
 
 
 def test_points_behind_the_camera_or_not_finite_are_not_in_view():
     points = np.array([[0, 0, -5.0], [np.nan, 0, 5.0], [0, np.inf, 5.0], [0, 0, 5.0], [50, 0, 5.0]], np.float32)
     projection = project(points, np.eye(4), CAMERA)
     assert projection.index.tolist() == [3]
-    assert projection.uv.tolist() == [[319.5, 239.5]]
+    assert projection.uv.tolist() == [[479.5, 269.5]]
     assert projection.distance.tolist() == [5.0]

@@ -1,0 +1,136 @@
+"""`make accuracy`: how right the geometry is, over simulated drives whose label images are the truth.
+
+The network is taken out: what the pipeline samples are the true labels, so that every wrong label is the geometry's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from drives import SIZE, DriveSpec, TrueSweep, true_sweeps
+from numpy.typing import NDArray
+
+from seg_perception.config import Config
+from seg_perception.datatypes import UNKNOWN
+from seg_perception.evaluation.geometry import GeometryScore, score_labels
+from seg_perception.inference.contract import Alignment, ModelContract
+from seg_perception.inference.segmenter import LabelSegmentation
+from seg_perception.labels import Taxonomy
+from seg_perception.pipeline import Pipeline
+
+OUT, PAGE = Path("bench_out"), Path("docs/accuracy.md")
+SEEDS = 12
+MOVING_MPS = 0.5
+Method = Callable[[TrueSweep], NDArray[np.uint8]]
+
+
+class TruthSegmenter:
+    """Reads the labels off the picture itself."""
+
+    contract = ModelContract(
+        taxonomy="cityscapes", num_classes=19, output="labels", network_size=SIZE, output_size=SIZE,
+        network_alignment=Alignment(), alignment_assumed=False, image_size=None, channel_order="rgb", layout="NHWC",
+        mean=(0.0, 0.0, 0.0), scale=(1.0, 1.0, 1.0), source_name="truth", source_sha256="", created_by="benchmark",
+    )  # fmt: skip
+
+    def segment(self, pixels: NDArray[np.uint8]) -> LabelSegmentation:
+        """The first channel of (H, W, 3)."""
+        return LabelSegmentation(pixels[:, :, 0], None, Alignment(), (pixels.shape[1], pixels.shape[0]))
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def specs(static_world: bool) -> list[DriveSpec]:
+    """Drives with 0.5 to 1.5 m between the sensors."""
+    return [
+        DriveSpec(seed, round(0.5 + seed / (SEEDS - 1), 3), static_world, sweeps=4 if static_world else 2)
+        for seed in range(SEEDS)
+    ]
+
+
+def naive(sweep: TrueSweep) -> NDArray[np.uint8]:
+    """What other nodes do: one static transform, sample the picture. (With the lens, which many leave out.)"""
+    class_id = np.full(len(sweep.scan), UNKNOWN, np.uint8)
+    for mount in sweep.cameras:
+        T_cam_lidar = sweep.tree.T(mount.frame_id, "lidar", sweep.scan.stamp_ns)
+        uv, _ = mount.model.project(sweep.scan.points @ T_cam_lidar[:3, :3].T + T_cam_lidar[:3, 3])
+        inside = mount.model.in_view(uv)
+        u, v = np.floor(uv[inside] + 0.5).astype(int).T
+        class_id[inside] = sweep.images[mount.name].pixels[v, u, 0]
+    return class_id
+
+
+def ours(**settings: object) -> Method:
+    """The pipeline with these settings."""
+    config = Config.from_mapping({"cameras": ["front", "left"], **settings})
+
+    def label(sweep: TrueSweep) -> NDArray[np.uint8]:
+        pipeline = Pipeline(config, TruthSegmenter(), sweep.tree)
+        for mount in sweep.cameras:
+            pipeline.set_camera(mount.name, mount.model)
+        return pipeline.process(sweep.scan, sweep.images).cloud.class_id
+
+    return label
+
+
+METHODS: dict[str, Method] = {
+    "naive sampling: no motion, no occlusion": naive,
+    "motion alone": ours(visibility={"method": "none"}, edges={"method": "none"}),
+    "motion and patches": ours(edges={"method": "none"}),
+    "motion, patches and edges (the default)": ours(),
+    "the default, one stamp a sweep": lambda sweep: ours()(sweep.without_times()),
+}
+
+
+def scores(methods: dict[str, Method], static_world: bool) -> dict[str, dict[str, GeometryScore]]:
+    """By method: of all points, and of those on things that move."""
+    is_thing = Taxonomy.load("cityscapes").is_thing
+    totals = {name: {"all": GeometryScore(), "moving": GeometryScore()} for name in methods}
+    for sweep in true_sweeps(specs(static_world)):
+        for name, method in methods.items():
+            class_id = method(sweep)
+            for which, rows in (("all", slice(None)), ("moving", sweep.speed > MOVING_MPS)):
+                truth = sweep.class_id[rows], sweep.in_view[:, rows], sweep.visible[:, rows]
+                totals[name][which] = totals[name][which] + score_labels(class_id[rows], *truth, is_thing)
+    return totals
+
+
+def table(rows: dict[str, GeometryScore]) -> str:
+    """For the page: a line for each method."""
+    lines = [
+        "| | correct, of painted | hidden points painted | visible points left unknown | precision of things |",
+        "|---|---|---|---|---|",
+    ]
+    for name, score in rows.items():
+        shares = score.correct_share, score.false_share, score.lost_share, score.thing_precision
+        lines.append(f"| {name} | " + " | ".join(f"{100.0 * share:.2f} %" for share in shares) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run, print, write the figures and the page's tables."""
+    OUT.mkdir(exist_ok=True)
+    figures = {}
+    for world in ("static", "moving"):
+        totals = scores(METHODS, world == "static")
+        rows = {name: parts["all"] for name, parts in totals.items()}
+        if world == "moving":
+            rows |= {f"{name}: points on what moves": parts["moving"] for name, parts in totals.items()}
+        print(f"\n{world} world, {SEEDS} drives\n{table(rows)}", flush=True)
+        figures[world] = {name: {key: getattr(score, key) for key in score.__slots__} for name, score in rows.items()}
+        if PAGE.is_file():
+            page = PAGE.read_text(encoding="utf-8")
+            block = f"<!-- geometry {world} -->\n{table(rows)}\n<!-- end -->"
+            page = re.sub(rf"<!-- geometry {world} -->.*?<!-- end -->", lambda _, b=block: b, page, flags=re.DOTALL)
+            PAGE.write_text(page, encoding="utf-8")
+    (OUT / "accuracy_geometry.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
