@@ -11,11 +11,10 @@ from pathlib import Path
 from seg_perception.errors import ModelError
 from seg_perception.inference import cuda_device, tensorrt_library
 from seg_perception.inference.contract import ModelContract
-from seg_perception.inference.engine_build import BuildOptions, describe_engine
+from seg_perception.inference.engine_build import BuildOptions, EngineSource, describe_engine
 from seg_perception.inference.engine_cache import CachedEngine, EngineCache, default_directory
 from seg_perception.inference.loading import image_size
 from seg_perception.inference.onnx_file import OnnxFile
-from seg_perception.inference.tensorrt_segmenter import EngineSource
 
 PRECISIONS = ("as-is", "fp32", "fp16", "int8", "fp8")
 

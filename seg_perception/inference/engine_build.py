@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from seg_perception.errors import ModelError
-from seg_perception.inference.engine_cache import BuiltEngine
+from seg_perception.inference.cuda_device import CudaDevice
+from seg_perception.inference.engine_cache import BuiltEngine, CachedEngine, EngineCache, EngineKey
 from seg_perception.inference.onnx_file import OnnxFile
 from seg_perception.inference.tensorrt_library import TensorRT, make_logger
 
@@ -107,6 +108,34 @@ def build_engine(
     }
     del parser  # owns the weights that the network refers to
     return BuiltEngine(content, report)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSource:
+    """What an engine is made from, and where it is kept. device: None where TensorRT-RTX builds without a GPU."""
+
+    model: OnnxFile
+    library: TensorRT
+    device: CudaDevice | None
+    options: BuildOptions
+    cache: EngineCache
+
+    @property
+    def key(self) -> EngineKey:
+        """What the engine depends on. One of TensorRT-RTX is compiled for the GPU at hand only when it is loaded."""
+        device = None if self.library.is_rtx else self.device
+        return EngineKey.of(self.model.sha256, self.model.precision, str(self.library), device, self.options.for_key())
+
+    def obtain(self, on_progress: Progress | None = None) -> CachedEngine:
+        """The engine, from the cache or built now."""
+        engine = self.cache.obtain(
+            self.model.path.name,
+            self.key,
+            lambda: build_engine(self.library, self.model, self.options, on_progress),
+        )
+        words = f"built ({engine.why_built})" if engine.why_built else "found"
+        log.info("engine %s: %s", engine.path.name, words)
+        return engine
 
 
 def parse(library: TensorRT, network: Any, path: Path, logger: Any) -> tuple[list[ParserComplaint], Any]:

@@ -12,7 +12,6 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,8 @@ from seg_perception.inference import cuda_device, tensorrt_library
 from seg_perception.inference.contract import INPUT_NAME, ModelContract
 from seg_perception.inference.cuda_device import CudaDevice
 from seg_perception.inference.cuda_runtime import Cuda, CudaError, Memory
-from seg_perception.inference.engine_build import BuildOptions, Progress, build_engine
-from seg_perception.inference.engine_cache import CachedEngine, EngineCache, EngineKey, default_directory
+from seg_perception.inference.engine_build import BuildOptions, EngineSource, Progress
+from seg_perception.inference.engine_cache import EngineCache, default_directory
 from seg_perception.inference.label_kernel import DeviceSegmentation, LabelKernel
 from seg_perception.inference.onnx_file import OnnxFile
 from seg_perception.inference.pictures import check_picture
@@ -43,34 +42,6 @@ class EngineLostError(CudaError):
     """The engine failed, and failed again when started anew. Nothing more can be expected of it."""
 
     cause = "engine_lost"
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSource:
-    """What an engine is made from, and where it is kept. device: None where TensorRT-RTX builds without a GPU."""
-
-    model: OnnxFile
-    library: TensorRT
-    device: CudaDevice | None
-    options: BuildOptions
-    cache: EngineCache
-
-    @property
-    def key(self) -> EngineKey:
-        """What the engine depends on. One of TensorRT-RTX is compiled for the GPU at hand only when it is loaded."""
-        device = None if self.library.is_rtx else self.device
-        return EngineKey.of(self.model.sha256, self.model.precision, str(self.library), device, self.options.for_key())
-
-    def obtain(self, on_progress: Progress | None = None) -> CachedEngine:
-        """The engine, from the cache or built now."""
-        engine = self.cache.obtain(
-            self.model.path.name,
-            self.key,
-            lambda: build_engine(self.library, self.model, self.options, on_progress),
-        )
-        words = f"built ({engine.why_built})" if engine.why_built else "found"
-        log.info("engine %s: %s", engine.path.name, words)
-        return engine
 
 
 class TensorRtSegmenter:
