@@ -52,6 +52,10 @@ class LeftRightSegmenter:
         labels[:, width // 2 :] = CAR
         return LabelSegmentation(labels, None, Alignment(), (width, height))
 
+    @property
+    def backend(self) -> str:
+        return "left-right"
+
     def close(self) -> None:
         pass
 

@@ -45,7 +45,11 @@ DOORS = {
     "rosbags": ("bags.py",),
     "onnx": ("export/",),
     "onnxruntime": ("inference/onnxruntime_segmenter.py", "export/"),
-    "tensorrt": ("inference/tensorrt_segmenter.py", "inference/engine_cache.py"),
+    "tensorrt": ("inference/tensorrt_library.py",),
+    "cuda": ("inference/cuda_runtime.py",),
+    "openvino": ("inference/openvino_segmenter.py",),
+    "open3d": ("simulation/raycast.py",),
+    "scipy": ("scene/",),
     "torch": ("models/", "export/", "training/"),
     "ROS": ("ros/",),
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Adds PyTorch (CPU build) and Open3D to an environment, so that the tests of what uses them run: tools/install_extras.sh VENV
+# Adds PyTorch (CPU build), Open3D and OpenVINO to an environment, so that the tests of what uses them run: tools/install_extras.sh VENV
 set -euo pipefail
 
 venv=$1
@@ -10,7 +10,8 @@ pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check --con
 "${pip[@]}" --no-deps --retries 0 --index-url https://download.pytorch.org/whl/cpu torch ||
     echo "install_extras: the index of CPU builds is out of reach; taking torch from the configured index"
 "${pip[@]}" torch
-"${pip[@]}" open3d
+"${pip[@]}" open3d openvino
+"${pip[@]}" torchvision torchmetrics  # independent implementations that ours are held against
 
 # Open3D links with these libraries even where it never opens a window.
 libraries=(libusb-1.0-0 libgl1 libgomp1 libx11-6)

@@ -56,6 +56,11 @@ class Segmenter(Protocol):
         """Free the network."""
         ...
 
+    @property
+    def backend(self) -> str:
+        """What really runs it, for logs and diagnostics."""
+        ...
+
 
 class LogitsSegmentation:
     """Class scores at the network's own stride, blended bilinearly where they are asked for.

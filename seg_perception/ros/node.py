@@ -123,7 +123,7 @@ class PerceptionNode(LifecycleNode):
             raise ConfigError("parameter cameras: at least one camera name wanted, none seen")
         self._configured.callback(self._set_configured, False)
         self._set_configured(True)
-        segmenter = load_segmenter(config.inference)
+        segmenter = load_segmenter(config.inference, measure=True)
         self._configured.callback(segmenter.close)
         taxonomy = Intake(config, segmenter, ProblemLog()).pipeline.taxonomy
         self._config, self._segmenter = config, segmenter
@@ -176,7 +176,7 @@ class _Reporter:
         self._period_s = config.output.diagnostics_period_s
         contract = segmenter.contract
         self._inference = {
-            "backend": config.inference.backend,
+            "backend": segmenter.backend,
             "model": config.inference.model,
             "source": contract.source_name,
             "output": contract.output,
