@@ -46,7 +46,8 @@ def sort_by_cluster(cluster: NDArray[np.int32], clusters: int) -> tuple[NDArray[
 def fit_boxes(
     points: NDArray[np.float32], order: NDArray[np.int32], first: NDArray[np.int32], size: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """(K, 7): middle x y z, length, width, height in metres, yaw in radians, -pi/2..pi/2, of each cluster.
+    """(K, 9): middle x y z, length, width, height in metres, yaw in radians, -pi/2..pi/2, of each cluster, and x y of
+    the middle of that part of it which is seen.
 
     points: (M, 3) in a level frame whose origin is the LiDAR. order, first: of `sort_by_cluster`. size: (K, 3) typical.
     """
@@ -122,7 +123,7 @@ def _complete(low, high, wanted):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _fit_all(points, order, first, size):  # type: ignore[no-untyped-def]
-    boxes = np.empty((len(first) - 1, 7))
+    boxes = np.empty((len(first) - 1, 9))
     for k in range(len(first) - 1):
         mine = order[first[k] : first[k + 1]]
         angle = _direction(points, mine[:: max(1, (len(mine) + _SAMPLE - 1) // _SAMPLE)])
@@ -141,6 +142,8 @@ def _fit_all(points, order, first, size):  # type: ignore[no-untyped-def]
         along_a = a >= b
         if max(a, b) < _END * width:  # an end alone is seen: its side runs away from the LiDAR
             along_a = not along_a
+        middle_a, middle_b = 0.5 * (low_a + high_a), 0.5 * (low_b + high_b)
+        boxes[k, 7], boxes[k, 8] = cos * middle_a - sin * middle_b, sin * middle_a + cos * middle_b
         low_a, high_a = _complete(low_a, high_a, length if along_a else width)
         low_b, high_b = _complete(low_b, high_b, width if along_a else length)
         low_z = min(low_z, high_z - height)

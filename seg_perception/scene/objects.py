@@ -21,15 +21,17 @@ class Objects:
     """K things of one sweep, in columns; and which points each is made of.
 
     class_id: (K,) uint8 train ids. probability: (K,) float32, share of the votes for that class. points: (K,) int32,
-    how many. centre: (K, 3) float64 middle of the box in the fixed frame, metres. size: (K, 3) length, width, height.
-    yaw: (K,) of the length about the fixed frame's z, radians; which end is the front is not known. of_point: (N,)
-    int32 index into the things for each point of the sweep, NO_OBJECT for none.
+    how many. centre: (K, 3) float64 middle of the box in the fixed frame, metres. seen: (K, 2) middle of the part that
+    the LiDAR sees, from above. size: (K, 3) length, width, height. yaw: (K,) of the length about the fixed frame's z,
+    radians; which end is the front is not known. of_point: (N,) int32 index into the things for each point of the
+    sweep, NO_OBJECT for none.
     """
 
     class_id: NDArray[np.uint8]
     probability: NDArray[np.float32]
     points: NDArray[np.int32]
     centre: NDArray[np.float64]
+    seen: NDArray[np.float64]
     size: NDArray[np.float64]
     yaw: NDArray[np.float64]
     of_point: NDArray[np.int32]
@@ -77,6 +79,7 @@ class ObjectFinder:
             share.astype(np.float32),
             np.diff(first).astype(np.int32),
             boxes[:, :3] + origin,
+            boxes[:, 7:9] + origin[:2],
             boxes[:, 3:6],
             boxes[:, 6],
             of_point,

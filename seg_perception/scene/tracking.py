@@ -2,7 +2,8 @@
 
 A track whose thing is not seen goes on along its course for a while and is known again when it comes out. A box that is
 only partly seen is first completed to the size that its track remembers, at the corner that faces the LiDAR; otherwise
-a parked car would seem to move as more of it comes into view.
+a parked car would seem to move as more of it comes into view. Small things are followed by the middle of what is seen
+of them, which is surer than that of their box: parked bicycles stand closer than its errors.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _NEVER = 1e6  # cost of a pair that may not be
 _OTHER_KIND = 4.0  # cost, in squared standard deviations, of a person that was a rider
 _FADING = 0.9  # what a sweep leaves of the votes for a class
 _MISSES_AT_BIRTH = 1  # sweeps that a track which is not confirmed yet may miss
+_WALKING = 0.5  # m/s; from here on a velocity tells the yaw
 _MARGIN = 0.2  # m around a track's box; what lies in it is a part of its thing
 
 
@@ -68,6 +70,7 @@ class _Store:
     size: NDArray = field(default_factory=lambda: np.zeros((0, 3)))
     z: NDArray = field(default_factory=lambda: np.zeros(0))
     yaw: NDArray = field(default_factory=lambda: np.zeros(0))
+    offset: NDArray = field(default_factory=lambda: np.zeros((0, 2)))  # from what is followed to the middle of the box
     votes: NDArray = field(init=False)
     hits: NDArray = field(default_factory=lambda: np.zeros(0, np.int64))
     misses: NDArray = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -117,7 +120,7 @@ class Tracker:
         self._stamp_ns = stamp_ns
         tracks, config = self._tracks, self._config
         models.predict_all(tracks.vehicle, tracks.state, tracks.P, dt, config.vehicle_acceleration, config.acceleration)
-        boxes = _Boxes.of(objects, self._origin, lidar)
+        boxes = _Boxes.of(objects, self._is_vehicle[objects.class_id], self._origin, lidar)
         of_object = self._assign(boxes, objects)
         for k in np.flatnonzero(of_object >= 0):
             self._see(int(of_object[k]), boxes, int(k), objects, now)
@@ -160,13 +163,15 @@ class Tracker:
                 size[:2], yaw = size[1::-1].copy(), yaw + 0.5 * math.pi
         grows = size > tracks.size[t]
         tracks.size[t] += np.where(grows, 0.3, 0.03) * (size - tracks.size[t])
-        centre = boxes.complete_one(k, size[:2], yaw, tracks.size[t, :2])
+        centre = boxes.complete_one(k, size[:2], yaw, tracks.size[t, :2]) if vehicle else boxes.centre[k]
         models.update(vehicle, tracks.state[t], tracks.P[t], centre[0], centre[1], yaw, boxes.sigma[k])
         tracks.z[t] += 0.5 * (boxes.centre[k, 2] - tracks.z[t])
         if vehicle:
             tracks.yaw[t] = tracks.state[t, models.YAW]
-        elif np.hypot(*tracks.state[t, 2:4]) > 0.5:
-            tracks.yaw[t] = math.atan2(tracks.state[t, models.VY], tracks.state[t, models.VX])
+        else:
+            moves = np.hypot(*tracks.state[t, 2:4]) > _WALKING
+            tracks.yaw[t] = math.atan2(*tracks.state[t, [models.VY, models.VX]]) if moves else yaw
+            tracks.offset[t] += 0.3 * (boxes.offset[k] - tracks.offset[t])
         self._vote(t, objects, k)
         tracks.hits[t] += 1
         tracks.misses[t] = -1  # counted up below
@@ -212,6 +217,7 @@ class Tracker:
             models.initial(vehicle, x, y, boxes.yaw[k], boxes.sigma[k], tracks.state[t], tracks.P[t])
             tracks.track_id[t], self._next_id = self._next_id, self._next_id + 1
             tracks.vehicle[t], tracks.size[t], tracks.z[t], tracks.yaw[t] = vehicle, boxes.size[k], z, boxes.yaw[k]
+            tracks.offset[t] = boxes.offset[k]
             tracks.hits[t], tracks.born[t], tracks.seen[t] = 1, now, now
             self._vote(int(t), objects, int(k))
             of_object[k] = t
@@ -226,7 +232,7 @@ class Tracker:
             tracks.track_id.copy(),
             tracks.votes.argmax(axis=1).astype(np.uint8) if len(total) else np.zeros(0, np.uint8),
             (tracks.votes.max(axis=1, initial=0.0) / total).astype(np.float32),
-            np.column_stack([tracks.state[:, :2], tracks.z]) + self._origin,
+            np.column_stack([tracks.state[:, :2] + tracks.offset, tracks.z]) + self._origin,
             tracks.size.copy(),
             tracks.yaw.copy(),
             np.where(tracks.vehicle[:, None], along, tracks.state[:, 2:4]),
@@ -240,18 +246,26 @@ class Tracker:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Boxes:
-    """The boxes of a sweep less the origin. to_lidar: (K, 2) from the middle of each to the LiDAR."""
+    """The boxes of a sweep less the origin. centre: of what is followed; offset: (K, 2) from there to the middle of the
+    box; to_lidar: (K, 2) from there to the LiDAR.
+    """
 
     centre: NDArray[np.float64]
     size: NDArray[np.float64]
     yaw: NDArray[np.float64]
     sigma: NDArray[np.float64]
+    offset: NDArray[np.float64]
     to_lidar: NDArray[np.float64]
 
     @classmethod
-    def of(cls, objects: Objects, origin: NDArray[np.float64], lidar: NDArray[np.float64]) -> _Boxes:
+    def of(
+        cls, objects: Objects, vehicle: NDArray[np.bool_], origin: NDArray[np.float64], lidar: NDArray[np.float64]
+    ) -> _Boxes:
         sigma = 0.15 + 0.08 * np.maximum(objects.size[:, 0] - 2.0, 0.0)  # long things are seen in parts
-        return cls(objects.centre - origin, objects.size, objects.yaw, sigma, lidar[None, :2] - objects.centre[:, :2])
+        followed = objects.centre.copy()
+        followed[~vehicle, :2] = objects.seen[~vehicle]
+        offset = (objects.centre - followed)[:, :2]
+        return cls(followed - origin, objects.size, objects.yaw, sigma, offset, lidar[None, :2] - followed[:, :2])
 
     def completed(self, size: NDArray, yaw: NDArray, vehicle: NDArray) -> NDArray[np.float64]:
         """(T, K, 2) middle of each box, were it as large as each track, whose (T, 2) sizes are given."""
@@ -259,7 +273,8 @@ class _Boxes:
         swap = turned & vehicle[:, None]
         seen = np.where(swap[..., None], self.size[None, :, 1::-1], self.size[None, :, :2])
         direction = self.yaw[None] + np.where(swap, 0.5 * math.pi, 0.0)
-        return self.centre[None, :, :2] + _shift(self.to_lidar[None], direction, seen, size[:, None])
+        shift = _shift(self.to_lidar[None], direction, seen, size[:, None])
+        return self.centre[None, :, :2] + np.where(vehicle[:, None, None], shift, 0.0)
 
     def complete_one(self, k: int, seen: NDArray, yaw: float, size: NDArray) -> NDArray[np.float64]:
         """(2,) the same for one box and one track."""

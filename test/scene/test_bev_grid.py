@@ -144,7 +144,8 @@ def test_boxes_of_objects_are_not_drivable_inside_either():
     grid = a_grid()
     put(grid, ground(0, 12), ROAD)
     car = Objects(
-        np.array([CAR], np.uint8), np.ones(1, np.float32), np.array([9], np.int32), np.array([[6.0, 0.5, 0.7]]),
+        np.array([CAR], np.uint8), np.ones(1, np.float32), np.array([9], np.int32),
+        np.array([[6.0, 0.5, 0.7]]), np.array([[6.0, 0.5]]),
         np.array([[4.0, 1.8, 1.5]]), np.array([math.pi / 2]), np.zeros(0, np.int32)
     )  # fmt: skip
     layers = grid.layers(T0, car)

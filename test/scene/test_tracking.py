@@ -28,6 +28,7 @@ def objects(*things: tuple[int, float, float, float, tuple[float, float, float]]
         np.full(count, 0.9, np.float32),
         np.full(count, 50, np.int32),
         np.array([(thing[1], thing[2], 0.5 * thing[4][2]) for thing in things]).reshape(count, 3),
+        np.array([thing[1:3] for thing in things], float).reshape(count, 2),
         np.array([thing[4] for thing in things], float).reshape(count, 3),
         np.array([thing[3] for thing in things], float),
         np.zeros(0, np.int32),
