@@ -32,6 +32,7 @@ _HEIGHT, _WEIGHT, _TOUCHED, _RESTLESS, _OF_PATCH = range(5)  # of a patch
 _STUFF, _MOVES, _FLOOR, _DRIVE = 0, 1, 2, 3  # kinds of classes
 _SHIFT = 3
 _COARSE = 1 << _SHIFT  # cells along a patch of ground, whose height tells what stands on it
+_DEEP = 10.0  # m; what seems to lie further below the ground is nothing
 _ON_GROUND = 0.5  # m; a point labelled as ground that lies further from the patch's height is not
 _BLOCK_WEIGHT = 2.0  # a vote that something stands here against a vote that here is ground
 _LOOK = 0.6  # m above ground, where a sweep looks through a cell
@@ -221,31 +222,31 @@ def _fade(cells, row, column, kind, now, decay_s):  # type: ignore[no-untyped-de
 @numba.njit(cache=True, nogil=True)
 def _insert(cells, patches, points, origin, size, first, class_id, weight, kind, step, clearance, now, decay_s):  # type: ignore[no-untyped-def]
     """Each point into its cell. Cells are indexed in full: a view of one would cost more than what is done with it."""
-    side, classes, scale = len(cells), len(kind), 1.0 / size
+    side, classes, scale = len(cells), len(kind), np.float32(1.0 / size)
     low_row, low_column = first[0] * _COARSE, first[1] * _COARSE
     start_row, start_column = low_row % side, low_column % side
+    from_row, from_column = np.float32(origin[1] - low_row * size), np.float32(origin[0] - low_column * size)
+    height, end = np.float32(origin[2]), np.float32(side)
     for n in range(len(points)):
         label = class_id[n]
-        x, y, z = origin[0] + points[n, 0], origin[1] + points[n, 1], origin[2] + points[n, 2]
-        if label >= classes or not math.isfinite(x + y + z):
+        y, x = (points[n, 1] + from_row) * scale, (points[n, 0] + from_column) * scale
+        if label >= classes or not (y >= 0.0 and y < end and x >= 0.0 and x < end):  # which NaN is not either
             continue
-        row, column = math.floor(y * scale) - low_row, math.floor(x * scale) - low_column
-        if not (0 <= row < side and 0 <= column < side):
-            continue
+        row, column, z = int(y), int(x), points[n, 2] + height
         row += start_row if row + start_row < side else start_row - side
         column += start_column if column + start_column < side else start_column - side
         r, c = row >> _SHIFT, column >> _SHIFT
-        above = np.float32(z) - patches[r, c, _HEIGHT] if patches[r, c, _WEIGHT] > 0.0 else np.float32(0.0)
+        above = z - patches[r, c, _HEIGHT] if patches[r, c, _WEIGHT] > 0.0 else np.float32(0.0)
         patches[r, c, _TOUCHED] = 1.0
         if kind[label] >= _FLOOR:
             if abs(above) < _ON_GROUND:
                 cells[row, column, _VOTES + label] += weight[n]
                 if cells[row, column, _MEASURED] > 0.0:
-                    cells[row, column, _GROUND] += _FOLLOW * (np.float32(z) - cells[row, column, _GROUND])
+                    cells[row, column, _GROUND] += _FOLLOW * (z - cells[row, column, _GROUND])
                 else:
                     cells[row, column, _GROUND] = z
                     cells[row, column, _MEASURED] = 1.0
-        elif above < clearance:
+        elif -_DEEP < above < clearance:
             moves = kind[label] == _MOVES
             if moves:
                 _fade(cells, row, column, kind, now, decay_s)
