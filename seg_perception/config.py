@@ -78,6 +78,14 @@ class CameraConfig(Section):
         maximum=10_000.0,
     )
 
+    readout_ms: float = setting(
+        0.0,
+        "rolling shutter: from the first row's exposure to the last row's, the stamp being that of the middle row; "
+        "0: all at once; negative: from the bottom up",
+        minimum=-200.0,
+        maximum=200.0,
+    )
+
     def __post_init__(self) -> None:
         Section.__post_init__(self)
         if not CAMERA_NAME.fullmatch(self.name):
@@ -208,6 +216,14 @@ class PaintingConfig(Section):
     min_probability: float = setting(0.0, "labels below this stay unknown", minimum=0.0, maximum=1.0)
     min_margin: float = setting(0.0, "labels whose margin to the second class is below this stay unknown",
                                 minimum=0.0, maximum=1.0)  # fmt: skip
+    border: float = setting(
+        0.03, "of several cameras one that sees a point nearer to its border than this, as a share of its width, "
+        "counts for less", minimum=0.0, maximum=0.5
+    )  # fmt: skip
+    nearness_ms: float = setting(
+        100.0, "of several cameras one whose image is off the point's own instant by this much counts for half",
+        minimum=1.0, maximum=10_000.0
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

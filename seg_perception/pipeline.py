@@ -15,7 +15,7 @@ from seg_perception.config import Config
 from seg_perception.datatypes import CameraImage, LidarScan, PointCloud, SemanticCloud, SweepReport, ViewReport
 from seg_perception.errors import CalibrationError, ModelError, SegPerceptionError
 from seg_perception.fusion.edges import settle
-from seg_perception.fusion.painting import View, paint, selected
+from seg_perception.fusion.painting import View, paint, selected, worth
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.motion import MovedSweep, awaits_transforms
 from seg_perception.geometry.projection import Projection, project
@@ -60,6 +60,7 @@ class Pipeline:
         self._segmenter = segmenter
         self._tree = tree
         self._cameras: dict[str, CameraModel] = {}
+        self._readout_ns = {camera.name: round(camera.readout_ms * 1e6) for camera in config.cameras}
         self._segmented: dict[str, tuple[int, Segmentation]] = {}
 
     def set_camera(self, name: str, model: CameraModel) -> None:
@@ -80,8 +81,6 @@ class Pipeline:
         reports: dict[str, ViewReport] = {}
         with timer.stage("move"):
             sweep = MovedSweep(scan, self._tree, self.config.motion)
-        with timer.stage("hide"):
-            beams = range_image(sweep.points, self.config.visibility)
         for name in sorted(images):
             image = images[name]
             view = ViewReport(image.stamp_ns, image.stamp_ns - scan.stamp_ns)
@@ -91,15 +90,18 @@ class Pipeline:
                     segmentations[name] = self._segment(image)
                 with timer.stage("move"):
                     T_cam_lidar = sweep.T_cam_lidar(image.frame_id, image.stamp_ns)
+                    T_rows = sweep.T_cam_lidar_rows(image.frame_id, image.stamp_ns, self._readout_ns.get(name, 0))
                 with timer.stage("project"):
-                    in_view = project(sweep.points, T_cam_lidar, camera)
+                    in_view = project(sweep.points, T_cam_lidar, camera, T_rows)
                 with timer.stage("sample"):
                     labels = segmentations[name].sample(in_view.uv)
                 with timer.stage("hide"):
-                    hider = hiding(in_view, camera, self.config.visibility, beams)
-                    kept = settle(in_view, labels.class_id, hider, beams, self.config.edges)
+                    by_direction = range_image(in_view, self.config.visibility)
+                    hider = hiding(in_view, by_direction, camera, self.config.visibility)
+                    kept = settle(labels.class_id, hider, by_direction, self.config.edges)
                     seen = in_view.select(kept)
-                views.append(View(name, seen.index, selected(labels, kept)))
+                    placed = worth(scan, seen.index, seen.uv, image.size, image.stamp_ns, self.config.painting)
+                    views.append(View(name, seen.index, selected(labels, kept), placed))
                 projections[name] = seen
                 reports[name] = replace(view, in_view=len(in_view.index), visible=len(seen.index))
             except SegPerceptionError as error:

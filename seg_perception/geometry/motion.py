@@ -26,9 +26,35 @@ def deskew(scan: LidarScan, tree: TransformTree, fixed_frame: str) -> NDArray[np
     if scan.stamps_ns is None or len(scan) == 0:
         tree.T(fixed_frame, scan.frame_id, scan.stamp_ns)
         return scan.points
-    stamps_ns, which = np.unique(scan.stamps_ns, return_inverse=True)
+    stamps_ns, which = _instants(scan.stamps_ns)
     T_sweep_point = tree.T_fixed(scan.frame_id, scan.stamp_ns, scan.frame_id, stamps_ns, fixed_frame)
     return _move_each(T_sweep_point, which, scan.points)
+
+
+def _instants(stamps_ns: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """(K,) stamps and, for each point, which of them is its own (N,). Points that were fired together mostly follow one
+    another; where they do not, the stamps are sorted."""
+    which = np.empty(len(stamps_ns), np.int32)
+    stamps = np.empty(len(stamps_ns), np.int64)
+    count = _runs(stamps_ns, len(stamps_ns) // 8, which, stamps)
+    if count:
+        return stamps[:count], which
+    stamps, order = np.unique(stamps_ns, return_inverse=True)
+    return stamps, order.astype(np.int32)
+
+
+@numba.njit(cache=True, nogil=True)
+def _runs(stamps_ns, most, which, stamps):  # type: ignore[no-untyped-def]
+    """Number the runs of equal stamps; how many there are, 0 where more than `most`."""
+    count = 0
+    for i in range(stamps_ns.shape[0]):
+        if i == 0 or stamps_ns[i] != stamps_ns[i - 1]:
+            if count == most:
+                return 0
+            stamps[count] = stamps_ns[i]
+            count += 1
+        which[i] = count - 1
+    return count
 
 
 class MovedSweep:
@@ -60,6 +86,27 @@ class MovedSweep:
             except TransformError as error:
                 self._fall_back(error)
         return tree.T(frame_id, scan.frame_id, scan.stamp_ns)
+
+    def T_cam_lidar_rows(
+        self, frame_id: str, stamp_ns: int, readout_ns: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """`T_cam_lidar` at the first and at the last row of a rolling shutter; the stamp is that of the middle one.
+
+        None where all rows are exposed at once, or where it is not known how the camera moved meanwhile; mode
+        `required` raises TransformError then.
+        """
+        if readout_ns == 0 or self.kind == "static":
+            return None
+        scan, fixed, first_ns = self._scan, self._config.fixed_frame, stamp_ns - readout_ns // 2
+        try:
+            first, last = (
+                self._tree.T_fixed(frame_id, row_ns, scan.frame_id, scan.stamp_ns, fixed)
+                for row_ns in (first_ns, first_ns + readout_ns)
+            )
+        except TransformError as error:
+            self._fall_back(error)
+            return None
+        return first, last
 
     def _fall_back(self, error: TransformError) -> None:
         if self._config.mode == "required":

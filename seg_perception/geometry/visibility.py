@@ -24,30 +24,27 @@ _CELL_PX = 4.0  # of the depth buffer at 1920 columns or more; proportionally le
 _LARGEST = 3.0  # a patch looks at most this much larger to the camera than to the LiDAR
 
 
-def range_image(points: NDArray[np.float32], config: VisibilityConfig) -> RangeImage:
-    """The sweep by direction: points (N, 3) float32, metres, in the LiDAR's frame. One for all cameras."""
-    return RangeImage(points, config.spacing_deg, config.beam_spacing_deg)
+def visible(projection: Projection, camera: CameraModel, config: VisibilityConfig) -> NDArray[np.bool_]:
+    """Which of the M points in view the camera sees: (M,) bool."""
+    return hiding(projection, range_image(projection, config), camera, config) < 0
 
 
-def visible(
-    projection: Projection, camera: CameraModel, config: VisibilityConfig, sweep: RangeImage | None = None
-) -> NDArray[np.bool_]:
-    """Which of the M points in view the camera sees: (M,) bool. sweep: of the same points, built here where missing."""
-    return hiding(projection, camera, config, sweep) < 0
+def range_image(projection: Projection, config: VisibilityConfig) -> RangeImage:
+    """The points in view by their direction from the LiDAR, in whose frame they were given."""
+    return RangeImage(projection.points, projection.index, config.spacing_deg, config.beam_spacing_deg)
 
 
 def hiding(
-    projection: Projection, camera: CameraModel, config: VisibilityConfig, sweep: RangeImage | None = None
+    projection: Projection, sweep: RangeImage, camera: CameraModel, config: VisibilityConfig
 ) -> NDArray[np.int32]:
     """(M,) int32: which of the M points in view hides each of them from the camera, -1 where none does.
 
-    A point is hidden where the patch of a nearer one covers it and it lies behind that one by more than
-    depth_tolerance_m plus what the nearer one's surface recedes from one LiDAR point to the next.
+    sweep: the same points by direction. A point is hidden where the patch of a nearer one covers it and it lies behind
+    that one by more than depth_tolerance_m plus what the nearer one's surface recedes from one LiDAR point to the next.
     """
     count = len(projection.index)
     if config.method == "none" or count == 0:
         return np.full(count, -1, np.int32)
-    sweep = sweep or range_image(projection.points, config)
     cell_px = max(1.0, _CELL_PX * camera.width / 1920.0)
     nearest = np.full((math.ceil(camera.height / cell_px), math.ceil(camera.width / cell_px)), np.inf, np.float32)
     owner = np.empty(nearest.shape, np.int32)
@@ -56,23 +53,24 @@ def hiding(
         config.beam_cover * math.radians(config.beam_spacing_deg) * float(camera.K[1, 1]) / cell_px,
     )
     hider = np.empty(count, np.int32)
-    lines = (sweep.cells, sweep.row, sweep.column, sweep.range)
-    _cover(*projection.arrays, *lines, cell_px, half, config.depth_tolerance_m, nearest, owner)
-    _look_up(projection.uv, projection.distance, cell_px, nearest, owner, hider)
+    uv, distance, tolerance_m = projection.uv, projection.distance, config.depth_tolerance_m
+    by_direction = (sweep.nearest.ravel(), sweep.rows, sweep.cell, sweep.range)
+    _cover(uv, distance, *by_direction, cell_px, half, tolerance_m, nearest, owner)
+    _look_up(uv, distance, cell_px, nearest, owner, hider)
     return hider
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _cover(index, uv, distance, cells, row, column, ranges, cell_px, half, tolerance_m, nearest, owner):  # type: ignore[no-untyped-def]
+def _cover(uv, distance, ranges_at, rows, cell, ranges, cell_px, half, tolerance_m, nearest, owner):  # type: ignore[no-untyped-def]
     """Each point's patch into the buffer: the least distance beyond which it hides, and whose patch that is."""
     height, width = nearest.shape
-    for m in range(index.shape[0]):
-        i = index[m]
-        scale = min(ranges[i] / distance[m], _LARGEST)
-        u, v = (uv[m, 0] + 0.5) / cell_px, (uv[m, 1] + 0.5) / cell_px
-        left, right = max(int(u - half[0] * scale + 0.5), 0), min(int(u + half[0] * scale + 0.5), width)
-        top, bottom = max(int(v - half[1] * scale + 0.5), 0), min(int(v + half[1] * scale + 0.5), height)
-        across, along = recession(cells, row, column, ranges, i)
+    per_px = 1.0 / cell_px
+    for m in range(uv.shape[0]):
+        scale = min(ranges[m] / distance[m], _LARGEST)
+        u, v = (uv[m, 0] + 0.5) * per_px + 0.5, (uv[m, 1] + 0.5) * per_px + 0.5
+        left, right = int(max(u - half[0] * scale, 0.0)), min(int(u + half[0] * scale), width)
+        top, bottom = int(max(v - half[1] * scale, 0.0)), min(int(v + half[1] * scale), height)
+        across, along = recession(ranges_at, rows, cell[m], ranges[m])
         beyond = np.float32(distance[m] + tolerance_m + across + along)
         for y in range(top, bottom):
             for x in range(left, right):

@@ -11,7 +11,7 @@ CAR, HOUSE = 13, 2
 ROWS, COLUMNS = 7, 21
 
 
-def grid(near_columns: int = 10, near: float = 8.0, far: float = 20.0) -> tuple[RangeImage, Projection]:
+def grid(near_columns: int = 10, near: float = 8.0, far: float = 20.0) -> RangeImage:
     """A sweep of rows and columns around straight ahead: the first columns near, the others far; all in view."""
     config = VisibilityConfig()
     azimuth = np.radians((np.arange(COLUMNS) - COLUMNS // 2) * -config.spacing_deg + 0.1)
@@ -20,9 +20,8 @@ def grid(near_columns: int = 10, near: float = 8.0, far: float = 20.0) -> tuple[
     distance = np.where(np.tile(np.arange(COLUMNS) < near_columns, ROWS), near, far)
     points = np.stack([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)], axis=1) * distance[:, None]
     points = points.astype(np.float32)
-    sweep = range_image(points, config)
-    index = np.arange(len(points))
-    return sweep, Projection(index, np.zeros((len(points), 2)), distance.astype(float), points)
+    projection = Projection(np.arange(len(points)), np.zeros((len(points), 2)), distance.astype(float), points)
+    return range_image(projection, config)
 
 
 def labels(near_columns: int = 10) -> np.ndarray:
@@ -37,46 +36,46 @@ def at(row: int, column: int) -> int:
 
 
 def test_labels_that_agree_with_their_surface_are_taken():
-    sweep, projection = grid()
-    assert settle(projection, labels(), NOBODY, sweep, EdgesConfig()).all()
+    sweep = grid()
+    assert settle(labels(), NOBODY, sweep, EdgesConfig()).all()
 
 
 def test_a_mask_that_bleeds_onto_the_surface_behind_is_left_out():
     """The car's mask is one column too wide: the house's first column is called car."""
-    sweep, projection = grid()
-    kept = settle(projection, labels(near_columns=11), NOBODY, sweep, EdgesConfig())
+    sweep = grid()
+    kept = settle(labels(near_columns=11), NOBODY, sweep, EdgesConfig())
     bled = np.tile(np.arange(COLUMNS) == 10, ROWS)
     assert not kept[bled].any()
     assert kept[~bled].all()
-    assert settle(projection, labels(near_columns=11), NOBODY, sweep, EdgesConfig(method="none")).all()
+    assert settle(labels(near_columns=11), NOBODY, sweep, EdgesConfig(method="none")).all()
 
 
 def test_a_border_painted_on_one_surface_stays():
     """No depth step, two labels, half and half: road and sidewalk."""
-    sweep, projection = grid(near=20.0)
-    assert settle(projection, labels(), NOBODY, sweep, EdgesConfig()).mean() > 0.9
+    sweep = grid(near=20.0)
+    assert settle(labels(), NOBODY, sweep, EdgesConfig()).mean() > 0.9
 
 
 def test_the_picture_shows_a_point_past_the_border_of_something_nearer():
     """Geometry hides a house point behind a car point; the picture says house there, as the house's other points do."""
-    sweep, projection = grid()
+    sweep = grid()
     hider = NOBODY.copy()
     hider[at(3, 10)] = at(3, 9)
-    assert settle(projection, labels(), hider, sweep, EdgesConfig())[at(3, 10)]
+    assert settle(labels(), hider, sweep, EdgesConfig())[at(3, 10)]
     covered = labels()
     covered[at(3, 10)] = CAR
-    assert not settle(projection, covered, hider, sweep, EdgesConfig())[at(3, 10)]
+    assert not settle(covered, hider, sweep, EdgesConfig())[at(3, 10)]
 
 
 def test_a_hidden_point_among_its_equals_stays_hidden():
-    sweep, projection = grid()
+    sweep = grid()
     hider = NOBODY.copy()
     hider[at(3, 15)] = at(3, 14)
-    assert not settle(projection, labels(), hider, sweep, EdgesConfig())[at(3, 15)]
+    assert not settle(labels(), hider, sweep, EdgesConfig())[at(3, 15)]
 
 
 def test_a_point_alone_keeps_its_label_and_unknown_asks_nobody():
-    sweep, projection = grid()
-    lonely = Projection(projection.index[:1], projection.uv[:1], projection.distance[:1], projection.points)
-    assert settle(lonely, np.array([CAR], np.uint8), NOBODY[:1], sweep, EdgesConfig()).tolist() == [True]
-    assert settle(lonely, np.array([UNKNOWN], np.uint8), NOBODY[:1], sweep, EdgesConfig()).tolist() == [True]
+    one = np.array([[9.0, 0.0, 0.0]], np.float32)
+    sweep = range_image(Projection(np.zeros(1, np.int64), np.zeros((1, 2)), np.ones(1), one), VisibilityConfig())
+    assert settle(np.array([CAR], np.uint8), NOBODY[:1], sweep, EdgesConfig()).tolist() == [True]
+    assert settle(np.array([UNKNOWN], np.uint8), NOBODY[:1], sweep, EdgesConfig()).tolist() == [True]

@@ -87,7 +87,7 @@ def test_a_pole_hides_the_wall_behind_it():
     points, surface = measured(pole, wall(20, -1.8, 3.0, -8, 8))
     behind = np.array([[20.0, 0.0, 0.0], [20.0, 0.05, 0.4]], np.float32)  # measured a moment later, from elsewhere
     projection = in_view(np.concatenate([points, behind]))
-    hider = hiding(projection, CAMERA, VisibilityConfig())
+    hider = hiding(projection, range_image(projection, VisibilityConfig()), CAMERA, VisibilityConfig())
     last = np.searchsorted(projection.index, [len(points), len(points) + 1])
     assert (hider[last] >= 0).all()
     assert (surface[projection.index[hider[last]]] == 0).all()
@@ -107,13 +107,6 @@ def test_neither_order_nor_points_without_a_return_matter():
     seen = set(map(tuple, points[straight.index[visible(straight, CAMERA, VisibilityConfig())]].tolist()))
     other = set(map(tuple, with_gaps[shuffled.index[visible(shuffled, CAMERA, VisibilityConfig())]].tolist()))
     assert seen == other
-
-
-def test_one_range_image_serves_every_camera():
-    points, _ = measured(wall(8, -1.8, 0.2, -1, 1), wall(25, -1.8, 3.0, -12, 12))
-    projection, config = in_view(points), VisibilityConfig()
-    shared = visible(projection, CAMERA, config, range_image(points, config))
-    assert (shared == visible(projection, CAMERA, config)).all()
 
 
 def test_a_rectified_camera_beside_its_frame_projects_from_its_own_centre():

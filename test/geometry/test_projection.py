@@ -1,0 +1,74 @@
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seg_perception.geometry.camera import CameraModel
+from seg_perception.geometry.projection import project
+
+K = np.array([[500.0, 0, 319.5], [0, 500.0, 239.5], [0, 0, 1]])
+CAMERAS = (
+    CameraModel(640, 480, K),
+    CameraModel(640, 480, K, "plumb_bob", np.array([-0.2, 0.05, 0.001, -0.0005, 0.0])),
+    CameraModel(640, 480, K, "equidistant", np.array([-0.01, 0.004, 0.0, 0.0])),
+)
+any_camera = st.sampled_from(CAMERAS)
+coordinate = st.floats(-1e4, 1e4, width=32) | st.sampled_from([0.0, float("nan"), float("inf"), -float("inf")])
+clouds = st.lists(st.tuples(coordinate, coordinate, coordinate), max_size=40).map(
+    lambda rows: np.array(rows, np.float32).reshape(-1, 3)
+)
+
+
+def pose(x: float = 0.0, yaw: float = 0.0) -> np.ndarray:
+    T = np.eye(4)
+    T[:3, :3] = [[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]]
+    T[0, 3] = x
+    return T
+
+
+@given(any_camera, clouds)
+@settings(max_examples=60, deadline=None)
+def test_only_finite_points_on_pixels_are_in_view(camera, points):
+    projection = project(points, pose(), camera)
+    assert np.isfinite(points[projection.index]).all()
+    assert camera.in_view(projection.uv).all()
+    pixels = np.floor(projection.uv + 0.5).astype(int)
+    assert ((pixels >= 0) & (pixels < [camera.width, camera.height])).all()
+
+
+@given(any_camera, clouds, st.randoms(use_true_random=False))
+@settings(max_examples=30, deadline=None)
+def test_the_order_of_points_does_not_matter(camera, points, random):
+    order = np.array(random.sample(range(len(points)), len(points)), np.int64)
+    straight, shuffled = project(points, pose(), camera), project(points[order], pose(), camera)
+    back = np.argsort(order[shuffled.index])
+    assert order[shuffled.index][back].tolist() == straight.index.tolist()
+    assert np.array_equal(shuffled.uv[back], straight.uv)
+
+
+@given(any_camera, st.floats(0, 639), st.floats(0, 479), st.floats(1.0, 80.0))
+@settings(max_examples=60, deadline=None)
+def test_a_point_on_the_ray_of_a_pixel_falls_on_that_pixel(camera, u, v, distance):
+    point = (camera.unproject(np.array([[u, v]])) * distance).astype(np.float32)
+    projection = project(point, pose(), camera)
+    if len(projection.index):  # the outermost half pixel may round outside
+        assert np.abs(projection.uv[0] - [u, v]).max() < 2e-3
+        assert abs(projection.distance[0] - distance) < 1e-3
+
+
+@given(any_camera, clouds, st.floats(-1, 1), st.floats(-0.3, 0.3))
+@settings(max_examples=30, deadline=None)
+def test_a_shutter_whose_rows_agree_rolls_nowhere(camera, points, x, yaw):
+    at_once = project(points, pose(x, yaw), camera)
+    rolling = project(points, pose(x, yaw), camera, (pose(x, yaw), pose(x, yaw)))
+    assert at_once.index.tolist() == rolling.index.tolist()
+    assert np.allclose(at_once.uv, rolling.uv)
+
+
+def test_each_row_of_a_rolling_shutter_sees_its_own_instant():
+    """The camera slides half a metre to the right while it reads its rows: upper points move less than lower ones."""
+    first, middle, last = pose(0.0), pose(-0.25), pose(-0.5)
+    points = np.array([[0.5, v, 10.0] for v in (-4.0, 0.0, 4.0)], np.float32)
+    projection = project(points, middle, CAMERAS[0], (first, last))
+    share = projection.uv[:, 1] / 479.0
+    assert np.allclose(projection.uv[:, 0], 319.5 + 500.0 * (0.5 - 0.5 * share) / 10.0, atol=1e-6)
+    assert projection.uv[0, 0] - projection.uv[2, 0] > 15.0
