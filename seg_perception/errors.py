@@ -43,6 +43,12 @@ class ModelError(SegPerceptionError):
     cause = "model"
 
 
+class BackendLostError(SegPerceptionError):
+    """What runs the network failed, and failed again when started anew. Nothing more can be expected of it."""
+
+    cause = "engine_lost"
+
+
 class BagError(SegPerceptionError):
     """A rosbag2 that cannot be read or written."""
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from seg_perception.config import Config
 from seg_perception.datatypes import CameraImage, LidarScan, PointCloud, SemanticCloud, SweepReport, ViewReport
-from seg_perception.errors import CalibrationError, ModelError, SegPerceptionError
+from seg_perception.errors import BackendLostError, CalibrationError, ModelError, SegPerceptionError
 from seg_perception.fusion.edges import settle
 from seg_perception.fusion.painting import View, paint, selected, worth
 from seg_perception.geometry.camera import CameraModel
@@ -72,7 +72,8 @@ class Pipeline:
 
         A camera that cannot contribute (no calibration, no transform, wrong size) is skipped, and the report says why;
         its points stay unknown unless another camera sees them. The order of `images` does not matter.
-        Raises TransformError where `motion.mode` is `required` and the sweep itself cannot be moved.
+        Raises TransformError where `motion.mode` is `required` and the sweep itself cannot be moved;
+        BackendLostError where the network will not run again.
         """
         timer = StageTimer()
         segmentations: dict[str, Segmentation] = {}
@@ -104,6 +105,8 @@ class Pipeline:
                     views.append(View(name, seen.index, selected(labels, kept), placed))
                 projections[name] = seen
                 reports[name] = replace(view, in_view=len(in_view.index), visible=len(seen.index))
+            except BackendLostError:
+                raise
             except SegPerceptionError as error:
                 reports[name] = replace(view, skipped=error.cause, detail=str(error))
         with timer.stage("paint"):

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ K = [100.0, 0.0, 99.5, 0.0, 100.0, 49.5, 0.0, 0.0, 1.0]
 QUAT_OPTICAL = (-0.5, 0.5, -0.5, 0.5)  # x forward to z forward
 STEP_NS = 100_000_000
 PATIENCE_S = 15.0
+PROGRAM = ("-m", "seg_perception.ros.node")
 
 
 def isolate() -> None:
@@ -76,11 +77,11 @@ def parameters(model: Path, **more: Any) -> dict[str, Any]:
 class NodeProcess:
     """perception_node, running."""
 
-    def __init__(self, folder: Path, params: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, params: dict[str, Any], program: Sequence[str] = PROGRAM) -> None:
         file = folder / "node.param.yaml"
         file.write_text(yaml.safe_dump({"/**": {"ros__parameters": params}}), encoding="utf-8")
         self._log = folder / "node.log"
-        command = [sys.executable, "-m", "seg_perception.ros.node", "--ros-args", "--params-file", str(file)]
+        command = [sys.executable, *program, "--ros-args", "--params-file", str(file)]
         with self._log.open("w") as log:
             self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
 

@@ -5,7 +5,7 @@ import yaml
 from small_world import CAR, MS, ROAD, T0
 
 from seg_perception.datatypes import UNKNOWN
-from seg_perception.errors import ModelError, UnknownFrameError
+from seg_perception.errors import BackendLostError, ModelError, UnknownFrameError
 from seg_perception.pipeline import Pipeline, warm_up
 
 
@@ -120,6 +120,17 @@ def test_a_network_of_another_taxonomy_is_refused(tmp_path):
     path.write_text(yaml.safe_dump({"name": "mine", "classes": classes}))
     with pytest.raises(ModelError, match=r"classes of 'cityscapes'.*'mine'"):
         Pipeline(world.config(taxonomy=str(path)), world.LeftRightSegmenter(), world.tree())
+
+
+def test_a_lost_backend_ends_the_sweep_and_is_not_a_skipped_camera(monkeypatch):
+    lost = pipeline()
+
+    def fail(_pixels):
+        raise BackendLostError("no GPU any more")
+
+    monkeypatch.setattr(lost._segmenter, "segment", fail)
+    with pytest.raises(BackendLostError):
+        lost.process(world.scan(), {"front": world.image()})
 
 
 def test_warm_up_runs_the_network_once():

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_perception.errors import ModelError
+from seg_perception.errors import BackendLostError, ModelError
 from seg_perception.inference import cuda_device, tensorrt_library
 from seg_perception.inference.contract import INPUT_NAME, ModelContract
 from seg_perception.inference.cuda_device import CudaDevice
@@ -38,10 +38,8 @@ LANES = 2
 Pictures = Sequence[NDArray[np.uint8]]
 
 
-class EngineLostError(CudaError):
-    """The engine failed, and failed again when started anew. Nothing more can be expected of it."""
-
-    cause = "engine_lost"
+class EngineLostError(BackendLostError, CudaError):
+    """The engine failed, and failed again when started anew."""
 
 
 class TensorRtSegmenter:

@@ -25,7 +25,7 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from seg_perception.config import Config
-from seg_perception.errors import ConfigError, SegPerceptionError
+from seg_perception.errors import BackendLostError, ConfigError, SegPerceptionError
 from seg_perception.inference.loading import load_segmenter
 from seg_perception.inference.segmenter import Segmenter
 from seg_perception.intake import Intake
@@ -55,6 +55,7 @@ class PerceptionNode(LifecycleNode):
         self._whole_life.enter_context(bridged(self.get_logger()))
         self._settings = Parameters(self)
         self._is_configured = False
+        self._intake: Intake | None = None  # while active
         self.add_on_set_parameters_callback(self._on_set_parameters)
 
     @property
@@ -66,6 +67,14 @@ class PerceptionNode(LifecycleNode):
         """Configure and activate, as a lifecycle manager would."""
         transitions = (self.trigger_configure, self.trigger_activate)
         return all(transition() == TransitionCallbackReturn.SUCCESS for transition in transitions)
+
+    def leave_if_lost(self) -> None:
+        """Go inactive, and say so, where the backend is lost: no label will come of it any more."""
+        if self._intake is not None and self._intake.statistics.causes.get(BackendLostError.cause):
+            log.error(
+                "what runs the network is lost: going inactive; activate again when it is back (clean up to reload)"
+            )
+            self.trigger_deactivate()
 
     def close(self) -> None:
         """Let go of everything, whatever state the node is in."""
@@ -135,6 +144,8 @@ class PerceptionNode(LifecycleNode):
         super().on_activate(state)
         problems = ProblemLog()
         intake = Intake(self._config, self._segmenter, problems)
+        self._intake = intake
+        self._active.callback(setattr, self, "_intake", None)
         worker = Worker(intake, self._outputs.publish, problems)
         inputs = Inputs(self, self._config, intake, worker)
         reporter = _Reporter(self, self._config, self._segmenter, inputs, worker, problems)
@@ -245,6 +256,7 @@ def main(args: list[str] | None = None) -> int:
             return 1
         while not stopping:
             executor.spin_once(timeout_sec=SPIN_S)
+            node.leave_if_lost()
         return 0
     finally:
         node.close()
