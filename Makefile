@@ -5,7 +5,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench venv extras trt-check gpu-check clean distclean
+.PHONY: help demo test lint bench accuracy venv extras trt-check gpu-check clean distclean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -23,6 +23,9 @@ lint: $(READY)  ## ruff (rules and format) and mypy
 
 bench: $(READY)  ## time every stage on this machine
 	$(VENV)/bin/python benchmarks/run.py
+
+accuracy: $(READY)  ## score labels against simulated truth; needs Open3D (make extras)
+	$(VENV)/bin/python benchmarks/accuracy.py
 
 venv: $(READY)  ## only build .venv
 

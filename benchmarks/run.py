@@ -1,33 +1,51 @@
-"""`make bench`: every benchmark once; a table to read, and the figures as JSON in bench_out/."""
+"""`make bench`: every benchmark once; tables to read, figures as JSON in bench_out/, and the table of the page."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import re
 from pathlib import Path
 
-import projection
+for library in ("OPENBLAS", "OMP", "MKL"):  # before NumPy is imported
+    os.environ[f"{library}_NUM_THREADS"] = "1"
 
-OUT = Path("bench_out")
-REFERENCE = "naive numpy: no lens, no occlusion"
+import projection  # noqa: E402
+
+OUT, PAGE = Path("bench_out"), Path("docs/performance.md")
+CASES = ((120_000, 1), (120_000, 6), (260_000, 1), (260_000, 6))
+GROWTH = ((60_000, 1), (120_000, 1), (240_000, 1), (480_000, 1), (960_000, 1), (120_000, 2), (120_000, 4), (120_000, 8))
+REFERENCE, WHOLE = "naive numpy: no lens, motion, occlusion", "ours: everything"
 
 
 def main() -> None:
     """Run, print, write."""
-    figures = {}
-    print(
-        f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}; medians of {projection.RUNS}"
-    )
-    for count in (120_000, 260_000):
-        medians = projection.measure(count)
-        medians["ours: all of it"] = sum(value for name, value in medians.items() if name.startswith("ours"))
-        figures[str(count)] = medians
-        print(f"\n{count} points, one 1920x1080 camera{'ms':>26}{'naive / this':>16}")
-        for name, milliseconds in medians.items():
-            print(f"  {name:<48}{milliseconds:>10.2f}{medians[REFERENCE] / milliseconds:>15.1f}x")
+    machine = f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, one thread"
+    print(f"{machine}; medians of {projection.RUNS}")
+    cases = {f"{count} points, {cameras} camera(s)": projection.measure(count, cameras) for count, cameras in CASES}
+    names = list(next(iter(cases.values())))
+    lines = [
+        f"{machine}; milliseconds, and how many times faster than naive numpy; medians of {projection.RUNS} runs.",
+        "",
+    ]
+    lines += ["| | " + " | ".join(cases) + " |", "|---" * (len(cases) + 1) + "|"]
+    for name in names:
+        cells = (f"{case[name]:.2f} ({case[REFERENCE] / case[name]:.1f}x)" for case in cases.values())
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    print("\n".join(lines), flush=True)
+    growth = {f"{count} x {cameras}": projection.measure_whole(count, cameras) for count, cameras in GROWTH}
+    lines += ["", "Everything on, by points x cameras, milliseconds: "]
+    lines[-1] += ", ".join(f"{case} {value:.1f}" for case, value in growth.items()) + "."
+    print(lines[-1])
     OUT.mkdir(exist_ok=True)
+    figures = {"machine": machine, "cases": cases, "growth": growth}
     (OUT / "projection.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if PAGE.is_file():
+        block = "<!-- projection -->\n" + "\n".join(lines) + "\n<!-- end -->"
+        page = PAGE.read_text(encoding="utf-8")
+        page = re.sub(r"<!-- projection -->.*?<!-- end -->", lambda _: block, page, flags=re.DOTALL)
+        PAGE.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Points as the LiDAR saw them: which are neighbours, and how a surface recedes from one to the next.
 
-Neighbours are found by direction, so neither a ring field nor any order of the points is needed.
+Neighbours are found by direction, so neither a ring field nor any order of the points is needed. After a change of the
+compiled functions here, delete the `__pycache__` of this folder and of `fusion`: see `lens`.
 """
 
 from __future__ import annotations

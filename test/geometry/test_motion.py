@@ -53,6 +53,33 @@ def test_points_of_a_static_world_come_to_rest_at_the_sweeps_stamp():
     assert np.abs(deskew(scan, tree, "odom") - expected).max() < 1e-4
 
 
+def test_points_in_any_order_move_by_their_own_instants():
+    tree = moving_tree()
+    world = np.random.default_rng(2).uniform([5, -10, 0], [40, 10, 3], (400, 3))
+    stamps_ns = np.repeat(T0 + np.linspace(-50 * MS, 50 * MS, 20).astype(np.int64), 20)
+    order = np.random.default_rng(3).permutation(400)
+    fired = deskew(seen_while_moving(world, tree, stamps_ns), tree, "odom")
+    shuffled = deskew(seen_while_moving(world[order], tree, stamps_ns[order]), tree, "odom")
+    assert np.abs(shuffled - fired[order]).max() == 0.0
+
+
+def test_a_rolling_shutter_is_asked_at_its_first_and_last_row():
+    tree = moving_tree(yaw_rate=0.0)
+    sweep = MovedSweep(scan_of(np.array([[10.0, 0.0, 0.0]]), None), tree, MotionConfig())
+    middle = sweep.T_cam_lidar("camera_optical", T0)
+    first, last = sweep.T_cam_lidar_rows("camera_optical", T0, 20 * MS)
+    assert first[2, 3] - middle[2, 3] == pytest.approx(0.2)  # 10 ms earlier at 20 m/s: still further away
+    assert last[2, 3] - middle[2, 3] == pytest.approx(-0.2)
+    assert sweep.T_cam_lidar_rows("camera_optical", T0, 0) is None
+
+
+def test_a_rolling_shutter_whose_rows_leave_odometry_is_taken_as_one_instant_and_said():
+    tree = moving_tree(until_ms=20)
+    sweep = MovedSweep(scan_of(np.ones((1, 3)), None), tree, MotionConfig())
+    assert sweep.T_cam_lidar_rows("camera_optical", T0 + 15 * MS, 30 * MS) is None
+    assert "camera_optical" in sweep.fallback
+
+
 def test_points_reach_the_camera_at_its_own_instant():
     tree = moving_tree()
     world = np.random.default_rng(1).uniform([5, -10, 0], [40, 10, 3], (200, 3))
