@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,12 +40,21 @@ def worth(
 
     index: (M,) into the scan; uv: (M, 2) where they lie in the image of `size` (width, height) taken at `image_ns`.
     """
-    width, height = size
-    inside = np.minimum(np.minimum(uv[:, 0], width - 1.0 - uv[:, 0]), np.minimum(uv[:, 1], height - 1.0 - uv[:, 1]))
-    inside = np.clip((inside + 1.0) / (config.border * width + 1.0), 0.0, 1.0)
-    stamps_ns = scan.stamp_ns if scan.stamps_ns is None else scan.stamps_ns[index]
-    apart_ms = np.abs(stamps_ns - image_ns) * 1e-6
-    return ((0.5 + 0.5 * inside) / (1.0 + apart_ms / config.nearness_ms)).astype(np.float32)
+    placed = np.empty(len(index), np.float32)
+    at_once = scan.stamps_ns is None
+    stamps_ns = np.array([scan.stamp_ns]) if at_once else scan.stamps_ns
+    _weigh(index, uv, size, stamps_ns, at_once, image_ns, config.border * size[0], config.nearness_ms, placed)
+    return placed
+
+
+@numba.njit(cache=True, nogil=True)
+def _weigh(index, uv, size, stamps_ns, at_once, image_ns, border_px, nearness_ms, placed):  # type: ignore[no-untyped-def]
+    for m in range(index.shape[0]):
+        u, v = uv[m, 0], uv[m, 1]
+        inside_px = min(min(u, size[0] - 1.0 - u), min(v, size[1] - 1.0 - v))
+        inside = min(max((inside_px + 1.0) / (border_px + 1.0), 0.0), 1.0)
+        apart_ms = abs(stamps_ns[0 if at_once else index[m]] - image_ns) * 1e-6
+        placed[m] = (0.5 + 0.5 * inside) / (1.0 + apart_ms / nearness_ms)
 
 
 def selected(labels: PointLabels, mask: NDArray[np.bool_]) -> PointLabels:
@@ -66,18 +76,9 @@ def paint(scan: LidarScan, views: Sequence[View], config: PaintingConfig) -> Sem
     best = np.full(count, -1.0, np.float32)
     for view in sorted(views, key=lambda view: view.camera):
         labels = view.labels
-        score = labels.probability * view.worth
-        better = (
-            (labels.class_id != UNKNOWN)
-            & (labels.probability >= config.min_probability)
-            & (labels.margin >= config.min_margin)
-            & (score > best[view.index])
-        )
-        index = view.index[better]
-        class_id[index] = labels.class_id[better]
-        best[index] = score[better]
-        probability[index] = labels.probability[better]
-        camera[index] = cameras.index(view.camera)
+        given = (view.index, labels.class_id, labels.probability, labels.margin, view.worth)
+        limits = np.float32(config.min_probability), np.float32(config.min_margin)
+        _take(*given, *limits, cameras.index(view.camera), best, class_id, probability, camera)
     return SemanticCloud(
         scan=scan,
         class_id=class_id,
@@ -86,3 +87,12 @@ def paint(scan: LidarScan, views: Sequence[View], config: PaintingConfig) -> Sem
         camera=camera,
         cameras=cameras,
     )
+
+
+@numba.njit(cache=True, nogil=True)
+def _take(index, said, sure, margin, worth, min_sure, min_margin, number, best, class_id, probability, camera):  # type: ignore[no-untyped-def]
+    """Each point of one view that beats what the views before it gave."""
+    for m in range(index.shape[0]):
+        i, score = index[m], sure[m] * worth[m]
+        if said[m] != UNKNOWN and sure[m] >= min_sure and margin[m] >= min_margin and score > best[i]:
+            best[i], class_id[i], probability[i], camera[i] = score, said[m], sure[m], number
