@@ -19,17 +19,13 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scene_truth import ROAD_CELL, TrueSweep, sweeps, true_road, with_errors
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
+from scene_clustering import clustering
+from scene_truth import DRIVES, ROAD_CELL, TAXONOMY, TrueSweep, sweeps, true_road, with_errors
 
-from seg_perception.config import Config, ObjectsConfig
+from seg_perception.config import BevConfig, Config, VoxelMapConfig
 from seg_perception.datatypes import UNKNOWN
 from seg_perception.evaluation.metrics import ConfusionMatrix
-from seg_perception.labels import Taxonomy
 from seg_perception.scene.bev_grid import FREE, NOT_SEEN, OCCUPIED, BevGrid, BevLayers
-from seg_perception.scene.clustering import Clusterer, Groups
 from seg_perception.scene.free_space import depths_of
 from seg_perception.scene.memory import SceneMemory
 from seg_perception.scene.objects import ObjectFinder, Objects
@@ -38,15 +34,8 @@ from seg_perception.scene.voxel_map import VoxelMap
 from seg_perception.simulation.config import DriveConfig
 
 OUT = Path("bench_out/scene.json")
-DRIVES = (
-    DriveConfig(seed=1, seconds=8.0, trajectory="turning"),
-    DriveConfig(seed=2, seconds=8.0, trajectory="straight"),
-)
-TAXONOMY = Taxonomy.load("cityscapes")
 ENOUGH = 10  # points of a thing, that count for boxes and tracks
 NEAR_M = 30.0
-
-Clustering = Callable[[NDArray[np.float32], NDArray[np.uint8]], NDArray]
 
 
 def main() -> None:
@@ -68,6 +57,17 @@ def main() -> None:
     for name in ("true labels", "labels with errors"):
         print(f"\n{name}:")
         print(json.dumps(figures[name], indent=2))
+    variants: dict[str, tuple[Config, bool]] = {
+        "as configured": (Config(), True),
+        "map not cleared by looking through it": (Config(voxel_map=VoxelMapConfig(clearing=False)), True),
+        "gaps between beams not bridged": (Config(bev=BevConfig(bridge_m=0.0)), True),
+        "boxes not drawn into the grid": (Config(), False),
+    }
+    figures["without a part"] = {}
+    for name, (config, boxes) in variants.items():
+        part = merge([measure(drive, config, errors=False, boxes=boxes) for drive in DRIVES])
+        figures["without a part"][name] = {"ghost voxels": part["ghosts"], **part["drivable"]}
+    table("Without a part, true labels", figures["without a part"])
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
@@ -78,99 +78,6 @@ def table(title: str, rows: dict[str, dict[str, float]]) -> None:
     print(f"\n| {title} | " + " | ".join(columns) + " |\n|---|" + "---:|" * len(columns))
     for name, row in rows.items():
         print(f"| {name} | " + " | ".join(f"{row[column]:.3f}" for column in columns) + " |")
-
-
-# Clustering: ours against the candidates of the design notes, on the same points
-
-
-def clustering(every: int) -> dict[str, dict[str, float]]:
-    """ARI, share of things found (IoU above 0.5 of their points, at least five of them), F1, and time."""
-    groups = Groups.of(TAXONOMY, ObjectsConfig())
-    ours = Clusterer(groups, ObjectsConfig())
-    fixed = Clusterer(Groups.of(TAXONOMY, ObjectsConfig(reach_ratio=0.0, vehicle_reach_ratio=0.0)), ObjectsConfig())
-    methods: dict[str, Clustering] = {
-        "ours": lambda points, group: ours.cluster(points[:, :2], group)[0],
-        "ours, reach not growing with range": lambda points, group: fixed.cluster(points[:, :2], group)[0],
-        "BEV 0.2 m, dilated, cv2": lambda points, group: bev_components(points),
-        "BEV 0.2 m, dilated, cv2, for each group": lambda points, group: by_group(bev_components, points, group),
-        "voxels 0.2 m, k-d tree 0.5 m": lambda points, group: voxel_components(points),
-        "voxels 0.2 m, k-d tree 0.5 m, for each group": lambda points, group: by_group(voxel_components, points, group),
-    }
-    rows: dict[str, list[tuple[float, ...]]] = {name: [] for name in methods}
-    for drive in DRIVES:
-        for sweep in list(sweeps(drive))[::every]:
-            group = groups.of_class[sweep.class_id]
-            chosen = (group != 255) & (sweep.instance > 0) & (abs(sweep.points[:, :2]).max(axis=1) < 100.0)
-            points = sweep.points[chosen] @ sweep.T_world_lidar[:3, :3].T.astype(np.float32)
-            for name, method in methods.items():
-                start = time.thread_time()
-                found = method(points, group[chosen])
-                spent = time.thread_time() - start
-                rows[name].append(
-                    (rand_index(sweep.instance[chosen], found), spent, *found_things(sweep.instance[chosen], found))
-                )
-    result = {}
-    for name, values in rows.items():
-        ari, spent, hits, misses, false = np.array(values).T
-        result[name] = {
-            "ARI": ari.mean(), "worst ARI": ari.min(), "F1": 2 * hits.sum() / (2 * hits + misses + false).sum(),
-            "ms": 1e3 * float(np.median(spent[1:])),
-        }  # fmt: skip
-    return result
-
-
-def bev_components(points: NDArray) -> NDArray:
-    """A picture from above in cells of 0.2 m, dilated by one, and its connected components."""
-    cells = np.floor((points[:, :2] + 100.0) / 0.2).astype(int)
-    picture = np.zeros((1000, 1000), np.uint8)
-    picture[cells[:, 0], cells[:, 1]] = 1
-    return cv2.connectedComponents(cv2.dilate(picture, np.ones((3, 3), np.uint8)))[1][cells[:, 0], cells[:, 1]]
-
-
-def voxel_components(points: NDArray) -> NDArray:
-    """Voxels of 0.2 m that are within 0.5 m of each other."""
-    voxels, index = np.unique(np.floor(points / 0.2).astype(np.int64), axis=0, return_inverse=True)
-    pairs = cKDTree((voxels + 0.5) * 0.2).query_pairs(0.5, output_type="ndarray")
-    links = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (len(voxels), len(voxels)))
-    return connected_components(links, directed=False)[1][index.ravel()]
-
-
-def by_group(method: Callable[[NDArray], NDArray], points: NDArray, group: NDArray) -> NDArray:
-    """A clustering of each group of classes by itself."""
-    found = np.zeros(len(points), int)
-    for g in np.unique(group):
-        found[group == g] = method(points[group == g]) * 256 + int(g)
-    return found
-
-
-def contingency(truth: NDArray, found: NDArray) -> NDArray:
-    """Points shared by each thing (rows) and each cluster; what is in no cluster is one for itself."""
-    found = np.where(found < 0, -1 - np.arange(len(found)), found)
-    rows, columns = (np.unique(labels, return_inverse=True)[1].ravel() for labels in (truth, found))
-    return np.bincount(rows * (columns.max() + 1) + columns, minlength=(rows.max() + 1) * (columns.max() + 1)).reshape(
-        rows.max() + 1, -1
-    )
-
-
-def rand_index(truth: NDArray, found: NDArray) -> float:
-    """The adjusted Rand index (Hubert and Arabie, 1985)."""
-    table = contingency(truth, found).astype(float)
-    both, of_truth, of_found = (float((n * (n - 1) / 2).sum()) for n in (table, table.sum(1), table.sum(0)))
-    chance = of_truth * of_found / (len(truth) * (len(truth) - 1) / 2)
-    return (both - chance) / (0.5 * (of_truth + of_found) - chance)
-
-
-def found_things(truth: NDArray, found: NDArray) -> tuple[int, int, int]:
-    """Things found, missed, and clusters that are none; of five points or more."""
-    shared = contingency(truth, found)
-    things, clusters = shared.sum(axis=1), shared.sum(axis=0)
-    match = shared / (things[:, None] + clusters[None] - shared) > 0.5
-    hit = match.any(axis=1)
-    return (
-        int((hit & (things >= 5)).sum()),
-        int((~hit & (things >= 5)).sum()),
-        int((~match.any(axis=0) & (clusters >= 5)).sum()),
-    )
 
 
 # The whole scene, sweep by sweep
@@ -191,11 +98,14 @@ class Score:
     seen: int = 0
     sweep: ConfusionMatrix = dataclasses.field(default_factory=lambda: ConfusionMatrix(19))
     map: ConfusionMatrix = dataclasses.field(default_factory=lambda: ConfusionMatrix(19))
+    ghosts: list[float] = dataclasses.field(default_factory=list)
     road: NDArray = dataclasses.field(default_factory=lambda: np.zeros(4, np.int64))
 
 
-def measure(drive: DriveConfig, config: Config, errors: bool) -> Score:
-    """Everything of one drive. errors: labels are not the truth but what a network might have said."""
+def measure(drive: DriveConfig, config: Config, errors: bool, boxes: bool = True) -> Score:
+    """Everything of one drive. errors: labels are not the truth but what a network might have said. boxes: those of
+    objects are drawn into the grid.
+    """
     memory, score, rng = SceneMemory(config, TAXONOMY), Score(), np.random.default_rng(drive.seed)
     road, corner = true_road(drive)
     before: TrueSweep | None = None
@@ -210,7 +120,8 @@ def measure(drive: DriveConfig, config: Config, errors: bool) -> Score:
         score_map(score, sweep, labels, memory)
         if index >= 10:
             assert memory.grid is not None
-            layers = memory.grid.layers(sweep.stamp_ns, update.objects)
+            layers = memory.grid.layers(sweep.stamp_ns, update.objects if boxes else None)
+            score.ghosts += [ghosts(sweep, memory)] if index % 10 == 0 else []
             score.road += score_road(layers, sweep, road, corner)
         before = sweep
     return score
@@ -362,6 +273,18 @@ def score_map(score: Score, sweep: TrueSweep, labels: NDArray, memory: SceneMemo
     score.map.update(sweep.class_id[held], mapped[held])
 
 
+def ghosts(sweep: TrueSweep, memory: SceneMemory) -> float:
+    """Share of the map's voxels of movable classes, within 60 m, where no such thing is: 0.5 m or more from any box."""
+    assert memory.voxel_map is not None
+    cloud, here = memory.voxel_map.cloud(), sweep.T_world_lidar[:2, 3]
+    near = np.hypot(*(cloud.points[:, :2] - here).T) < 60.0
+    points = cloud.points[near & TAXONOMY.members(["movable"])[cloud.class_id]].astype(float)
+    inside = np.zeros(len(points), bool)
+    for T, size in zip(sweep.T_world_box, sweep.size, strict=True):
+        inside |= (abs((points - T[:3, 3]) @ T[:3, :3]) < 0.5 * size + 0.5).all(axis=1)
+    return float(1.0 - inside.mean()) if len(points) else 0.0
+
+
 def score_road(layers: BevLayers, sweep: TrueSweep, road: NDArray, corner: NDArray) -> NDArray[np.int64]:
     """Cells within 30 m: drivable and told so, told so wrongly, told not to be wrongly, drivable but never seen.
 
@@ -393,6 +316,11 @@ def score_road(layers: BevLayers, sweep: TrueSweep, road: NDArray, corner: NDArr
     )
 
 
+def mean(values: list[float]) -> float | None:
+    """Of nothing, nothing."""
+    return float(np.mean(values)) if values else None
+
+
 def merge(scores: Iterable[Score]) -> dict[str, Any]:
     """The figures of several drives together."""
     scores = list(scores)
@@ -419,7 +347,7 @@ def merge(scores: Iterable[Score]) -> dict[str, Any]:
                 "IoU from above": float(np.mean([v[0] for v in values])),
                 "IoU in 3D": float(np.mean([v[1] for v in values])),
                 "share above 0.5": float(np.mean([v[0] > 0.5 for v in values])),
-                "IoU from above, within 30 m": float(np.mean([v[0] for v in values if v[2] < NEAR_M] or [0.0])),
+                "IoU from above, within 30 m": mean([v[0] for v in values if v[2] < NEAR_M]),
             }
             for name, values in sorted(boxes.items())
         },
@@ -435,6 +363,7 @@ def merge(scores: Iterable[Score]) -> dict[str, Any]:
             "speed error, 90 % m/s": float(np.percentile(speed_errors, 90)),
         },
         "labels": matrices,
+        "ghosts": float(np.mean([share for score in scores for share in score.ghosts])),
         "drivable": {
             "IoU where known": float(hit / (hit + wrong + denied)),
             "IoU, never seen counts as missed": float(hit / (hit + wrong + denied + unseen)),

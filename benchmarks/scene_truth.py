@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from seg_perception.datatypes import LidarScan, PointCloud, SemanticCloud
+from seg_perception.labels import Taxonomy
 from seg_perception.simulation.classes import C
 from seg_perception.simulation.config import DriveConfig
 from seg_perception.simulation.drive import Drive
@@ -20,6 +21,11 @@ from seg_perception.simulation.raycast import World
 from seg_perception.simulation.writing import stamp_of
 
 KEPT = Path("bench_out/scene_drives")
+TAXONOMY = Taxonomy.load("cityscapes")
+DRIVES = (
+    DriveConfig(seed=1, seconds=8.0, trajectory="turning"),
+    DriveConfig(seed=2, seconds=8.0, trajectory="straight"),
+)
 ROAD_CELL = 0.1
 _MARGIN = 60.0  # m of ground around the way that is driven
 _ABOVE = 60.0  # m, from where the ground is looked at

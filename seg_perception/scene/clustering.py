@@ -35,7 +35,8 @@ class Groups:
     @classmethod
     def of(cls, taxonomy: Taxonomy, config: ObjectsConfig) -> Groups:
         """By the taxonomy's groups `vehicles` and `vulnerable`: large vehicles (not vulnerable) are one group with a
-        wide reach, two-wheelers (both) are one, and every other countable class stands for itself.
+        wide reach, two-wheelers (both) are one, people (not vehicles) are one, and every other countable class stands
+        for itself.
         """
         member = [taxonomy.members([name] if name in taxonomy.groups else []) for name in ("vehicles", "vulnerable")]
         of_class = np.full(256, NO_GROUP, np.uint8)
@@ -43,7 +44,7 @@ class Groups:
         wide: list[bool] = []
         for train_id in np.flatnonzero(taxonomy.is_thing):
             vehicle, vulnerable = bool(member[0][train_id]), bool(member[1][train_id])
-            key = (vehicle, vulnerable) if vehicle else int(train_id)
+            key = (vehicle, vulnerable) if vehicle or vulnerable else int(train_id)
             if key not in found:
                 found[key] = len(found)
                 wide.append(vehicle and not vulnerable)

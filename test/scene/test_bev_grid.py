@@ -122,10 +122,10 @@ def test_grid_rolls_keeps_what_stays_and_wipes_what_comes_in():
     there = np.array([40.0, 0.0, 1.8])
     put(grid, ground(30, 31), SIDEWALK, lidar=np.array([14.0, 0.0, 1.8]))
     assert at(grid.layers(T0), 4.0, 0.0, "class_id") == ROAD
-    put(grid, ground(45, 46), SIDEWALK, lidar=there)
+    put(grid, np.vstack([ground(45, 46), ground(36.4, 36.8)]), SIDEWALK, lidar=there)
     layers = grid.layers(T0)
     assert at(layers, 45.5, 0.0, "class_id") == SIDEWALK
-    assert at(layers, 36.0, 0.0, "class_id") == UNKNOWN  # the same memory as (4, 0) had
+    assert at(layers, 35.9, 0.0, "class_id") == UNKNOWN  # the same memory as (3.9, 0) had
     put(grid, np.zeros((0, 3)), ROAD)
     assert (grid.layers(T0).class_id == UNKNOWN).all()
 

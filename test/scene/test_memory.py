@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+import time
 import tracemalloc
 
 import numpy as np
@@ -94,21 +96,26 @@ def test_an_empty_sweep_is_taken_in():
 
 
 def grown(memory: SceneMemory, sweeps: int) -> None:
-    """Drive on and on; after the first round nothing may grow, neither memory nor what the map holds."""
+    """Drive on and on; after the first round nothing may grow: neither memory, nor what the map holds, nor time."""
     for _ in drive(memory, 60):
         pass
     held = memory.voxel_map.state
+    seconds = []
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
+    start = time.thread_time()
     for _ in drive(memory, sweeps, start=60):
-        pass
-    after = tracemalloc.get_traced_memory()[0]
+        seconds.append(time.thread_time() - start)
+        start = time.thread_time()
+    after = tracemalloc.get_traced_memory()[0] - sys.getsizeof(seconds) - 24 * sweeps
     tracemalloc.stop()
     now = memory.voxel_map.state
     assert now.nbytes == held.nbytes
     assert now.voxels < 1.3 * held.voxels
     assert now.refused == 0
     assert after - before < 1_000_000
+    quarter = sweeps // 4
+    assert np.median(seconds[-quarter:]) < 2.0 * np.median(seconds[:quarter])
 
 
 def test_memory_stays_flat_on_a_long_drive():

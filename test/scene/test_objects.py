@@ -57,6 +57,13 @@ def test_rider_and_bicycle_are_two_objects():
     assert sorted(objects.class_id) == [RIDER, BICYCLE]
 
 
+def test_person_part_of_whom_is_called_rider_is_one_object():
+    points = blob(8.0, 0.0)
+    objects = find((points[:10], RIDER), (points[10:], PERSON))
+    assert list(objects.class_id) == [PERSON]
+    assert objects.probability[0] == pytest.approx(2 / 3)
+
+
 def test_vehicle_half_of_which_is_called_truck_is_one_object_with_a_shared_vote():
     points = corner(12.0, 4.0, 0.2)
     objects = find((points[::4], TRUCK), (np.delete(points, np.s_[::4], axis=0), CAR))
