@@ -5,7 +5,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench accuracy venv extras trt-check gpu-check clean distclean
+.PHONY: help demo test soak lint bench accuracy venv extras trt-check gpu-check clean distclean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -15,6 +15,9 @@ demo: $(READY)  ## play a drive through the live node; results in demo_out/
 
 test: $(READY)  ## every test that this machine can run
 	$(VENV)/bin/pytest
+
+soak: $(READY)  ## the tests that take minutes
+	$(VENV)/bin/pytest -m soak
 
 lint: $(READY)  ## ruff (rules and format) and mypy
 	$(VENV)/bin/ruff check .

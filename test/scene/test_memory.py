@@ -122,7 +122,7 @@ def test_memory_stays_flat_on_a_long_drive():
     grown(SceneMemory(SMALL, CITYSCAPES), 200)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_memory_stays_flat_on_a_drive_of_an_hour():
     grown(SceneMemory(SMALL, CITYSCAPES), 36_000)
 
