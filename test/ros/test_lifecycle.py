@@ -107,34 +107,38 @@ def test_sigterm_ends_it_from_any_state_in_under_two_seconds_without_a_traceback
 
 
 LOSES_ITS_GPU = """
-import sys
+import os, sys
 from seg_perception.errors import BackendLostError
 from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
 from seg_perception.ros.node import main
 
-segment, calls = OnnxRuntimeSegmenter.segment, []
+segment = OnnxRuntimeSegmenter.segment
 
-def fail_after_the_first_sweep(self, pixels):
-    calls.extend([pixels] if pixels.any() else [])  # warming up is done with black pictures
-    if len(calls) > 2:  # two cameras
+def fail_once_told_to(self, pixels):
+    if os.path.exists({path!r}):
         raise BackendLostError("the GPU has fallen off the bus")
     return segment(self, pixels)
 
-OnnxRuntimeSegmenter.segment = fail_after_the_first_sweep
+OnnxRuntimeSegmenter.segment = fail_once_told_to
 sys.exit(main(sys.argv))
 """
 
 
 def test_a_lost_gpu_makes_it_inactive_and_says_why(tmp_path, model, peer):
     CLIENTS.clear()
-    node = live.NodeProcess(tmp_path, live.parameters(model), ("-c", LOSES_ITS_GPU))
-    peer.wait_until_connected()
-    assert peer.labels_of(peer.send_good()) == [ROAD, CAR, UNKNOWN]
-    peer.send_good()
-    peer.spin_until(lambda: state(peer) == "inactive", "it to go inactive")
-    assert "fallen off the bus" in node.log
-    assert "going inactive" in node.log
-    assert node.stop() == 0
+    lost = tmp_path / "lost"
+    node = live.NodeProcess(tmp_path, live.parameters(model), ("-c", LOSES_ITS_GPU.format(path=str(lost))))
+    try:
+        peer.wait_until_connected()
+        assert peer.labels_of(peer.send_good()) == [ROAD, CAR, UNKNOWN]
+        lost.touch()
+        peer.send_good()
+        peer.spin_until(lambda: state(peer) == "inactive", "it to go inactive")
+        assert "fallen off the bus" in node.log
+        assert "going inactive" in node.log
+    finally:
+        exit_code = node.stop()
+    assert exit_code == 0
 
 
 def test_with_autostart_a_bad_setting_ends_it_with_exit_code_1_and_one_sentence(tmp_path, model):
