@@ -164,6 +164,12 @@ class Peer:
         while time.monotonic() < end_s:
             self._executor.spin_once(timeout_sec=0.02)
 
+    def wait_until_alone(self) -> None:
+        """Until the node before has gone, so that the next one is not taken for it."""
+        self.spin_until(
+            lambda: not any(p.get_subscription_count() for p in self.publishers.values()), "the node before to go"
+        )
+
     def wait_until_connected(self) -> None:
         """Until the node listens to everything, and we to the node."""
         self.statuses.clear()
@@ -171,6 +177,9 @@ class Peer:
             lambda: all(p.get_subscription_count() for p in self.publishers.values()) and self.summary(),
             "the node to subscribe and to publish diagnostics",
         )
+        self.spin_for(
+            0.5
+        )  # that we see its subscriptions does not mean that they see us, and best effort waits for nobody
         static = transform("lidar", "front_optical", 0), transform("lidar", "rear_optical", 0)
         self.publishers["/tf_static"].publish(tf_message(*static))
 

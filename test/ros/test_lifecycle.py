@@ -126,6 +126,7 @@ sys.exit(main(sys.argv))
 
 def test_a_lost_gpu_makes_it_inactive_and_says_why(tmp_path, model, peer):
     CLIENTS.clear()
+    peer.wait_until_alone()
     lost = tmp_path / "lost"
     node = live.NodeProcess(tmp_path, live.parameters(model), ("-c", LOSES_ITS_GPU.format(path=str(lost))))
     try:
