@@ -19,11 +19,26 @@ from seg_perception.cli import (
     play,
     replay,
     simulate,
+    simulate_pictures,
     train,
 )
 from seg_perception.errors import SegPerceptionError
 
-COMMANDS = (import_, simulate, play, replay, map, demo, deploy, check_model, build_engine, train, evaluate, export)
+COMMANDS = (
+    import_,
+    simulate,
+    simulate_pictures,
+    play,
+    replay,
+    map,
+    demo,
+    deploy,
+    check_model,
+    build_engine,
+    train,
+    evaluate,
+    export,
+)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     lidar = LidarMount(beams=args.beams, rate_hz=args.lidar_rate)
     rig = standard_rig(
         args.cameras,
-        _size(args.image_size),
+        image_size(args.image_size),
         field_of_view_deg=args.field_of_view,
         distance=args.lidar_camera_distance,
         offset_ms=args.camera_offset_ms,
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _size(text: str) -> tuple[int, int]:
+def image_size(text: str) -> tuple[int, int]:
     """(width, height) of "WxH"."""
     width, cross, height = text.partition("x")
     if not (cross and width.isdecimal() and height.isdecimal()):

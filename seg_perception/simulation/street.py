@@ -135,7 +135,8 @@ def _gardens(street: Street, side: int, rng: np.random.Generator) -> None:
             elif kind < 0.85:
                 _in_pieces(street, lambda n: furniture.wall(n, palette, rng), s, d, length, whole=True)
             for _ in range(int(rng.integers(0, 4))):
-                at = (s + float(rng.uniform(0.0, length)), side * float(rng.uniform(plan.edge + 1.0, plan.front - 0.3)))
+                nearest, farthest = plan.edge + 1.0, max(plan.front - 0.3, plan.edge + 1.0)
+                at = (s + float(rng.uniform(0.0, length)), side * float(rng.uniform(nearest, farthest)))
                 street.put(plants.shrub(palette, rng).labelled(C.VEGETATION), *at)
             s += length + float(rng.choice([0.0, 0.0, 1.2, 3.0]))
 
