@@ -5,7 +5,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint bench accuracy venv extras trt-check gpu-check clean distclean
+.PHONY: help demo test soak lint bench accuracy reference venv extras trt-check gpu-check clean distclean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -29,6 +29,9 @@ bench: $(READY)  ## time every stage on this machine
 
 accuracy: $(READY)  ## score labels against simulated truth; needs Open3D (make extras)
 	$(VENV)/bin/python benchmarks/accuracy.py
+
+reference: $(READY)  ## write what is generated from config.py: the schema, the table of settings
+	$(VENV)/bin/python tools/write_reference.py
 
 venv: $(READY)  ## only build .venv
 

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / NAME
 TIERS = (
     ("errors",),
     ("datatypes", "config"),
-    ("labels", "statistics", "pcd"),
+    ("labels", "statistics", "pcd", "schema"),
     ("geometry",),
     ("inference", "fusion", "scene", "messages"),
     ("pipeline", "bags"),
