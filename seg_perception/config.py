@@ -230,7 +230,13 @@ class PaintingConfig(Section):
 class OutputConfig(Section):
     """What is published beside the semantic cloud."""
 
+    point_groups: str = setting(
+        "",
+        "clouds of the points of some classes alone, each on ~/points/<name>: groups or classes of the taxonomy, or "
+        "unknown, by name; name=one+another makes a group of one's own",
+    )
     overlay_alpha: float = setting(0.5, "weight of the label colours in the overlay image", minimum=0.0, maximum=1.0)
+    jpeg_quality: int = setting(80, "of the compressed overlay", minimum=1, maximum=100)
     diagnostics_period_s: float = setting(1.0, "seconds between messages on /diagnostics", minimum=0.1, maximum=3600.0)
 
 

@@ -6,7 +6,7 @@ Stamps are integer nanoseconds. Arrays are shared, not copied: treat them as rea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +102,11 @@ class PointCloud:
     def point_step(self) -> int:
         """Bytes a point."""
         return self.data.shape[1]
+
+    def select(self, mask: NDArray[np.bool_]) -> PointCloud:
+        """The points where mask (N,) is True, every field of theirs, no longer organised."""
+        data = self.data[mask]
+        return replace(self, width=len(data), height=1, data=data)
 
     def has(self, name: str) -> bool:
         """Whether a field of that name is there."""

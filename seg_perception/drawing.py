@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from seg_perception.datatypes import UNKNOWN, SemanticCloud
 from seg_perception.errors import SegPerceptionError
 from seg_perception.geometry.projection import Projection
+from seg_perception.inference.segmenter import Segmentation
 from seg_perception.labels import Taxonomy
 
 BACKGROUND = (244, 244, 246)  # light: most class colours are dark
 INK = (60, 62, 68)
 REACH_M = 45.0  # how far ahead a view from above shows
 UNSEEN = np.array([196, 198, 202], np.uint8)
+_BAND_ROWS = 64
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 Pixels = NDArray[np.uint8]
@@ -26,6 +28,18 @@ Pixels = NDArray[np.uint8]
 def overlay(pixels: Pixels, label_image: NDArray[np.uint8], colors: NDArray[np.uint8], alpha: float) -> Pixels:
     """The picture with its labels (H, W) laid over it; alpha 0: the picture alone, 1: the labels alone."""
     return cv2.addWeighted(pixels, 1.0 - alpha, colors[label_image], alpha, 0.0)  # type: ignore[return-value]
+
+
+def confidence_image(segmentation: Segmentation) -> NDArray[np.uint8]:
+    """(H, W): how probable the label of each pixel is, 255 for certain, 0 where the network says nothing."""
+    width, height = segmentation.size
+    picture = np.empty((height, width), np.uint8)
+    for top in range(0, height, _BAND_ROWS):  # in bands: the places of a whole picture take 16 bytes a pixel
+        rows = picture[top : top + _BAND_ROWS]
+        uv = np.empty((*rows.shape, 2))
+        uv[..., 0], uv[..., 1] = np.arange(width), np.arange(top, top + len(rows))[:, None]
+        rows[:] = np.rint(segmentation.sample(uv.reshape(-1, 2)).probability * 255.0).reshape(rows.shape)
+    return picture
 
 
 def painted_points(

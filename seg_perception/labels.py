@@ -6,6 +6,7 @@ here and nowhere else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from seg_perception.datatypes import UNKNOWN
 from seg_perception.errors import ConfigError
 
 SHIPPED = Path(__file__).parent / "taxonomies"
+_GROUP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # it becomes part of a topic
 UNKNOWN_COLOR = (90, 90, 90)
 
 
@@ -128,6 +130,27 @@ class Taxonomy:
             for member in self.groups.get(name, frozenset({name})):
                 table[self.train_id(member)] = True
         return table
+
+
+def class_groups(text: str, taxonomy: Taxonomy) -> dict[str, NDArray[np.bool_]]:
+    """`drivable, signs=traffic light+traffic sign`: for each name a table (256,), True for its train ids.
+
+    What is named stands for itself: a group or class of the taxonomy, or `unknown` (UNKNOWN), a space in it written as
+    _ in the name. Raises ConfigError for a class that is not there, and for a name that no topic can have.
+    """
+    groups: dict[str, NDArray[np.bool_]] = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, content = (part.strip() for part in entry.partition("="))
+        members = [member.strip() for member in (content if equals else name).split("+")]
+        name = name if equals else name.replace(" ", "_")
+        if not _GROUP_NAME.fullmatch(name) or name in groups:
+            raise ConfigError(
+                f"group '{entry}': a name of its own, of letters, digits and _, a letter first, wanted; write name=a+b"
+            )
+        table = taxonomy.members(member for member in members if member != "unknown")
+        table[UNKNOWN] = "unknown" in members
+        groups[name] = table
+    return groups
 
 
 def _label_class(entry: object, where: str) -> LabelClass:

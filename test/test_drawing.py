@@ -4,9 +4,19 @@ import pytest
 import small_world as world
 
 from seg_perception.datatypes import NO_CAMERA, UNKNOWN, SemanticCloud
-from seg_perception.drawing import UNSEEN, birds_eye_view, overlay, painted_points, save, sweep_picture
+from seg_perception.drawing import (
+    UNSEEN,
+    birds_eye_view,
+    confidence_image,
+    overlay,
+    painted_points,
+    save,
+    sweep_picture,
+)
 from seg_perception.errors import SegPerceptionError
 from seg_perception.geometry.projection import Projection
+from seg_perception.inference.contract import Alignment
+from seg_perception.inference.segmenter import LabelSegmentation
 from seg_perception.labels import Taxonomy
 
 CITYSCAPES = Taxonomy.load("cityscapes")
@@ -74,3 +84,12 @@ def test_a_picture_comes_back_as_it_was_saved(tmp_path):
     assert cv2.imread(str(tmp_path / "red.png"))[0, 0].tolist() == [0, 0, 200]
     with pytest.raises(SegPerceptionError, match="nowhere"):
         save(tmp_path / "nowhere" / "red.png", pixels)
+
+
+def test_confidence_is_the_probability_of_each_pixels_label_in_255ths():
+    labels = np.full((70, 3), 4, np.uint8)  # more rows than one band
+    labels[0, 0] = UNKNOWN
+    confidence = np.full((70, 3), 0.5, np.float32)
+    confidence[69, 2] = 1.0
+    picture = confidence_image(LabelSegmentation(labels, confidence, Alignment(), (3, 70)))
+    assert (picture[0, 0], picture[1, 1], picture[69, 2]) == (0, 128, 255)

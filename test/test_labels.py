@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import yaml
 
+from seg_perception.datatypes import UNKNOWN
 from seg_perception.errors import ConfigError
-from seg_perception.labels import UNKNOWN_COLOR, Taxonomy
+from seg_perception.labels import UNKNOWN_COLOR, Taxonomy, class_groups
 
 TWO = {
     "name": "two",
@@ -81,3 +82,16 @@ def test_broken_yaml_is_one_sentence_that_names_the_file(tmp_path):
     with pytest.raises(ConfigError, match="broken") as caught:
         Taxonomy.load(path)
     assert "\n" not in str(caught.value)
+
+
+def test_groups_are_named_by_the_taxonomy_or_made_of_its_classes():
+    groups = class_groups("drivable, traffic light, signs = traffic sign + pole+unknown,", Taxonomy.load("cityscapes"))
+    members = {name: np.flatnonzero(table).tolist() for name, table in groups.items()}
+    assert members == {"drivable": [0], "traffic_light": [6], "signs": [5, 7, UNKNOWN]}
+    assert class_groups("", Taxonomy.load("cityscapes")) == {}
+
+
+@pytest.mark.parametrize("text", ["hovercraft", "a=road+hovercraft", "1st=road", "a b=road", "road, road", "=road"])
+def test_a_group_of_unknown_classes_or_without_a_usable_name_is_refused(text):
+    with pytest.raises(ConfigError, match=r"group|hovercraft"):
+        class_groups(text, Taxonomy.load("cityscapes"))

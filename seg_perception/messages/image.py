@@ -138,13 +138,19 @@ def image_fields(pixels: NDArray[np.uint8], encoding: str) -> dict[str, Any]:
 
 
 def compressed_fields(pixels: NDArray[np.uint8], kind: str = "jpeg", quality: int = 95) -> dict[str, Any]:
-    """The fields of a sensor_msgs/CompressedImage, header excepted, from (H, W, 3) uint8 RGB. kind: "jpeg" or "png"."""
+    """The fields of a sensor_msgs/CompressedImage, header excepted. kind: "jpeg", at `quality`, or "png", lossless.
+
+    pixels: (H, W, 3) uint8 RGB, or (H, W) uint8.
+    """
     if kind not in ("jpeg", "png"):
         raise MessageError(f"image to encode: format is '{kind}', one of jpeg, png wanted")
-    _check_pixels(pixels, 3)
+    channels = 1 if pixels.ndim == 2 else 3
+    _check_pixels(pixels, channels)
+    samples = np.ascontiguousarray(pixels)
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if kind == "jpeg" else []
-    _, data = cv2.imencode(f".{kind}", cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2BGR), options)
-    return {"format": f"rgb8; {kind} compressed bgr8", "data": data.reshape(-1)}
+    _, data = cv2.imencode(f".{kind}", samples if channels == 1 else cv2.cvtColor(samples, cv2.COLOR_RGB2BGR), options)
+    encoding, stored = ("mono8", "mono8") if channels == 1 else ("rgb8", "bgr8")
+    return {"format": f"{encoding}; {kind} compressed {stored}", "data": data.reshape(-1)}
 
 
 def _check_pixels(pixels: NDArray, channels: int) -> None:

@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 from seg_perception.datatypes import PointCloud
 from seg_perception.labels import Taxonomy
 from seg_perception.messages.header import time_fields
-from seg_perception.messages.image import image_fields
+from seg_perception.messages.image import compressed_fields, image_fields
 from seg_perception.messages.labels import label_info_fields
 from seg_perception.messages.pointcloud import cloud_fields
 
@@ -44,6 +44,16 @@ def image(pixels: NDArray[np.uint8], encoding: str, frame_id: str, stamp_ns: int
     fields = image_fields(pixels, encoding)
     fields["data"] = _bytes(fields["data"])
     return sensor_msgs.msg.Image(header=header(frame_id, stamp_ns), **fields)
+
+
+def compressed_image(
+    pixels: NDArray[np.uint8], kind: str, quality: int, frame_id: str, stamp_ns: int
+) -> sensor_msgs.msg.CompressedImage:
+    """sensor_msgs/CompressedImage of (H, W) or (H, W, 3) RGB uint8. kind: "png", or "jpeg" at `quality` 1..100."""
+    fields = compressed_fields(pixels, kind, quality)
+    return sensor_msgs.msg.CompressedImage(
+        header=header(frame_id, stamp_ns), format=fields["format"], data=_bytes(fields["data"])
+    )
 
 
 def label_info(taxonomy: Taxonomy, stamp_ns: int) -> vision_msgs.msg.LabelInfo:

@@ -1,22 +1,20 @@
-"""The node's publishers: the semantic cloud always, pictures only while somebody looks at them."""
+"""The node's publishers: the semantic cloud always, everything else only while somebody looks at it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.lifecycle.publisher import LifecyclePublisher
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import Image, PointCloud2
-from vision_msgs.msg import LabelInfo
+from sensor_msgs.msg import PointCloud2
 
 from seg_perception.config import Config
-from seg_perception.drawing import overlay
-from seg_perception.labels import Taxonomy
+from seg_perception.labels import Taxonomy, class_groups
 from seg_perception.messages.pointcloud import encode_semantic_cloud
 from seg_perception.pipeline import SweepResult
 from seg_perception.ros import conversions, qos
+from seg_perception.ros.pictures import Pictures
 from seg_perception.statistics import StageTimer
 
 
@@ -25,17 +23,18 @@ class Outputs:
 
     def __init__(self, node: LifecycleNode, config: Config, taxonomy: Taxonomy) -> None:
         self._node, self._config, self._taxonomy = node, config, taxonomy
-        self._offsets_ns = {camera.name: round(camera.offset_ms * 1e6) for camera in config.cameras}
+        self._groups = class_groups(config.output.point_groups, taxonomy)
         self._stack = ExitStack()
 
     def __enter__(self) -> Outputs:
-        cameras = [camera.name for camera in self._config.cameras]
         self._points = self._publisher(PointCloud2, "~/points", qos.output())
-        self._pictures = {
-            name: {key: self._publisher(Image, f"~/{name}/{key}", qos.output()) for key in ("label_image", "overlay")}
-            for name in cameras
+        self._group_points = {
+            name: self._publisher(PointCloud2, f"~/points/{name}", qos.output()) for name in self._groups
         }
-        self._infos = {name: self._publisher(LabelInfo, f"~/{name}/label_info", qos.latched()) for name in cameras}
+        self._pictures = {
+            camera.name: Pictures(camera.name, camera.offset_ms, self._taxonomy, self._publisher)
+            for camera in self._config.cameras
+        }
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -43,11 +42,11 @@ class Outputs:
 
     def publish_label_info(self, stamp_ns: int) -> None:
         """Say what the class ids mean, for whoever listens now or later."""
-        for publisher in self._infos.values():
-            publisher.publish(conversions.label_info(self._taxonomy, stamp_ns))
+        for pictures in self._pictures.values():
+            pictures.publish_label_info(stamp_ns)
 
     def publish(self, result: SweepResult) -> dict[str, float]:
-        """The semantic cloud under the sweep's own header, and each picture that somebody has subscribed to.
+        """The semantic cloud under the sweep's own header; the clouds and pictures that somebody has subscribed to.
 
         Returns the seconds that "publish" took, and "draw" where there was something to draw.
         """
@@ -55,22 +54,15 @@ class Outputs:
         with timer.stage("publish"):
             cloud = encode_semantic_cloud(result.cloud, self._taxonomy.colors)
             self._points.publish(conversions.point_cloud(cloud))
-        for name in result.segmentations:
-            watched = {key: pub for key, pub in self._pictures[name].items() if pub.get_subscription_count()}
-            if watched:
+            for name, publisher in self._group_points.items():
+                if publisher.get_subscription_count():
+                    chosen = cloud.select(self._groups[name][result.cloud.class_id])
+                    publisher.publish(conversions.point_cloud(chosen))
+        for name, segmentation in result.segmentations.items():
+            if self._pictures[name].watched:
                 with timer.stage("draw"):
-                    self._draw(result, name, watched)
+                    self._pictures[name].publish(result.images[name], segmentation, self._config.output)
         return timer.seconds
-
-    def _draw(self, result: SweepResult, name: str, watched: Mapping[str, LifecyclePublisher]) -> None:
-        picture = result.images[name]
-        frame_id, stamp_ns = picture.frame_id, picture.stamp_ns - self._offsets_ns[name]  # as the camera stamped it
-        label_image = result.segmentations[name].label_image()
-        if "label_image" in watched:
-            watched["label_image"].publish(conversions.image(label_image, "mono8", frame_id, stamp_ns))
-        if "overlay" in watched:
-            drawn = overlay(picture.pixels, label_image, self._taxonomy.colors, self._config.output.overlay_alpha)
-            watched["overlay"].publish(conversions.image(drawn, "rgb8", frame_id, stamp_ns))
 
     def _publisher(self, message_type: type, topic: str, profile: QoSProfile) -> LifecyclePublisher:
         publisher = self._node.create_lifecycle_publisher(

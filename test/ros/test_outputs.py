@@ -1,0 +1,103 @@
+"""What the node publishes beside the semantic cloud, and that it does so only for whoever subscribes."""
+
+import live_node as live
+import numpy as np
+import pytest
+from live_node import CAR, ROAD
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+
+from seg_perception.datatypes import UNKNOWN
+from seg_perception.messages.image import decode
+from seg_perception.messages.pointcloud import decode_cloud
+
+pytestmark = pytest.mark.ros
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory, model, peer):
+    groups = {"point_groups": "drivable, rest=car+unknown", "diagnostics_period_s": 0.2}
+    node = live.NodeProcess(tmp_path_factory.mktemp("node"), live.parameters(model, output=groups))
+    peer.wait_until_connected()
+    yield node
+    assert node.stop() == 0
+    assert "Traceback" not in node.log
+
+
+def received(peer, message_type, topic):
+    """What comes on a topic of the node's for the next good sweep, and the stamp of that sweep."""
+    from seg_perception.ros import qos
+
+    topic = f"/perception_node/{topic}"
+    messages = []
+    subscription = peer.node.create_subscription(message_type, topic, messages.append, qos.published(5))
+    peer.spin_until(lambda: peer.node.count_publishers(topic), f"{topic} to be found")
+    peer.spin_for(0.3)
+    stamp = peer.send_good()
+    peer.labels_of(stamp)
+    peer.spin_until(lambda: messages, topic)
+    peer.node.destroy_subscription(subscription)
+    assert live.stamp_of(messages[-1]) == stamp
+    return messages[-1]
+
+
+def test_pictures_are_drawn_only_while_somebody_looks(node, peer):
+    peer.labels_of(peer.send_good())
+    peer.spin_until(lambda: "publish" in peer.summary()["latency_ms"], "a sweep to be timed")
+    assert "draw" not in peer.summary()["latency_ms"]
+    received(peer, Image, "front/overlay")
+    peer.spin_until(lambda: "draw" in peer.summary()["latency_ms"], "the drawing to be timed")
+
+
+def check_labels(labels):
+    assert labels.shape[:2] == (live.HEIGHT, live.WIDTH)
+    assert (labels[:, :90] == ROAD).all()
+    assert (labels[:, 110:] == CAR).all()
+
+
+def test_a_label_image_holds_train_ids_raw_and_compressed_alike(node, peer):
+    raw = received(peer, Image, "front/label_image")
+    assert raw.encoding == "mono8"
+    check_labels(np.frombuffer(raw.data, np.uint8).reshape(raw.height, raw.width))
+    compressed = received(peer, CompressedImage, "rear/label_image/compressed")
+    assert compressed.format == "mono8; png compressed mono8"
+    check_labels(decode(compressed, "rear").pixels[..., 0])
+
+
+def test_a_confidence_image_says_how_sure_the_network_is(node, peer):
+    raw = received(peer, Image, "front/confidence")
+    assert raw.encoding == "mono8"
+    certain = np.frombuffer(raw.data, np.uint8).reshape(raw.height, raw.width)
+    assert certain[50, 20] == certain[50, 180] == 255
+    compressed = received(peer, CompressedImage, "front/confidence/compressed")
+    np.testing.assert_array_equal(decode(compressed, "front").pixels[..., 0], certain)
+
+
+def test_an_overlay_is_the_picture_with_its_labels_raw_and_compressed(node, peer):
+    raw = decode(received(peer, Image, "front/overlay"), "front").pixels
+    assert raw[50, 20].tolist() == [192, 32, 64]  # half red, half the colour of road
+    compressed = received(peer, CompressedImage, "front/overlay/compressed")
+    assert "jpeg" in compressed.format
+    assert np.abs(decode(compressed, "front").pixels[50, 20].astype(int) - raw[50, 20]).max() <= 4
+
+
+def test_a_group_has_a_cloud_of_its_own_points_with_every_field(node, peer):
+    drivable = decode_cloud(received(peer, PointCloud2, "points/drivable"))
+    assert drivable.field("class_id").tolist() == [ROAD]
+    assert drivable.field("intensity").tolist() == [0.0]
+    rest = decode_cloud(received(peer, PointCloud2, "points/rest"))
+    assert rest.field("class_id").tolist() == [CAR, UNKNOWN]
+    assert rest.field("x").tolist() == [10.0, -10.0]
+
+
+def test_label_info_is_there_for_whoever_comes_late(node, peer):
+    from vision_msgs.msg import LabelInfo
+
+    from seg_perception.ros import qos
+
+    infos = []
+    subscription = peer.node.create_subscription(
+        LabelInfo, "/perception_node/front/label_info", infos.append, qos.latched()
+    )
+    peer.spin_until(lambda: infos, "the latched LabelInfo")
+    peer.node.destroy_subscription(subscription)
+    assert {entry.class_id: entry.class_name for entry in infos[0].class_map}[CAR] == "car"
