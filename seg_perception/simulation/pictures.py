@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -15,10 +16,10 @@ from tqdm import tqdm
 
 from seg_perception.errors import ConfigError
 from seg_perception.geometry.camera import CameraModel
-from seg_perception.simulation.config import CameraMount, DriveConfig, Ranges, looking
+from seg_perception.simulation.config import CameraMount, DriveConfig, Ranges, Trajectory, looking
 from seg_perception.simulation.drive import Drive
 
-_TRAJECTORIES = ("straight", "turning", "braking")
+_TRAJECTORIES = get_args(Trajectory)
 _SECONDS = 20.0
 # Wider than a drive's own: a network shall not lean on one kind of light, traffic or sensor.
 _RANGES = Ranges(

@@ -81,6 +81,10 @@ class ScheduleConfig(Section):
     power: float = setting(0.9, "of the poly schedule", minimum=0.0)
     warmup: int = setting(0, "steps in which the rate rises from 0", minimum=0)
     clip_norm: float = setting(0.0, "largest norm of the gradient; 0: any", minimum=0.0)
+    averaging: float = setting(
+        0.0, "share of the past in a running mean of the weights, which is then what is validated and kept; 0: none",
+        minimum=0.0, maximum=0.9999,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

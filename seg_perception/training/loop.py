@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 import signal
@@ -84,6 +85,7 @@ class _Training:
         # The order that tensor cores like; depth-wise convolutions on the CPU are three times slower in it.
         self._order = torch.channels_last if device.type == "cuda" else torch.contiguous_format
         self._model.to(device).to(memory_format=self._order).train()  # type: ignore[call-overload]
+        self._average = copy.deepcopy(self._model) if config.schedule.averaging else None
         self._loss = SegmentationLoss(config.loss, self._class_weights(saved)).to(device)
         self._optimiser = _optimiser(self._model, config.schedule)
         self._amp = _amp_type(config, device)
@@ -136,13 +138,22 @@ class _Training:
         self._scaler.step(self._optimiser)
         self._scaler.update()
         self._iteration += 1
+        if self._average is not None:
+            # So early, the past is only the random start.
+            past = min(schedule.averaging, (1 + self._iteration) / (10 + self._iteration))
+            _average_into(self._average, self._model, past)
         return loss.detach()
+
+    @property
+    def _kept(self) -> SegmentationNetwork:
+        """What is validated, and best.pt: the running mean where there is one."""
+        return self._model if self._average is None else self._average
 
     def _validate(self, bar: tqdm) -> None:
         if not len(self._pictures):
             return
         confusion = self._new_confusion(self._config.network.num_classes)
-        validate(self._model, self._pictures, self._preprocessing, confusion, self._device)
+        validate(self._kept, self._pictures, self._preprocessing, confusion, self._device)
         mean = confusion.mean_iou
         iou = {name: number_or_none(value) for name, value in zip(self._taxonomy.names, confusion.iou, strict=True)}
         self._logger.write(self._iteration, {"mean_iou": number_or_none(mean)}, iou=iou)
@@ -171,8 +182,10 @@ class _Training:
                 "optimiser": self._optimiser.state_dict(),
                 "scaler": self._scaler.state_dict(),
                 "class_weights": None if weights is None else weights.cpu(),
+                "average": None if self._average is None else self._average.state_dict(),
             }
-        save_checkpoint(self._folder / name, self._model, self._config.taxonomy, self._preprocessing, training)
+        model = self._model if name == LAST else self._kept
+        save_checkpoint(self._folder / name, model, self._config.taxonomy, self._preprocessing, training)
 
     def _saved(self) -> dict[str, Any] | None:
         path = self._folder / LAST
@@ -187,6 +200,8 @@ class _Training:
     def _restore(self, saved: Mapping[str, Any]) -> None:
         training = saved["training"]
         self._model.load_state_dict(saved["state"])
+        if self._average is not None:
+            self._average.load_state_dict(training["average"])
         self._optimiser.load_state_dict(training["optimiser"])
         self._scaler.load_state_dict(training["scaler"])
         self._iteration, self._best = training["iteration"], training["best"]
@@ -209,6 +224,16 @@ def rate_factor(schedule: ScheduleConfig, iteration: int) -> float:
     """What the learning rate is multiplied with at an iteration: poly, after a linear rise."""
     rise = min(1.0, (iteration + 1) / (schedule.warmup + 1))
     return rise * (1 - iteration / schedule.iterations) ** schedule.power
+
+
+@torch.no_grad()
+def _average_into(average: SegmentationNetwork, model: SegmentationNetwork, past: float) -> None:
+    """average = past * average + (1 - past) * model, of weights and running statistics; counters are copied."""
+    for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(value, 1.0 - past)
+        else:
+            mean.copy_(value)
 
 
 def _optimiser(model: SegmentationNetwork, schedule: ScheduleConfig) -> torch.optim.Optimizer:

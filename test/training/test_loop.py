@@ -82,11 +82,13 @@ def test_a_tiny_set_is_learnt_by_heart(settings: Callable, tmp_path: Path, netwo
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.parametrize("averaging", [0.0, 0.5])
 def test_a_killed_training_ends_where_it_would_have_ended(
-    settings: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, averaging: float
 ) -> None:
     network = {"architecture": "deeplabv3plus", "aspp_channels": 16, "decoder_channels": 16, "dropout": 0.5}
-    content = settings(network=network, run={"checkpoint_every": 2, "validate_every": 3, "log_every": 1})
+    run_settings = {"checkpoint_every": 2, "validate_every": 3, "log_every": 1}
+    content = settings(network=network, schedule={"averaging": averaging}, run=run_settings)
     whole = run(content, tmp_path / "whole")
     with monkeypatch.context() as patch:
         kill_at(5, patch)
@@ -102,6 +104,26 @@ def test_a_killed_training_ends_where_it_would_have_ended(
         for name in ("whole", "parts")
     ]
     assert without_time[0] == without_time[1]
+
+
+def test_the_running_mean_of_the_weights_is_what_is_kept(settings: Callable, tmp_path: Path) -> None:
+    content = settings(schedule={"iterations": 3, "averaging": 0.1}, run={"checkpoint_every": 1})
+    states = []
+    for steps in (1, 2):
+        with pytest.MonkeyPatch.context() as patch:
+            kill_at(steps, patch)
+            with pytest.raises(KilledError):
+                run(content, tmp_path / "out")
+        states.append(read_checkpoint(tmp_path / "out" / "last.pt"))
+    run(content, tmp_path / "out")
+    states.append(read_checkpoint(tmp_path / "out" / "last.pt"))
+    expected = states[0]["training"]["average"]
+    for state in states[1:]:
+        expected = {key: 0.1 * mean + 0.9 * state["state"][key] for key, mean in expected.items()}
+    kept = read_checkpoint(tmp_path / "out" / "best.pt")["state"]
+    for key, value in kept.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, expected[key])
 
 
 def test_workers_do_not_change_the_result(settings: Callable, tmp_path: Path) -> None:
