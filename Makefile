@@ -5,7 +5,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint bench accuracy reference venv extras trt-check gpu-check clean distclean
+.PHONY: help demo test soak fuzz lint bench accuracy reference venv extras trt-check gpu-check clean distclean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -18,6 +18,10 @@ test: $(READY)  ## every test that this machine can run
 
 soak: $(READY)  ## the tests that take minutes
 	$(VENV)/bin/pytest -m soak
+
+FUZZ := --cases 100000
+fuzz: $(READY)  ## 100,000 spoilt messages, with bounds checked in every compiled loop
+	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(VENV)/numba-bounds-checked $(VENV)/bin/python test/fuzz/run.py $(FUZZ)
 
 lint: $(READY)  ## ruff (rules and format) and mypy
 	$(VENV)/bin/ruff check .

@@ -198,8 +198,9 @@ def _xyz(cloud: PointCloud) -> NDArray[np.float32]:
         dtype = x.dtype.newbyteorder(">" if cloud.is_bigendian else "<")
         points[:] = np.ndarray((len(cloud), 3), dtype, cloud.data, x.offset, (cloud.data.strides[0], 4))
         return points
-    for column, axis in enumerate(("x", "y", "z")):
-        points[:, column] = cloud.field(axis)
+    with np.errstate(over="ignore", invalid="ignore"):  # a FLOAT64 that no float32 holds becomes infinite: no return
+        for column, axis in enumerate(("x", "y", "z")):
+            points[:, column] = cloud.field(axis)
     return points
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import warnings
 from functools import partial
 
 import numpy as np
@@ -263,3 +264,13 @@ def test_labels_are_not_read_from_a_cloud_without_them() -> None:
     cloud: PointCloud = cloud_from_columns("lidar", 5, {"x": XYZ[:, 0]})
     with pytest.raises(MessageError, match="no field 'class_id'"):
         labels_from_cloud(cloud)
+
+
+def test_a_coordinate_that_no_float32_holds_is_no_return_and_no_warning(cloud_msg) -> None:
+    points = np.zeros(2, [("x", "f8"), ("y", "f8"), ("z", "f8")])
+    points["x"] = 1e300, 5.0
+    points["y"] = np.array([0x7FF0000000000001, 0], np.uint64).view(np.float64)  # a signalling NaN
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scan, _ = decode_scan(cloud_msg(points))
+    assert np.isfinite(scan.points).all(axis=1).tolist() == [False, True]
