@@ -245,6 +245,9 @@ class ObjectsConfig(Section):
     """How points of countable things become objects with boxes."""
 
     enabled: bool = setting(True, "find objects in each sweep")
+    in_cloud: bool = setting(
+        True, "the cloud waits for them, and tells the track of each point; false: it is published before, without"
+    )
     max_range_m: float = setting(100.0, "points further away than this, along x or y, belong to no object",
                                  minimum=1.0, maximum=300.0)  # fmt: skip
     min_points: int = setting(5, "a cluster of fewer points is no object", minimum=1, maximum=10_000)

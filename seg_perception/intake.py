@@ -26,6 +26,7 @@ from seg_perception.messages.image import decode
 from seg_perception.messages.pointcloud import decode_scan
 from seg_perception.messages.transforms import insert_tf
 from seg_perception.pipeline import Pipeline, SweepResult
+from seg_perception.scene_step import SceneStep
 from seg_perception.statistics import RunStatistics
 
 Problem = Callable[[str, str], None]  # (cause, sentence)
@@ -54,11 +55,14 @@ class Intake:
         motion = config.motion
         self.tree = TransformTree(round(motion.cache_s * 1e9), round(motion.tolerance_ms * 1e6))
         self.pipeline = Pipeline(config, segmenter, self.tree)
+        self.scene = SceneStep(config, self.pipeline.taxonomy, self.statistics, self._problem)
         self._cameras: dict[str, CameraConfig] = {camera.name: camera for camera in config.cameras}
         self._infos: dict[str, CameraInfoRecord] = {}
         self._pairer: Pairer[Any] = Pairer(list(self._cameras), config.pairing, self.statistics.causes)
         self._held: _Decoded | None = None
         self._jumps = 0  # of the sweeps' clock
+        self._jumps_in_scene = 0
+        self._cloud_awaits_objects = config.objects.enabled and config.objects.in_cloud
         self._on_problem = on_problem
         self._lock = self.statistics.lock  # of the pairer too, which counts what it lets go
 
@@ -111,10 +115,23 @@ class Intake:
             if now_s < held.deadline_s and self.pipeline.awaits_transforms(held.scan, held.images):
                 self._held = held
                 return None
+            if held.jumps != self._jumps_in_scene:
+                self.scene.forget()
+                self._jumps_in_scene = held.jumps
             with self.refusing():
                 result = self.pipeline.process(held.scan, held.images)
                 self._account(result)
-                return result
+                return self.scene.recognise(result) if self._cloud_awaits_objects else result
+
+    def remember(self, result: SweepResult) -> SweepResult:
+        """What `next_result` gave, when its cloud is out: taken into the scene as far as it is not yet.
+
+        By the thread that called `next_result`, before it does so again. `scene` tells what became of it.
+        """
+        if not self._cloud_awaits_objects:
+            result = self.scene.recognise(result)
+        self.scene.remember(result)
+        return result
 
     def _next_decoded(self, now_s: float) -> _Decoded | None:
         while True:

@@ -33,7 +33,8 @@ POINTS_TOPIC = f"{NODE}/points"
 
 
 def replay(bag: BagReader, intake: Intake) -> Iterator[SweepResult]:
-    """Hand an open bag's messages to `intake` in the order they were recorded, and yield each sweep as it is done.
+    """Hand an open bag's messages to `intake` in the order they were recorded, and yield each sweep as it is done,
+    remembered in the scene.
 
     Log time stands for the clock, so deadlines mean what they meant on the vehicle. At the end of the bag whatever
     still waits goes with what is there. Raises BagError where the bag holds none of the configured clouds.
@@ -111,7 +112,7 @@ def config_for(bag: Path, config: str | None) -> Config:
 
 def _ready(intake: Intake, now_s: float) -> Iterator[SweepResult]:
     while (result := intake.next_result(now_s)) is not None:
-        yield result
+        yield intake.remember(result)
 
 
 def _nearest(bag: BagReader, topic: str, stamp_ns: int) -> Any:

@@ -23,6 +23,7 @@ from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.visibility import hiding, range_image
 from seg_perception.inference.segmenter import Segmentation, Segmenter
 from seg_perception.labels import Taxonomy
+from seg_perception.scene import memory as scene_memory
 from seg_perception.statistics import StageTimer
 
 
@@ -31,7 +32,8 @@ class SweepResult:
     """What one sweep became.
 
     By camera, for whoever wants to publish or draw them: the image that was used, what the network said of it, and
-    where in it the points lie that the camera sees.
+    where in it the points lie that the camera sees. sweep: its points at one instant. scene: what it became in the
+    scene; None where the scene is switched off, or not known yet, or could not take it in.
     """
 
     cloud: SemanticCloud
@@ -39,6 +41,8 @@ class SweepResult:
     segmentations: Mapping[str, Segmentation]
     visible: Mapping[str, Projection]
     report: SweepReport
+    sweep: MovedSweep
+    scene: scene_memory.SceneUpdate | None = None
 
 
 class Pipeline:
@@ -114,7 +118,7 @@ class Pipeline:
         for index, name in enumerate(cloud.cameras):
             reports[name] = replace(reports[name], painted=int(np.count_nonzero(cloud.camera == index)))
         report = SweepReport(reports, timer.seconds, sweep.kind, sweep.fallback)
-        return SweepResult(cloud, images, segmentations, projections, report)
+        return SweepResult(cloud, images, segmentations, projections, report, sweep)
 
     def awaits_transforms(self, scan: LidarScan, images: Mapping[str, CameraImage]) -> bool:
         """Whether it pays to wait for /tf before `process`: the way is known, but not yet up to the newest instant."""
@@ -152,3 +156,4 @@ def warm_up(config: Config, segmenter: Segmenter) -> None:
     scan = LidarScan("lidar", 1, points, np.arange(1, count + 1), cloud)
     image = CameraImage("camera", "camera", 1, np.zeros((height, width, 3), np.uint8))
     pipeline.process(scan, {"camera": image}).segmentations["camera"].label_image()
+    scene_memory.warm_up(config, pipeline.taxonomy)

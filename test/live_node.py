@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import yaml
 from onnx import TensorProto, helper, numpy_helper, save_model
+from small_world import SCENE_OFF
 
 from seg_perception.export.deploy import DeploySpec, deploy
 
@@ -59,7 +60,7 @@ def color_model(path: Path) -> Path:
 
 
 def parameters(model: Path, **more: Any) -> dict[str, Any]:
-    """Two cameras, `front` raw and `rear` compressed, that look the same way; nothing moves."""
+    """Two cameras, `front` raw and `rear` compressed, that look the same way; nothing moves, and no scene is kept."""
     base: dict[str, Any] = {
         "cameras": ["front", "rear"],
         "camera": {
@@ -69,6 +70,7 @@ def parameters(model: Path, **more: Any) -> dict[str, Any]:
         "inference": {"model": str(model), "threads": 1},
         "pairing": {"deadline_ms": 400.0},
         "motion": {"mode": "static"},
+        **SCENE_OFF,
         "output": {"diagnostics_period_s": 0.2},
     }
     return {**base, **more}

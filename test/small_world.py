@@ -19,6 +19,7 @@ ROAD, CAR = 0, 13
 T0 = 1_000_000_000_000
 MS = 1_000_000
 K = np.array([[100.0, 0.0, 99.5], [0.0, 100.0, 49.5], [0.0, 0.0, 1.0]])
+SCENE_OFF = {part: {"enabled": False} for part in ("objects", "voxel_map", "bev")}
 T_LIDAR_CAMERA = np.array([[0, 0, 1, 0.3], [-1, 0, 0, 0], [0, -1, 0, -0.2], [0, 0, 0, 1]], float)
 
 
@@ -61,7 +62,8 @@ class LeftRightSegmenter:
 
 
 def config(**settings: object) -> Config:
-    return Config.from_mapping({"cameras": ["front"], **settings})
+    """Without the scene, which needs odometry, unless the settings switch a part of it on."""
+    return Config.from_mapping({"cameras": ["front"], **SCENE_OFF, **settings})
 
 
 def tree() -> TransformTree:

@@ -29,7 +29,7 @@ from seg_perception.offline import POINTS_TOPIC
 from seg_perception.ros import dds, diagnostics
 
 OnCloud = Callable[[int, bytes], None]
-START_S = 90.0  # the first start on a machine compiles the kernels
+START_S = 180.0  # the first start on a machine compiles the kernels
 QUIET_S = 2.0  # after the player's end, this long without a sweep means that the node is done
 STOP_S = 10.0
 

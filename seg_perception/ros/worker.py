@@ -79,6 +79,7 @@ class Worker:
         arrived_s = self._arrivals_s.pop(result.cloud.scan.stamp_ns, None)
         if arrived_s is not None:
             self.intake.statistics.add_seconds("total", time.monotonic() - arrived_s)
+        self.intake.remember(result)
         return True
 
     def bug(self, where: str, error: Exception) -> None:

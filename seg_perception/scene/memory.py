@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.config import Config
-from seg_perception.datatypes import NO_INSTANCE, SemanticCloud
+from seg_perception.datatypes import NO_INSTANCE, LidarScan, PointCloud, SemanticCloud
 from seg_perception.labels import Taxonomy
 from seg_perception.scene.bev_grid import BevGrid
 from seg_perception.scene.free_space import depths_of
@@ -25,13 +25,21 @@ _INSTANCES = 65535  # instance_id is a uint16, and 0 is none
 @dataclass(frozen=True, slots=True, eq=False)
 class SceneUpdate:
     """What one sweep became. cloud: with the track of each point as its instance_id. objects, tracks: None where they
-    are switched off. stage_seconds: by a steady clock.
+    are switched off. level: (N, 3) float32 its points along the axes of the fixed frame, from the LiDAR. origin: (3,)
+    where the LiDAR is in the fixed frame.
     """
 
     cloud: SemanticCloud
     objects: Objects | None
     tracks: Tracks | None
-    stage_seconds: Mapping[str, float]
+    level: NDArray[np.float32]
+    origin: NDArray[np.float64]
+    _timer: StageTimer = field(repr=False)
+
+    @property
+    def stage_seconds(self) -> Mapping[str, float]:
+        """Seconds on a steady clock that each stage has taken so far."""
+        return self._timer.seconds
 
 
 class SceneMemory:
@@ -48,39 +56,79 @@ class SceneMemory:
     def update(
         self, cloud: SemanticCloud, points: NDArray[np.float32], T_fixed_lidar: NDArray[np.float64]
     ) -> SceneUpdate:
-        """Take in one labelled sweep.
+        """Take in one labelled sweep: `recognise`, then `remember`."""
+        update = self.recognise(cloud, points, T_fixed_lidar)
+        self.remember(update)
+        return update
+
+    def recognise(
+        self, cloud: SemanticCloud, points: NDArray[np.float32], T_fixed_lidar: NDArray[np.float64]
+    ) -> SceneUpdate:
+        """What is in this sweep, and who it is.
 
         points: (N, 3) float32 of the sweep at one instant, its stamp, in the LiDAR's frame (`MovedSweep.points`).
         T_fixed_lidar: (4, 4) at that instant; the fixed frame's z points up.
         """
         timer = StageTimer()
-        stamp_ns, origin = cloud.scan.stamp_ns, T_fixed_lidar[:3, 3]
+        origin = T_fixed_lidar[:3, 3]
+        objects = tracks = None
         with timer.stage("level"):
             level = _turned(points, np.ascontiguousarray(T_fixed_lidar[:3, :3]))
-            if self.voxel_map or self.grid:
-                self._depths = depths_of(level, self._depths)
-        objects = tracks = None
         if self._finder:
             with timer.stage("objects"):
                 objects = self._finder.find(level, cloud.class_id, cloud.probability, origin)
             with timer.stage("tracking"):
-                tracks = self._tracker.update(objects, origin, stamp_ns)
+                tracks = self._tracker.update(objects, origin, cloud.scan.stamp_ns)
                 cloud = replace(cloud, instance_id=_instances(objects, tracks))
+        return SceneUpdate(cloud, objects, tracks, level, origin, timer)
+
+    def remember(self, update: SceneUpdate) -> None:
+        """Let what `recognise` gave vote in the map and the grid."""
+        if not self.voxel_map and not self.grid:
+            return
+        timer, cloud, level, origin = update._timer, update.cloud, update.level, update.origin
+        stamp_ns = cloud.scan.stamp_ns
+        with timer.stage("depths"):
+            self._depths = depths = depths_of(level, self._depths)
         if self.voxel_map:
             with timer.stage("map_clear"):
-                if self.voxel_map.config.clearing and self._depths is not None:
-                    self.voxel_map.clear(self._depths, origin)
+                if self.voxel_map.config.clearing:
+                    self.voxel_map.clear(depths, origin)
             with timer.stage("map_insert"):
                 self.voxel_map.insert(level, origin, cloud.class_id, cloud.probability, stamp_ns)
             with timer.stage("map_forget"):
                 self.voxel_map.forget(origin, stamp_ns)
         if self.grid:
-            with timer.stage("grid"):
+            with timer.stage("grid_insert"):
                 self.grid.insert(level, origin, cloud.class_id, cloud.probability, stamp_ns)
             with timer.stage("grid_clear"):
-                if self._depths is not None:
-                    self.grid.clear(self._depths, origin)
-        return SceneUpdate(cloud, objects, tracks, timer.seconds)
+                self.grid.clear(depths, origin)
+
+
+def warm_up(config: Config, taxonomy: Taxonomy) -> None:
+    """Compile every kernel that the configured parts need, on a small scene of each countable class and the ground."""
+    small = replace(
+        config, voxel_map=replace(config.voxel_map, capacity=1 << 10), bev=replace(config.bev, side_m=2.0, cell_m=0.2)
+    )
+    memory = SceneMemory(small, taxonomy)
+    if not (config.objects.enabled or memory.voxel_map or memory.grid):
+        return
+    classes = [entry.train_id for entry in taxonomy.trained]
+    things = np.stack(np.meshgrid(np.arange(len(classes)) * 8.0, np.arange(4) * 0.1 + 5.0, np.arange(9) * 0.1), -1)
+    points = things.reshape(-1, 3).astype(np.float32)
+    class_id = np.tile(np.repeat(classes, 9), 4).astype(np.uint8)
+    count = len(points)
+    table = PointCloud("lidar", 1, count, 1, (), np.zeros((count, 0), np.uint8))
+    none, certain = np.zeros(count, np.uint16), np.ones(count, np.float32)
+    for stamp_ns in (1, 100_000_001, 200_000_001):
+        scan = LidarScan("lidar", stamp_ns, points, None, table)
+        update = memory.update(
+            SemanticCloud(scan, class_id, certain, none, none.astype(np.uint8), ("camera",)), points, np.eye(4)
+        )
+    if memory.grid:
+        memory.grid.layers(stamp_ns, update.objects)
+    if memory.voxel_map:
+        memory.voxel_map.cloud()
 
 
 def _instances(objects: Objects, tracks: Tracks) -> NDArray[np.uint16]:

@@ -1,0 +1,113 @@
+"""The scene behind the intake: after the labels, never instead of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import small_world as world
+from small_world import CAR, MS, ROAD, T0
+from test_intake import Drive, cloud_message, image_message, tf_message
+
+from seg_perception.datatypes import UNKNOWN
+from seg_perception.scene_step import FAULT, WITHOUT_ODOMETRY
+
+SCENE = {
+    "objects": {"enabled": True, "min_points": 3},
+    "tracking": {"confirm_hits": 2},
+    "voxel_map": {"enabled": True, "capacity": 1 << 12},
+    "bev": {"enabled": True, "side_m": 40.0},
+}
+
+
+def thing() -> np.ndarray:
+    """A wall of points ahead to the right, which the network calls car, and a few of road to the left."""
+    y, z = np.meshgrid(np.linspace(-4.0, -2.5, 8), np.linspace(-0.5, 0.5, 5))
+    car = np.column_stack([np.full(y.size, 10.0), y.ravel(), z.ravel()])
+    road = np.column_stack([np.full(9, 10.0), np.linspace(2.0, 4.0, 9), np.zeros(9)])
+    return np.vstack([car, road]).astype(np.float32)
+
+
+class Ride(Drive):
+    """A drive of one sweep after another, with odometry."""
+
+    def __init__(self, odometry: bool = True, **settings: object) -> None:
+        super().__init__(**{**SCENE, **settings})
+        self.odometry = odometry
+
+    def sweep(self, stamp_ns: int):
+        """The result of a sweep, and the same when it was remembered."""
+        self.intake.image("front", image_message(stamp_ns))
+        self.intake.cloud(cloud_message(stamp_ns, thing()), 0.0)
+        if self.odometry:
+            self.intake.transforms(tf_message(("odom", "base_link", np.eye(4)), stamp_ns=stamp_ns), static=False)
+        result = self.intake.next_result(0.0)
+        assert result is not None
+        return result, self.intake.remember(result)
+
+
+def test_the_cloud_tells_the_track_of_each_point_and_the_map_grows_only_when_it_is_remembered():
+    ride = Ride()
+    first, _ = ride.sweep(T0)
+    held = ride.intake.scene.memory.voxel_map.state.voxels
+    second, done = ride.sweep(T0 + 100 * MS)
+    assert second.cloud.class_id.tolist() == [CAR] * 40 + [ROAD] * 9
+    assert first.cloud.instance_id.tolist() == second.cloud.instance_id.tolist() == [1] * 40 + [0] * 9
+    assert done.scene.tracks.confirmed.tolist() == [True]
+    assert held > 0
+    assert ride.causes == {}
+    assert {"objects", "tracking", "map_insert", "grid_insert", "scene"} <= set(ride.intake.statistics.latency_ms())
+
+
+def test_a_cloud_that_does_not_wait_for_objects_comes_without_them():
+    ride = Ride(objects={**SCENE["objects"], "in_cloud": False})
+    result, done = ride.sweep(T0)
+    assert result.scene is None
+    assert not result.cloud.instance_id.any()
+    assert done.cloud.instance_id.tolist() == [1] * 40 + [0] * 9
+
+
+def test_the_scene_that_is_switched_off_costs_nothing_and_says_nothing():
+    ride = Ride(odometry=False, motion={"mode": "static"}, **world.SCENE_OFF)
+    _, done = ride.sweep(T0)
+    assert ride.intake.scene.memory is None
+    assert done.scene is None
+    assert ride.causes == {}
+    assert "scene" not in ride.intake.statistics.latency_ms()
+
+
+def test_without_odometry_there_are_labels_and_no_scene_and_it_is_said():
+    ride = Ride(odometry=False)
+    result, done = ride.sweep(T0)
+    assert (result.cloud.class_id != UNKNOWN).all()
+    assert done.scene is None
+    assert ride.causes == {WITHOUT_ODOMETRY: 1, "motion_assumed_static": 1}
+    assert "odom" in ride.said[WITHOUT_ODOMETRY]
+
+
+@pytest.mark.parametrize("half", ["recognise", "remember"])
+def test_a_fault_in_the_scene_costs_the_sweep_its_scene_and_not_its_labels(monkeypatch, half):
+    ride = Ride()
+
+    def fail(*_):
+        raise ZeroDivisionError("a mistake")
+
+    monkeypatch.setattr(ride.intake.scene.memory, half, fail)
+    result, _ = ride.sweep(T0)
+    assert (result.cloud.class_id != UNKNOWN).all()
+    assert ride.causes == {FAULT: 1}
+    assert "a mistake" in ride.said[FAULT]
+    monkeypatch.undo()
+    assert ride.sweep(T0 + 100 * MS)[1].scene is not None
+
+
+def test_stamps_that_jump_back_empty_the_scene():
+    ride = Ride()
+    for k in range(3):
+        ride.sweep(T0 + k * 100 * MS)
+    memory = ride.intake.scene.memory
+    result, _ = ride.sweep(T0 - 60_000 * MS)
+    assert ride.causes["time_jump"] == 1
+    assert WITHOUT_ODOMETRY not in ride.causes
+    assert ride.intake.scene.memory is not memory
+    assert set(result.cloud.instance_id) == {0, 1}
+    assert result.scene.tracks.age_s.tolist() == [0.0]
