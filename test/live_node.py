@@ -28,7 +28,7 @@ WIDTH, HEIGHT = 200, 100
 K = [100.0, 0.0, 99.5, 0.0, 100.0, 49.5, 0.0, 0.0, 1.0]
 QUAT_OPTICAL = (-0.5, 0.5, -0.5, 0.5)  # x forward to z forward
 STEP_NS = 100_000_000
-PATIENCE_S = 15.0
+PATIENCE_S = 60.0
 PROGRAM = ("-m", "seg_perception.ros.node")
 
 
