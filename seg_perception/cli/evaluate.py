@@ -1,40 +1,62 @@
-"""`seg-perception evaluate`: how right a network's labels are, on pictures with truth."""
+"""`seg-perception evaluate`: how right the labels of pictures, or of the points of a drive, are."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
+    from seg_perception.bags import BagReader
+    from seg_perception.config import Config
     from seg_perception.labels import Taxonomy
     from seg_perception.training.datasets import Sample
+
+    Sweep = tuple[int, NDArray[np.uint8], NDArray[np.uint16]]  # stamp, class and instance of each point
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add `evaluate`."""
     parser = subparsers.add_parser(
         "evaluate",
-        help="measure a network on pictures with truth",
+        help="measure labels of pictures, or of points, against their truth",
         description="Measure a deployed network (.onnx) or a checkpoint of a training (.pt, needs PyTorch; with PQ "
-        "where it is a Panoptic-DeepLab) on labelled pictures. A pixel that gets no label is a miss.",
+        "where it is a Panoptic-DeepLab) on labelled pictures. With --kind points, measure the labels of points on a "
+        "simulated drive: those of a labelled bag, or those that the network gives when the drive is replayed. "
+        "A pixel or point that gets no label is a miss.",
     )
-    parser.add_argument("model", type=Path, help="deployed OUT.onnx, or best.pt")
-    parser.add_argument("--data", required=True, help="folder or, with --kind bag, a simulated drive")
-    parser.add_argument("--kind", default="folder", choices=("folder", "cityscapes", "camvid", "bag"))
+    parser.add_argument("model", type=Path, help="deployed OUT.onnx, or best.pt; with points also a labelled bag")
+    parser.add_argument("--data", required=True, help="folder or, with --kind bag or points, a simulated drive")
+    parser.add_argument("--kind", default="folder", choices=("folder", "cityscapes", "camvid", "bag", "points"))
     parser.add_argument("--split", default="", help="part of the data, where it has parts")
     parser.add_argument("--labels", default="auto", choices=("auto", "train_ids", "ids", "colors"))
     parser.add_argument("--taxonomy", help="name or YAML file of the classes (what the model names)")
-    parser.add_argument("--every", type=int, default=1, help="take every so manieth picture")
+    parser.add_argument("--every", type=int, default=1, help="take every so manieth picture or sweep")
+    parser.add_argument("--config", help="points: parameter file to replay with (BAG.param.yaml beside the drive)")
+    parser.add_argument(
+        "--fewest-points", type=int, default=15, help="points: smaller instances count for nobody (%(default)s)"
+    )
     parser.add_argument("--json", type=Path, help="also write everything here")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table, write the JSON."""
+    report, lines = _points(args) if args.kind == "points" else _pictures(args)
+    print("\n".join(lines))
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def _pictures(args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    """Report and table of a network on pictures."""
     from tqdm import tqdm
 
     from seg_perception.evaluation.reports import panoptic_lines, semantic_lines
@@ -47,12 +69,83 @@ def run(args: argparse.Namespace) -> int:
         source = open_source(source_config, taxonomy, Path(cache))
         report = _measure(predictor, tqdm((source[k] for k in range(len(source))), total=len(source)), taxonomy)
     report = {"model": args.model.name, "data": args.data, "pictures": len(source), **report}
-    print("\n".join(semantic_lines(report["semantic"])))
-    if "panoptic" in report:
-        print("\n".join(panoptic_lines(report["panoptic"])))
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return 0
+    lines = semantic_lines(report["semantic"])
+    return report, lines + (panoptic_lines(report["panoptic"]) if "panoptic" in report else [])
+
+
+def _points(args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    """Report and table of the labels of points."""
+    from tqdm import tqdm
+
+    from seg_perception.bags import BagReader
+    from seg_perception.evaluation.points import PointScores, TruthReader, check_classes
+    from seg_perception.evaluation.reports import point_lines
+
+    drive = Path(args.data)
+    with BagReader(drive) as bag, BagReader(drive) as truth_bag:
+        truths = TruthReader(truth_bag)
+        sweeps, taxonomy = _replayed(args, bag) if args.model.suffix == ".onnx" else _recorded(args)
+        check_classes(truth_bag, taxonomy)
+        scores = PointScores(taxonomy, args.fewest_points)
+        seen = without_truth = 0
+        for stamp, class_id, instance_id in tqdm(sweeps, total=truths.sweeps, unit="sweep"):
+            seen += 1
+            if (seen - 1) % args.every:
+                continue
+            truth = truths.at(stamp)
+            if truth is None:
+                without_truth += 1
+            else:
+                scores.add(truth, class_id, instance_id)
+    report = {"model": args.model.name, "data": args.data, **scores.report()}
+    report |= {"sweeps_without_truth": without_truth, "sweeps_without_labels": truths.sweeps - seen + without_truth}
+    lines = point_lines(report)
+    if without_truth or seen != truths.sweeps:
+        lines.append(
+            f"{report['sweeps_without_labels']} of {truths.sweeps} sweeps of the drive were not labelled and "
+            f"{without_truth} labelled sweeps are none of the drive: neither is in the figures"
+        )
+    return report, lines
+
+
+def _replayed(args: argparse.Namespace, bag: BagReader) -> tuple[Iterator[Sweep], Taxonomy]:
+    """Every sweep of the drive as the network labels it."""
+    from seg_perception.cli.replay import warn_once, with_model
+    from seg_perception.inference.loading import load_segmenter
+    from seg_perception.intake import Intake
+    from seg_perception.labels import Taxonomy
+    from seg_perception.offline import config_for, replay
+
+    config: Config = with_model(config_for(bag.path, args.config), str(args.model))
+    intake = Intake(config, load_segmenter(config.inference), warn_once())
+    clouds = (result.cloud for result in replay(bag, intake))
+    sweeps = ((cloud.scan.stamp_ns, cloud.class_id, cloud.instance_id) for cloud in clouds)
+    return sweeps, Taxonomy.load(args.taxonomy) if args.taxonomy else intake.pipeline.taxonomy
+
+
+def _recorded(args: argparse.Namespace) -> tuple[Iterator[Sweep], Taxonomy]:
+    """Every sweep of a bag that `replay` or the node labelled."""
+    from seg_perception.bags import BagReader
+    from seg_perception.errors import BagError
+    from seg_perception.evaluation.points import check_classes
+    from seg_perception.labels import Taxonomy
+    from seg_perception.messages.pointcloud import decode_cloud, labels_from_cloud
+    from seg_perception.offline import POINTS_TOPIC
+
+    taxonomy = Taxonomy.load(args.taxonomy or "cityscapes")
+    with BagReader(args.model) as bag:
+        if POINTS_TOPIC not in bag.topics:
+            raise BagError(f"bag {bag.path}: no labelled cloud on {POINTS_TOPIC}; its topics are {list(bag.topics)}")
+        check_classes(bag, taxonomy)
+
+    def sweeps() -> Iterator[Sweep]:
+        with BagReader(args.model) as bag:
+            for message in bag.messages({POINTS_TOPIC}):
+                cloud = decode_cloud(message.msg)
+                class_id, _, instance_id = labels_from_cloud(cloud)
+                yield cloud.stamp_ns, class_id, instance_id
+
+    return sweeps(), taxonomy
 
 
 def _predictor(model: Path, taxonomy: str | None) -> tuple[Any, Taxonomy]:

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 import logging
-from collections import Counter
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -49,16 +49,9 @@ def run(args: argparse.Namespace) -> int:
         if path and not path.parent.is_dir():
             raise ConfigError(f"{path}: its folder does not exist")
     config = with_model(config_for(args.bag, args.config), args.model)
-    problems: Counter[str] = Counter()
-
-    def on_problem(cause: str, sentence: str) -> None:
-        problems[cause] += 1
-        if problems[cause] == 1:  # each thing once; the summary counts the rest
-            _log.warning("%s: %s", cause, sentence)
-
     with BagReader(args.bag) as bag:
         check_topics(bag, config)
-        intake = Intake(config, load_segmenter(config.inference), on_problem)
+        intake = Intake(config, load_segmenter(config.inference), warn_once())
         taxonomy = intake.pipeline.taxonomy
         total = bag.counts[config.lidar.topic]
         total = min(total, args.limit or total)
@@ -78,6 +71,18 @@ def run(args: argparse.Namespace) -> int:
     if args.summary:
         args.summary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return 0
+
+
+def warn_once() -> Callable[[str, str], None]:
+    """Logs the first problem of each cause; statistics count the rest."""
+    warned: set[str] = set()
+
+    def on_problem(cause: str, sentence: str) -> None:
+        if cause not in warned:
+            warned.add(cause)
+            _log.warning("%s: %s", cause, sentence)
+
+    return on_problem
 
 
 def _picture(result: SweepResult, taxonomy: Taxonomy) -> Pixels:

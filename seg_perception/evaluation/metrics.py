@@ -108,9 +108,10 @@ class PanopticQuality:
     count for nobody; a predicted segment that lies on void by more than half is not a false alarm.
     """
 
-    def __init__(self, is_thing: Sequence[bool] | NDArray[np.bool_]) -> None:
-        """is_thing: for each class."""
+    def __init__(self, is_thing: Sequence[bool] | NDArray[np.bool_], smallest: int = 0) -> None:
+        """is_thing: for each class. smallest: an unmatched segment of less area is neither missed nor a false alarm."""
         self._is_thing = np.asarray(is_thing, bool)
+        self._smallest = smallest
         classes = len(self._is_thing)
         self.matched_iou = np.zeros(classes)
         self.matched = np.zeros(classes, np.int64)
@@ -143,8 +144,10 @@ class PanopticQuality:
         classes = len(self._is_thing)
         np.add.at(self.matched_iou, truth_keys[match.nonzero()[0]], iou[match])
         self.matched += np.bincount(truth_keys[truth_matched], minlength=classes)
-        self.missed += np.bincount(truth_keys[~truth_matched & (truth_keys != VOID)], minlength=classes)
-        self.false_alarms += np.bincount(keys[~found & ~ignored & (keys != VOID)], minlength=classes)
+        missed = ~truth_matched & (truth_keys != VOID) & (truth_area >= self._smallest)
+        alarms = ~found & ~ignored & (keys != VOID) & (area >= self._smallest)
+        self.missed += np.bincount(truth_keys[missed], minlength=classes)
+        self.false_alarms += np.bincount(keys[alarms], minlength=classes)
 
     @property
     def scores(self) -> PanopticScores:

@@ -11,19 +11,20 @@ from numpy.typing import NDArray
 from seg_perception.evaluation.metrics import ConfusionMatrix, PanopticScores
 
 
-def semantic_report(matrix: ConfusionMatrix, names: Sequence[str]) -> dict[str, Any]:
-    """Everything that a confusion matrix tells, fit for JSON: None where there is no number."""
+def semantic_report(matrix: ConfusionMatrix, names: Sequence[str], unit: str = "pixels") -> dict[str, Any]:
+    """Everything that a confusion matrix tells, fit for JSON: None where there is no number. unit: what was counted."""
     return {
-        "mean_iou": _number(matrix.mean_iou),
-        "pixel_accuracy": _number(matrix.pixel_accuracy),
-        "coverage": _number(matrix.coverage),
-        "pixels": int(matrix.counts.sum()),
+        "unit": unit,
+        "mean_iou": number(matrix.mean_iou),
+        f"{unit[:-1]}_accuracy": number(matrix.pixel_accuracy),
+        "coverage": number(matrix.coverage),
+        unit: int(matrix.counts.sum()),
         "classes": {
             name: {
-                "iou": _number(matrix.iou[k]),
-                "recall": _number(matrix.recall[k]),
-                "precision": _number(matrix.precision[k]),
-                "pixels": int(matrix.counts[k].sum()),
+                "iou": number(matrix.iou[k]),
+                "recall": number(matrix.recall[k]),
+                "precision": number(matrix.precision[k]),
+                unit: int(matrix.counts[k].sum()),
             }
             for k, name in enumerate(names)
         },
@@ -37,11 +38,11 @@ def panoptic_report(scores: PanopticScores, names: Sequence[str], is_thing: NDAr
     groups = {"all": np.ones(len(names), bool), "things": things, "stuff": ~things}
     return {
         **{
-            group: dict(zip(("pq", "sq", "rq"), map(_number, scores.mean(chosen)), strict=True))
+            group: dict(zip(("pq", "sq", "rq"), map(number, scores.mean(chosen)), strict=True))
             for group, chosen in groups.items()
         },
         "classes": {
-            name: {"pq": _number(scores.pq[k]), "sq": _number(scores.sq[k]), "rq": _number(scores.rq[k])}
+            name: {"pq": number(scores.pq[k]), "sq": number(scores.sq[k]), "rq": number(scores.rq[k])}
             for k, name in enumerate(names)
         },
     }
@@ -49,29 +50,51 @@ def panoptic_report(scores: PanopticScores, names: Sequence[str], is_thing: NDAr
 
 def semantic_lines(report: dict[str, Any]) -> list[str]:
     """A table, one line a class."""
-    lines = [f"{'class':<16}{'IoU':>8}{'recall':>8}{'precision':>11}{'pixels':>13}"]
+    unit = report["unit"]
+    lines = [f"{'class':<16}{'IoU':>8}{'recall':>8}{'precision':>11}{unit:>13}"]
     for name, entry in report["classes"].items():
-        values = f"{_percent(entry['iou']):>8}{_percent(entry['recall']):>8}{_percent(entry['precision']):>11}"
-        lines.append(f"{name:<16}{values}{entry['pixels']:>13,}")
-    lines.append(
-        f"mean IoU {_percent(report['mean_iou'])}, pixel accuracy {_percent(report['pixel_accuracy'])}, "
-        f"labelled {_percent(report['coverage'])} of {report['pixels']:,} pixels"
+        values = f"{percent(entry['iou']):>8}{percent(entry['recall']):>8}{percent(entry['precision']):>11}"
+        lines.append(f"{name:<16}{values}{entry[unit]:>13,}")
+    return [*lines, mean_line(report)]
+
+
+def mean_line(report: dict[str, Any]) -> str:
+    """What a semantic report says of all classes together."""
+    unit = report["unit"]
+    return (
+        f"mean IoU {percent(report['mean_iou'])}, {unit[:-1]} accuracy {percent(report[f'{unit[:-1]}_accuracy'])}, "
+        f"labelled {percent(report['coverage'])} of {report[unit]:,} {unit}"
     )
-    return lines
+
+
+def point_lines(report: dict[str, Any]) -> list[str]:
+    """The report of `PointScores`: a table of the visible points, or of all where none are known to be visible."""
+    headline = "visible" if "visible" in report else "all"
+    lines = [f"{headline} points of {report['sweeps']} sweeps", *semantic_lines(report[headline])]
+    lines += [f"{part} points: {mean_line(report[part])}" for part in ("labelled", "all") if part != headline]
+    if "geometry" in report:
+        geometry = report["geometry"]
+        lines.append(
+            f"of hidden points in view {percent(geometry['false_share'])} labelled all the same, of visible ones "
+            f"{percent(geometry['lost_share'])} not; precision of things {percent(geometry['thing_precision'])}"
+        )
+    return lines + (panoptic_lines(report["panoptic"]) if "panoptic" in report else [])
 
 
 def panoptic_lines(report: dict[str, Any]) -> list[str]:
     """One line for all, things and stuff."""
     return [
-        f"{group:<16}PQ {_percent(entry['pq'])}, SQ {_percent(entry['sq'])}, RQ {_percent(entry['rq'])}"
+        f"{group:<16}PQ {percent(entry['pq'])}, SQ {percent(entry['sq'])}, RQ {percent(entry['rq'])}"
         for group, entry in report.items()
-        if group != "classes"
+        if group in ("all", "things", "stuff")
     ]
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """With one decimal; a dash where there is no number."""
     return "-" if value is None else f"{100 * value:.1f} %"
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
+    """As JSON knows it: None for NaN."""
     return None if np.isnan(value) else float(value)
