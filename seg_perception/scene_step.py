@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from seg_perception.config import Config
 from seg_perception.errors import TransformError
@@ -16,6 +16,7 @@ from seg_perception.scene.memory import SceneMemory
 from seg_perception.statistics import RunStatistics
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 WITHOUT_ODOMETRY, FAULT = "scene_without_odometry", "scene_error"
 
@@ -48,30 +49,29 @@ class SceneStep:
         """With its objects and tracks, and their numbers in its cloud. As it was where that could not be."""
         if self.memory is None:
             return result
-        recognised = result
-        with self._sparing(result):
-            scene = self.memory.recognise(result.cloud, result.sweep.points, result.sweep.T_fixed_lidar())
-            recognised = replace(result, cloud=scene.cloud, scene=scene)
-        return recognised
+        memory, sweep = self.memory, result.sweep
+        scene = self._spared(result, lambda: memory.recognise(result.cloud, sweep.points, sweep.T_fixed_lidar()))
+        return result if scene is None else replace(result, cloud=scene.cloud, scene=scene)
 
     def remember(self, result: SweepResult) -> None:
         """Let a recognised sweep vote in map and grid; one that is not leaves no trace."""
         if self.memory is None or result.scene is None:
             return
-        with self._sparing(result), self.lock:
-            self.memory.remember(result.scene)
-        for stage, seconds in result.scene.stage_seconds.items():
+        memory, scene = self.memory, result.scene
+        with self.lock:
+            self._spared(result, lambda: memory.remember(scene))
+        for stage, seconds in scene.stage_seconds.items():
             self._statistics.add_seconds(stage, seconds)
-        self._statistics.add_seconds("scene", sum(result.scene.stage_seconds.values()))
+        self._statistics.add_seconds("scene", sum(scene.stage_seconds.values()))
 
-    @contextmanager
-    def _sparing(self, result: SweepResult) -> Iterator[None]:
-        """Whatever happens in the block is counted and told, and goes no further."""
+    def _spared(self, result: SweepResult, action: Callable[[], T]) -> T | None:
+        """What the action gives; None where anything happens in it, which is counted and told, and goes no further."""
         what = f"the scene goes without the sweep at {result.cloud.scan.stamp_ns} ns"
         try:
-            yield
+            return action()
         except TransformError as error:
             self._problem(WITHOUT_ODOMETRY, f"{what}: {error}")
         except Exception as error:  # even a mistake of ours must not cost the cloud
             _log.debug("%s", what, exc_info=True)
             self._problem(FAULT, f"{what}: {error!r}")
+        return None
