@@ -176,10 +176,10 @@ class VisibilityConfig(Section):
 
     method: str = setting("patches", "how hidden points are found", choices=("patches", "none"))
     spacing_deg: float = setting(
-        0.2, "angle between neighbouring points of one LiDAR beam, degrees", minimum=0.01, maximum=5.0
+        0.0, "angle between neighbouring points of one LiDAR beam, degrees; 0: measured", minimum=0.0, maximum=5.0
     )
     beam_spacing_deg: float = setting(
-        0.49, "angle between neighbouring LiDAR beams, degrees", minimum=0.01, maximum=5.0
+        0.0, "angle between neighbouring LiDAR beams, degrees; 0: measured", minimum=0.0, maximum=5.0
     )
     cover: float = setting(
         1.0, "a point covers this much of the spacing to each side and hides what is behind", minimum=0.0, maximum=4.0

@@ -16,6 +16,7 @@ from seg_perception.drawing import Pixels
 from seg_perception.errors import BagError, ConfigError
 from seg_perception.geometry.motion import MovedSweep
 from seg_perception.geometry.projection import Projection, project
+from seg_perception.geometry.spacing import with_spacing
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.visibility import visible
 from seg_perception.intake import Intake
@@ -72,6 +73,7 @@ def labelled_sweep(bag: BagReader, config: Config) -> tuple[SemanticCloud, dict[
     for message in bag.messages({TF, TF_STATIC}):
         insert_tf(tree, message.msg, static=message.topic == TF_STATIC)
     sweep = MovedSweep(scan, tree, config.motion)
+    visibility = with_spacing(config.visibility, scan.points)
     views = {}
     for camera in config.cameras:
         offset_ns = round(camera.offset_ms * 1e6)
@@ -82,7 +84,7 @@ def labelled_sweep(bag: BagReader, config: Config) -> tuple[SemanticCloud, dict[
         model = camera_model(decode_camera_info(info), rectified=camera.rectified, name=camera.name)
         image = decode(nearest, camera.name, camera.frame_id)
         points = project(sweep.points, sweep.T_cam_lidar(image.frame_id, image.stamp_ns + offset_ns), model)
-        views[camera.name] = (image.pixels, points.select(visible(points, model, config.visibility)))
+        views[camera.name] = (image.pixels, points.select(visible(points, model, visibility)))
     return semantic, views
 
 

@@ -19,6 +19,7 @@ from seg_perception.fusion.painting import View, paint, selected, worth
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.motion import MovedSweep, awaits_transforms
 from seg_perception.geometry.projection import Projection, project
+from seg_perception.geometry.spacing import with_spacing
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.visibility import hiding, range_image
 from seg_perception.inference.segmenter import Segmentation, Segmenter
@@ -65,6 +66,7 @@ class Pipeline:
         self._tree = tree
         self._cameras: dict[str, CameraModel] = {}
         self._readout_ns = {camera.name: round(camera.readout_ms * 1e6) for camera in config.cameras}
+        self._visibility = config.visibility
         self._segmented: dict[str, tuple[int, Segmentation]] = {}
 
     def set_camera(self, name: str, model: CameraModel) -> None:
@@ -84,6 +86,7 @@ class Pipeline:
         projections: dict[str, Projection] = {}
         views: list[View] = []
         reports: dict[str, ViewReport] = {}
+        self._visibility = with_spacing(self._visibility, scan.points)
         with timer.stage("move"):
             sweep = MovedSweep(scan, self._tree, self.config.motion)
         for name in sorted(images):
@@ -101,8 +104,8 @@ class Pipeline:
                 with timer.stage("sample"):
                     labels = segmentations[name].sample(in_view.uv)
                 with timer.stage("hide"):
-                    by_direction = range_image(in_view, self.config.visibility)
-                    hider = hiding(in_view, by_direction, camera, self.config.visibility)
+                    by_direction = range_image(in_view, self._visibility)
+                    hider = hiding(in_view, by_direction, camera, self._visibility)
                     kept = settle(labels.class_id, hider, by_direction, self.config.edges)
                     seen = in_view.select(kept)
                     placed = worth(scan, seen.index, seen.uv, image.size, image.stamp_ns, self.config.painting)

@@ -20,6 +20,7 @@ from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.projection import Projection
 from seg_perception.geometry.range_image import RangeImage, recession
 
+_USUAL_DEG = 0.2, 0.49  # between columns and between beams, of 64 beams: where neither set nor measured
 _CELL_PX = 4.0  # of the depth buffer at 1920 columns or more; proportionally less below, at least a pixel
 _LARGEST = 3.0  # a patch looks at most this much larger to the camera than to the LiDAR
 
@@ -31,7 +32,7 @@ def visible(projection: Projection, camera: CameraModel, config: VisibilityConfi
 
 def range_image(projection: Projection, config: VisibilityConfig) -> RangeImage:
     """The points in view by their direction from the LiDAR, in whose frame they were given."""
-    return RangeImage(projection.points, projection.index, config.spacing_deg, config.beam_spacing_deg)
+    return RangeImage(projection.points, projection.index, *_spacing(config))
 
 
 def hiding(
@@ -48,16 +49,19 @@ def hiding(
     cell_px = max(1.0, _CELL_PX * camera.width / 1920.0)
     nearest = np.full((math.ceil(camera.height / cell_px), math.ceil(camera.width / cell_px)), np.inf, np.float32)
     owner = np.empty(nearest.shape, np.int32)
-    half = (
-        config.cover * math.radians(config.spacing_deg) * float(camera.K[0, 0]) / cell_px,
-        config.beam_cover * math.radians(config.beam_spacing_deg) * float(camera.K[1, 1]) / cell_px,
-    )
+    column, beam = (math.radians(angle) / cell_px for angle in _spacing(config))
+    half = config.cover * column * float(camera.K[0, 0]), config.beam_cover * beam * float(camera.K[1, 1])
     hider = np.empty(count, np.int32)
     uv, distance, tolerance_m = projection.uv, projection.distance, config.depth_tolerance_m
     by_direction = (sweep.nearest.ravel(), sweep.rows, sweep.cell, sweep.range)
     _cover(uv, distance, *by_direction, cell_px, half, tolerance_m, nearest, owner)
     _look_up(uv, distance, cell_px, nearest, owner, hider)
     return hider
+
+
+def _spacing(config: VisibilityConfig) -> tuple[float, float]:
+    """Degrees between columns and between beams."""
+    return config.spacing_deg or _USUAL_DEG[0], config.beam_spacing_deg or _USUAL_DEG[1]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -13,7 +13,7 @@ ROWS, COLUMNS = 7, 21
 
 def grid(near_columns: int = 10, near: float = 8.0, far: float = 20.0) -> RangeImage:
     """A sweep of rows and columns around straight ahead: the first columns near, the others far; all in view."""
-    config = VisibilityConfig()
+    config = VisibilityConfig(spacing_deg=0.2, beam_spacing_deg=0.49)
     azimuth = np.radians((np.arange(COLUMNS) - COLUMNS // 2) * -config.spacing_deg + 0.1)
     elevation = np.radians((np.arange(ROWS) - ROWS // 2) * config.beam_spacing_deg)
     a, e = (angles.ravel() for angles in np.meshgrid(azimuth, elevation))
