@@ -24,6 +24,7 @@ TIERS = (
     ("intake",),
     ("offline", "importers", "export", "simulation", "training", "evaluation"),
     ("ros",),
+    ("doctor",),
     ("cli",),
 )
 """A room may import itself and rooms of the tiers above it in this list. A new room gets its place here."""

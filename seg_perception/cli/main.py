@@ -12,6 +12,7 @@ from seg_perception.cli import (
     check_model,
     demo,
     deploy,
+    doctor,
     evaluate,
     export,
     import_,
@@ -38,6 +39,7 @@ COMMANDS = (
     train,
     evaluate,
     export,
+    doctor,
 )
 
 

@@ -1,0 +1,1 @@
+"""What is installed, usable and fitting on this machine, each finding with its remedy. Changes nothing."""

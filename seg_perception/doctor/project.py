@@ -1,0 +1,164 @@
+"""A parameter file, its network, and a bag that is to fit them."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_perception.bags import BagReader
+from seg_perception.config import Config
+from seg_perception.doctor.finding import Finding, error, ok, warn
+from seg_perception.doctor.machine import gpu
+from seg_perception.errors import SegPerceptionError
+from seg_perception.inference.contract import Alignment, ModelContract
+from seg_perception.inference.loading import image_size, load_segmenter
+from seg_perception.inference.onnx_file import OnnxFile
+from seg_perception.inference.segmenter import LabelSegmentation
+from seg_perception.intake import Intake
+from seg_perception.labels import Taxonomy
+from seg_perception.offline import TF_STATIC, check_topics, replay
+
+SWEEPS = 20
+PICTURE = (1280, 720)
+QUIET = ("image_unused", "image_repeated_stamp")
+
+
+def parameters(path: Path) -> tuple[list[Finding], Config | None]:
+    """What the parameter file says, if it can be read."""
+    try:
+        config = Config.load(path)
+        if not config.cameras:
+            return [error("parameters", f"{path}: no camera", "name them in `cameras`")], None
+    except SegPerceptionError as problem:
+        return [error("parameters", str(problem), "docs/interfaces.md lists every setting")], None
+    cameras = ", ".join(camera.name for camera in config.cameras)
+    return [ok("parameters", f"{path}: cameras {cameras}, backend {config.inference.backend}")], config
+
+
+def network(config: Config) -> Iterator[Finding]:
+    """The file that `inference.model` names: its hash and contract, and one picture through it."""
+    inference = config.inference
+    if inference.backend.startswith("tensorrt"):
+        yield gpu(inference.backend)
+    if not inference.model:
+        yield warn("model", "inference.model is empty", "name a file that `seg-perception deploy` wrote")
+        return
+    try:
+        file = OnnxFile.read(inference.model)
+        contract = ModelContract.from_metadata(file.metadata, inference.model)
+        taxonomy = Taxonomy.load(config.taxonomy)
+        yield ok("model", f"{inference.model}: {file.precision}, sha256 {file.sha256}, {_described(contract)}")
+        if contract.taxonomy != taxonomy.name:
+            remedy = f"taxonomy: {contract.taxonomy}, unless the classes are the same"
+            yield warn("model", f"trained for taxonomy {contract.taxonomy}, {config.taxonomy} is configured", remedy)
+        yield _one_picture(config, contract)
+    except SegPerceptionError as problem:
+        yield error("model", str(problem), "see docs/deployment.md")
+
+
+def bag(path: Path, config: Config) -> Iterator[Finding]:
+    """Whether a bag holds what the settings name; and what an intake has to say of its first sweeps.
+
+    The network does not run: a blank one stands for it, as what is looked at is everything else.
+    """
+    said: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+
+    def note(cause: str, sentence: str) -> None:
+        said[cause] = sentence
+        counts[cause] += 1
+
+    try:
+        with BagReader(path) as reader:
+            check_topics(reader, config)
+            yield from _topics(reader, config)
+            intake = Intake(_without_scene(config), _Blank(Taxonomy.load(config.taxonomy)), note)
+            results = list(islice(replay(reader, intake), SWEEPS))
+    except SegPerceptionError as problem:
+        yield error("bag", str(problem), "compare `cameras`, `camera.<name>.image_topic` and `lidar.topic` with it")
+        return
+    labelled = intake.statistics.sweeps_labelled
+    seen = f"{len(results)} sweeps looked at, {labelled} with points in a camera"
+    yield ok("sweeps", seen) if labelled else error("sweeps", seen, "the causes below say why")
+    for cause, count in counts.most_common():
+        if cause.partition("/")[0] not in QUIET:
+            yield warn(cause, f"{count} times: {said[cause]}", "docs/interfaces.md explains each cause")
+
+
+def _without_scene(config: Config) -> Config:
+    """Nothing is asked of it here, and its kernels take long to compile."""
+    off = {name: replace(getattr(config, name), enabled=False) for name in ("objects", "voxel_map", "bev")}
+    return replace(config, **off)
+
+
+def _topics(reader: BagReader, config: Config) -> Iterator[Finding]:
+    seconds = max(reader.duration_ns * 1e-9, 1e-9)
+    wanted = [config.lidar.topic]
+    for camera in config.cameras:
+        wanted += [camera.resolved_image_topic(), camera.resolved_info_topic()]
+    rates = {topic: reader.counts[topic] / seconds for topic in wanted if topic in reader.topics}
+    yield ok("bag", f"{reader.path}: {seconds:.1f} s, " + ", ".join(f"{t} {hz:.1f} Hz" for t, hz in rates.items()))
+    missing = [topic for topic in wanted if topic not in reader.topics]
+    if missing:
+        yield warn("bag", f"nothing on {', '.join(missing)}", f"its topics are {', '.join(reader.topics)}")
+    if TF_STATIC not in reader.topics:
+        yield warn("bag", f"no {TF_STATIC}", "record it, or no camera has a place on the vehicle")
+
+
+def _one_picture(config: Config, contract: ModelContract) -> Finding:
+    width, height = contract.image_size or tuple(map(min, PICTURE, image_size(config.inference.max_image_size)))
+    pixels = np.full((height, width, 3), 128, np.uint8)
+    segmenter = load_segmenter(config.inference)
+    try:
+        segmenter.segment(pixels).sample(np.zeros((1, 2)))
+        start_s = time.perf_counter()
+        segmenter.segment(pixels).sample(np.zeros((1, 2)))
+        milliseconds = (time.perf_counter() - start_s) * 1e3
+        return ok("network", f"{segmenter.backend}: {milliseconds:.0f} ms for a picture of {width} x {height}")
+    finally:
+        segmenter.close()
+
+
+def _described(contract: ModelContract) -> str:
+    width, height = contract.network_size
+    return f"{contract.num_classes} classes of {contract.taxonomy}, network size {width} x {height}"
+
+
+class _Blank:
+    """A segmenter that sees the first class everywhere."""
+
+    backend = "none"
+
+    def __init__(self, taxonomy: Taxonomy) -> None:
+        self.contract = ModelContract(
+            taxonomy=taxonomy.name,
+            num_classes=len(taxonomy.trained),
+            output="labels",
+            network_size=PICTURE,
+            output_size=PICTURE,
+            network_alignment=Alignment(),
+            alignment_assumed=False,
+            image_size=None,
+            channel_order="rgb",
+            layout="NHWC",
+            mean=(0.0,) * 3,
+            scale=(1.0,) * 3,
+            source_name="blank",
+            source_sha256="",
+            created_by="doctor",
+        )
+
+    def segment(self, pixels: NDArray[np.uint8]) -> LabelSegmentation:
+        """(H, W, 3) uint8 in; the first train id at every pixel out."""
+        height, width = pixels.shape[:2]
+        return LabelSegmentation(np.zeros((height, width), np.uint8), None, Alignment(), (width, height))
+
+    def close(self) -> None:
+        """Nothing is held."""

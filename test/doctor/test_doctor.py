@@ -1,0 +1,147 @@
+"""What the doctor says of a machine, of settings, of a network and of a bag; and what it advises."""
+
+import fcntl
+import subprocess
+import sys
+
+import live_node as live
+import numpy as np
+import pytest
+import small_world as world
+import yaml
+from small_world import T0
+
+from seg_perception.bags import BagWriter
+from seg_perception.doctor import machine, project
+from seg_perception.messages.camera_info import record_of
+from seg_perception.messages.transforms import StampedTransform
+
+MS = 1_000_000
+
+
+def levels(findings):
+    return {(finding.what, finding.level) for finding in findings}
+
+
+def test_every_finding_that_is_not_ok_has_a_remedy():
+    found = list(machine.machine())
+    assert {"python", "domain", "Fast DDS", "malloc", "shared memory", "leftovers", "sockets", "GPU"} <= {
+        finding.what for finding in found
+    }
+    assert all(finding.seen and bool(finding.remedy) == (finding.level != "ok") for finding in found)
+
+
+def test_a_segment_is_a_leftover_once_nobody_locks_it(tmp_path):
+    for name in ("fastrtps_0123456789abcdef", "fastrtps_0123456789abcdef_el", "fastrtps_port7411", "unrelated"):
+        (tmp_path / name).write_bytes(bytes(1 << 20))
+    with (tmp_path / "fastrtps_0123456789abcdef_el").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert machine.leftovers(tmp_path).level == "ok"
+    stale = machine.leftovers(tmp_path)
+    assert stale.level == "warn"
+    assert "fastrtps_0123456789abcdef" in stale.seen
+    assert "port" not in stale.seen
+    assert "unrelated" not in stale.seen
+
+
+def test_a_fast_dds_profile_without_room_is_found(tmp_path):
+    good = machine.profile()
+    assert machine.fastdds_profile({"FASTRTPS_DEFAULT_PROFILES_FILE": str(good)}).level == "ok"
+    small = tmp_path / "small.xml"
+    small.write_text(good.read_text().replace("67108864", "524288"))
+    assert machine.fastdds_profile({"FASTDDS_DEFAULT_PROFILES_FILE": str(small)}).level == "warn"
+    small.write_text("<profiles>")
+    assert machine.fastdds_profile({"FASTDDS_DEFAULT_PROFILES_FILE": str(small)}).level == "error"
+    assert str(good) in machine.fastdds_profile({}).remedy
+
+
+@pytest.mark.parametrize(("domain", "level"), [("", "ok"), ("42", "ok"), ("232", "error"), ("mine", "error")])
+def test_a_domain_whose_ports_linux_gives_away_is_an_error(domain, level):
+    assert machine.domain({"ROS_DOMAIN_ID": domain}).level == level
+
+
+def test_small_receive_buffers_are_told(tmp_path):
+    setting = tmp_path / "rmem_max"
+    setting.write_text("212992\n")
+    assert "sysctl" in machine.sockets(setting).remedy
+    setting.write_text("67108864\n")
+    assert machine.sockets(setting).level == "ok"
+
+
+def test_another_middleware_than_the_measured_one_is_told():
+    assert ("middleware", "warn") in levels(machine.ros({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"})) or (
+        "ROS 2",
+        "warn",
+    ) in levels(machine.ros({}))
+
+
+def write_bag(path, with_extrinsic=True):
+    identity = np.eye(4)
+    edges = [StampedTransform("base_link", "lidar", T0, identity), StampedTransform("odom", "base_link", T0, identity)]
+    if with_extrinsic:
+        edges.append(StampedTransform("lidar", "front_optical", T0, world.T_LIDAR_CAMERA))
+    with BagWriter(path) as bag:
+        bag.write_tf("/tf_static", edges, T0)
+        for number in range(3):
+            stamp = T0 + number * 100 * MS
+            bag.write_camera_info("/front/camera_info", record_of(world.camera(), "front_optical", stamp), stamp)
+            bag.write_image("/front/image_raw", stamp, "front_optical", world.image().pixels)
+            bag.write_cloud("/points", world.scan(stamp).cloud)
+    return path
+
+
+def settings(tmp_path, **more):
+    path = tmp_path / "drive.param.yaml"
+    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": {"cameras": ["front"], **more}}}))
+    return path
+
+
+def test_a_bag_that_fits_the_settings_is_ok(tmp_path):
+    _, config = project.parameters(settings(tmp_path))
+    found = list(project.bag(write_bag(tmp_path / "drive.mcap"), config))
+    assert levels(found) == {("bag", "ok"), ("sweeps", "ok")}
+    assert any("3 with points in a camera" in finding.seen for finding in found)
+
+
+def test_a_bag_without_extrinsic_is_an_error_that_names_the_frames(tmp_path):
+    _, config = project.parameters(settings(tmp_path))
+    found = list(project.bag(write_bag(tmp_path / "drive.mcap", with_extrinsic=False), config))
+    assert ("sweeps", "error") in levels(found)
+    assert any(finding.what.startswith("tf_") and "front_optical" in finding.seen for finding in found)
+
+
+def test_a_bag_without_the_configured_topic_is_an_error_that_names_those_it_has(tmp_path):
+    _, config = project.parameters(settings(tmp_path, lidar={"topic": "/velodyne"}))
+    (found,) = project.bag(write_bag(tmp_path / "drive.mcap"), config)
+    assert found.level == "error"
+    assert "/velodyne" in found.seen
+    assert "/points" in found.seen
+
+
+def test_a_parameter_file_with_a_typing_error_is_named(tmp_path):
+    findings, config = project.parameters(settings(tmp_path, pairing={"windwo_ms": 1.0}))
+    assert config is None
+    assert findings[0].level == "error"
+    assert "windwo_ms" in findings[0].seen
+
+
+def test_a_network_is_loaded_and_timed_and_another_taxonomy_told(tmp_path):
+    model = live.color_model(tmp_path / "colors.onnx")
+    _, config = project.parameters(settings(tmp_path, inference={"model": str(model), "threads": 1}))
+    assert levels(project.network(config)) == {("model", "ok"), ("network", "ok")}
+    (tmp_path / "colors.onnx").write_bytes(b"no network")
+    assert levels(project.network(config)) == {("model", "error")}
+
+
+def test_a_backend_without_its_gpu_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    _, config = project.parameters(settings(tmp_path, inference={"backend": "tensorrt"}))
+    assert ("GPU", "error") in levels(project.network(config))
+
+
+def test_the_command_ends_with_1_where_something_is_an_error(tmp_path, project_root):
+    command = [sys.executable, "-m", "seg_perception.cli.main", "doctor", "--config", str(tmp_path / "none.yaml")]
+    done = subprocess.run(command, cwd=project_root, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "error parameters" in done.stdout
+    assert "1 errors" in done.stdout
