@@ -70,14 +70,27 @@ class CameraConfig(Section):
     info_topic: str = setting("", "CameraInfo topic; empty: camera_info beside the image topic")
     transport: str = setting("raw", "message type of the image topic", choices=("raw", "compressed"))
     rectified: bool = setting(False, "the picture is rectified: project with P (and R), not with K and D")
+    calibration: str = setting(
+        "", "calibration file (YAML, as camera_calibration writes it) in place of CameraInfo, which is then not read"
+    )
     frame_id: str = setting("", "optical frame; empty: the frame_id of the image")
+    segment: str = setting(
+        "paired",
+        "which images go through the network; paired: those that a sweep takes; every: each one, as soon as it comes; "
+        "max_rate: the same for at most max_rate_hz a second, and the images between are not used",
+        choices=("paired", "every", "max_rate"),
+    )
+    max_rate_hz: float = setting(10.0, "images a second, where segment is max_rate", minimum=0.01, maximum=1000.0)
+    crop: str = setting("", "part of the image that the network is shown, WIDTHxHEIGHT+X+Y in pixels; empty: all of it")
+    mask: str = setting(
+        "", "picture of the image's size, black where the vehicle itself is seen: nothing is painted from there"
+    )
     offset_ms: float = setting(
         0.0,
         "added to the image's stamp before pairing and projection, milliseconds",
         minimum=-10_000.0,
         maximum=10_000.0,
     )
-
     readout_ms: float = setting(
         0.0,
         "rolling shutter: from the first row's exposure to the last row's, the stamp being that of the middle row; "

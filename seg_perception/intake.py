@@ -17,9 +17,10 @@ import numpy as np
 from seg_perception.config import CameraConfig, Config
 from seg_perception.datatypes import CameraImage, LidarScan
 from seg_perception.errors import SegPerceptionError
-from seg_perception.fusion.pairing import Pairer, Pairing
+from seg_perception.fusion.pairing import Pairer, Pairing, RateLimit
 from seg_perception.geometry.transform_tree import TransformTree
-from seg_perception.inference.segmenter import Segmenter
+from seg_perception.inference.segmenter import Segmentation, Segmenter
+from seg_perception.messages.calibration_file import calibration_of
 from seg_perception.messages.camera_info import CameraInfoRecord, camera_model, decode_camera_info
 from seg_perception.messages.header import stamp_ns
 from seg_perception.messages.image import decode
@@ -27,7 +28,7 @@ from seg_perception.messages.pointcloud import decode_scan
 from seg_perception.messages.transforms import insert_tf
 from seg_perception.pipeline import Pipeline, SweepResult
 from seg_perception.scene_step import SceneStep
-from seg_perception.statistics import RunStatistics
+from seg_perception.statistics import RunStatistics, StageTimer
 
 Problem = Callable[[str, str], None]  # (cause, sentence)
 
@@ -40,6 +41,14 @@ class _Decoded:
     images: dict[str, CameraImage]
     deadline_s: float
     jumps: int  # how often the clock had jumped back by then
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """An image that went through the network without waiting for a sweep."""
+
+    image: CameraImage
+    segmentation: Segmentation
 
 
 class Intake:
@@ -57,6 +66,12 @@ class Intake:
         self.pipeline = Pipeline(config, segmenter, self.tree)
         self.scene = SceneStep(config, self.pipeline.taxonomy, self.statistics, self._problem)
         self._cameras: dict[str, CameraConfig] = {camera.name: camera for camera in config.cameras}
+        for camera in config.cameras:
+            model = calibration_of(camera)
+            if model is not None:
+                self.pipeline.set_camera(camera.name, model)
+        self._limits = {c.name: RateLimit(c.max_rate_hz) for c in config.cameras if c.segment == "max_rate"}
+        self._fresh: dict[str, Any] = {}  # the newest image of each camera whose images do not wait for a sweep
         self._infos: dict[str, CameraInfoRecord] = {}
         self._pairer: Pairer[Any] = Pairer(list(self._cameras), config.pairing, self.statistics.causes)
         self._held: _Decoded | None = None
@@ -71,10 +86,22 @@ class Intake:
         with self.refusing():
             stamp = stamp_ns(msg.header, f"image of camera '{camera}'") + self._offset_ns(camera)
             with self._lock:
+                if camera in self._limits and not self._limits[camera].admits(stamp):
+                    self.statistics.count("image_over_rate")
+                    return
                 self._pairer.add_image(camera, stamp, msg)
+                if self._cameras[camera].segment != "paired":
+                    if camera in self._fresh:
+                        self.statistics.count("image_overload")
+                    self._fresh[camera] = msg
 
     def camera_info(self, camera: str, msg: Any) -> None:
-        """A CameraInfo of `camera` has come. A bad one is refused and the last good one stays."""
+        """A CameraInfo of `camera` has come. A bad one is refused and the last good one stays.
+
+        Where the settings name a calibration file, that is taken instead.
+        """
+        if self._cameras[camera].calibration:
+            return
         record = decode_camera_info(msg)
         if record.same_camera(self._infos.get(camera)):
             return
@@ -133,6 +160,22 @@ class Intake:
         self.scene.remember(result)
         return result
 
+    def next_picture(self) -> Picture | None:
+        """Segment an image that does not wait for a sweep, the oldest such; None while there is none."""
+        while True:
+            with self._lock:
+                camera = next(iter(self._fresh), None)
+                msg = self._fresh.pop(camera) if camera else None
+            if camera is None:
+                return None
+            with self.refusing():
+                image = self._image(camera, msg)
+                timer = StageTimer()
+                with timer.stage("segment_image"):
+                    segmentation = self.pipeline.segment(image)
+                self.statistics.add_seconds("segment_image", timer.seconds["segment_image"])
+                return Picture(image, segmentation)
+
     def _next_decoded(self, now_s: float) -> _Decoded | None:
         while True:
             with self._lock:
@@ -149,9 +192,8 @@ class Intake:
         images: dict[str, CameraImage] = {}
         for camera, msg in pairing.images.items():
             with self.refusing():
-                image = decode(msg, camera, self._cameras[camera].frame_id)
-                self._compare_frames(image)
-                images[camera] = replace(image, stamp_ns=image.stamp_ns + self._offset_ns(camera))
+                images[camera] = self._image(camera, msg)
+                self._compare_frames(images[camera])
         try:
             scan, note = decode_scan(pairing.sweep)
         except SegPerceptionError as error:
@@ -164,6 +206,11 @@ class Intake:
                 "cloud_without_points", f"cloud in frame '{scan.frame_id}': none of its {len(scan)} points is a return"
             )
         return _Decoded(scan, images, pairing.deadline_s, jumps)
+
+    def _image(self, camera: str, msg: Any) -> CameraImage:
+        """The picture in a message, at its instant on the sweeps' clock."""
+        image = decode(msg, camera, self._cameras[camera].frame_id)
+        return replace(image, stamp_ns=image.stamp_ns + self._offset_ns(camera))
 
     def _compare_frames(self, image: CameraImage) -> None:
         info = self._infos.get(image.camera)

@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 
 from seg_perception.bags import BagReader
-from seg_perception.config import NODE_NAME, Config, parameters_beside
+from seg_perception.config import NODE_NAME, CameraConfig, Config, parameters_beside
 from seg_perception.datatypes import NO_CAMERA, SemanticCloud
 from seg_perception.drawing import Pixels
 from seg_perception.errors import BagError, ConfigError
+from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.motion import MovedSweep
 from seg_perception.geometry.projection import Projection, project
 from seg_perception.geometry.spacing import with_spacing
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.visibility import visible
 from seg_perception.intake import Intake
+from seg_perception.messages.calibration_file import calibration_of
 from seg_perception.messages.camera_info import camera_model, decode_camera_info
 from seg_perception.messages.header import time_ns
 from seg_perception.messages.image import decode
@@ -42,7 +44,7 @@ def replay(bag: BagReader, intake: Intake) -> Iterator[SweepResult]:
     """
     config = intake.config
     images = {camera.resolved_image_topic(): camera.name for camera in config.cameras}
-    infos = {camera.resolved_info_topic(): camera.name for camera in config.cameras}
+    infos = {camera.resolved_info_topic(): camera.name for camera in config.cameras if not camera.calibration}
     check_topics(bag, config)
     for message in bag.messages({config.lidar.topic, TF, TF_STATIC, *images, *infos}):
         now_s = message.log_ns * 1e-9
@@ -77,11 +79,10 @@ def labelled_sweep(bag: BagReader, config: Config) -> tuple[SemanticCloud, dict[
     views = {}
     for camera in config.cameras:
         offset_ns = round(camera.offset_ms * 1e6)
-        info = next((message.msg for message in bag.messages({camera.resolved_info_topic()})), None)
+        model = calibration_of(camera) or _recorded_camera(bag, camera)
         nearest = _nearest(bag, camera.resolved_image_topic(), scan.stamp_ns - offset_ns)
-        if info is None or nearest is None:
+        if model is None or nearest is None:
             continue
-        model = camera_model(decode_camera_info(info), rectified=camera.rectified, name=camera.name)
         image = decode(nearest, camera.name, camera.frame_id)
         points = project(sweep.points, sweep.T_cam_lidar(image.frame_id, image.stamp_ns + offset_ns), model)
         views[camera.name] = (image.pixels, points.select(visible(points, model, visibility)))
@@ -115,6 +116,12 @@ def config_for(bag: Path, config: str | None) -> Config:
 def _ready(intake: Intake, now_s: float) -> Iterator[SweepResult]:
     while (result := intake.next_result(now_s)) is not None:
         yield intake.remember(result)
+
+
+def _recorded_camera(bag: BagReader, camera: CameraConfig) -> CameraModel | None:
+    """The camera of the first CameraInfo; None where the bag has none."""
+    info = next((message.msg for message in bag.messages({camera.resolved_info_topic()})), None)
+    return info and camera_model(decode_camera_info(info), rectified=camera.rectified, name=camera.name)
 
 
 def _nearest(bag: BagReader, topic: str, stamp_ns: int) -> Any:

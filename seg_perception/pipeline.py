@@ -22,10 +22,14 @@ from seg_perception.geometry.projection import Projection, project
 from seg_perception.geometry.spacing import with_spacing
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.visibility import hiding, range_image
+from seg_perception.inference.framing import Frame
 from seg_perception.inference.segmenter import Segmentation, Segmenter
 from seg_perception.labels import Taxonomy
 from seg_perception.scene import memory as scene_memory
 from seg_perception.statistics import StageTimer
+
+_UNFRAMED = Frame()
+_KEPT_AHEAD = 4  # segmentations that a camera may be ahead of the sweeps, where its images do not wait for them
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +71,9 @@ class Pipeline:
         self._cameras: dict[str, CameraModel] = {}
         self._readout_ns = {camera.name: round(camera.readout_ms * 1e6) for camera in config.cameras}
         self._visibility = config.visibility
-        self._segmented: dict[str, tuple[int, Segmentation]] = {}
+        self._frames = {camera.name: Frame.of(camera) for camera in config.cameras}
+        self._kept = {camera.name: _KEPT_AHEAD for camera in config.cameras if camera.segment != "paired"}
+        self._segmented: dict[str, dict[int, Segmentation]] = {}  # by camera and stamp, oldest first
 
     def set_camera(self, name: str, model: CameraModel) -> None:
         """From now on this is the calibration of camera `name`, for images of exactly its size."""
@@ -95,7 +101,7 @@ class Pipeline:
             try:
                 camera = self._calibration(image)
                 with timer.stage("segment"):
-                    segmentations[name] = self._segment(image)
+                    segmentations[name] = self.segment(image)
                 with timer.stage("move"):
                     T_cam_lidar = sweep.T_cam_lidar(image.frame_id, image.stamp_ns)
                     T_rows = sweep.T_cam_lidar_rows(image.frame_id, image.stamp_ns, self._readout_ns.get(name, 0))
@@ -123,6 +129,20 @@ class Pipeline:
         report = SweepReport(reports, timer.seconds, sweep.kind, sweep.fallback)
         return SweepResult(cloud, images, segmentations, projections, report, sweep)
 
+    def segment(self, image: CameraImage) -> Segmentation:
+        """The network's answer, for the whole picture; an image that several sweeps share goes through it once.
+
+        Raises MessageError where the picture does not fit the camera's crop or mask, and what the segmenter raises.
+        """
+        known = self._segmented.setdefault(image.camera, {})
+        if image.stamp_ns not in known:
+            frame = self._frames.get(image.camera, _UNFRAMED)
+            segmentation = frame.whole(self._segmenter.segment(frame.shown(image)), image)
+            while len(known) >= self._kept.get(image.camera, 1):
+                known.pop(next(iter(known)))
+            known[image.stamp_ns] = segmentation
+        return known[image.stamp_ns]
+
     def awaits_transforms(self, scan: LidarScan, images: Mapping[str, CameraImage]) -> bool:
         """Whether it pays to wait for /tf before `process`: the way is known, but not yet up to the newest instant."""
         newest_ns = max((image.stamp_ns for image in images.values()), default=scan.stamp_ns)
@@ -134,14 +154,6 @@ class Pipeline:
             raise CalibrationError(f"camera '{image.camera}': no usable CameraInfo yet")
         camera.require_image_size(*image.size)
         return camera
-
-    def _segment(self, image: CameraImage) -> Segmentation:
-        """The network's answer; an image that several sweeps share goes through it once."""
-        stamp_ns, segmentation = self._segmented.get(image.camera, (None, None))
-        if segmentation is None or stamp_ns != image.stamp_ns:
-            segmentation = self._segmenter.segment(image.pixels)
-            self._segmented[image.camera] = (image.stamp_ns, segmentation)
-        return segmentation
 
 
 def warm_up(config: Config, segmenter: Segmenter) -> None:

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 import small_world as world
+import yaml
 from small_world import CAR, HEIGHT, MS, ROAD, T0, WIDTH, header, message
 
 from seg_perception.datatypes import UNKNOWN
@@ -240,3 +241,73 @@ def test_a_repeated_camera_info_is_taken_once_and_a_changed_one_again():
     assert drive.intake.pipeline._cameras["front"] is first
     drive.intake.camera_info("front", info_message(width=WIDTH + 1))
     assert drive.intake.pipeline._cameras["front"].width == WIDTH + 1
+
+
+def test_every_image_is_segmented_without_waiting_for_a_sweep_and_once_only():
+    drive = Drive(camera={"front": {"segment": "every"}})
+    drive.intake.image("front", image_message(T0))
+    picture = drive.intake.next_picture()
+    assert (picture.image.camera, picture.image.stamp_ns) == ("front", T0)
+    assert picture.segmentation.label_image()[50, 0] == ROAD
+    assert drive.intake.next_picture() is None
+    drive.intake.cloud(cloud_message(T0), now_s=0.0)
+    assert drive.labels() == GOOD
+    assert drive.intake.pipeline._segmenter.calls == 1
+    assert "segment_image" in drive.intake.statistics.latency_ms()
+
+
+def test_of_images_that_come_too_fast_the_newest_is_segmented_and_the_others_are_counted():
+    drive = Drive(camera={"front": {"segment": "every"}})
+    for i in range(3):
+        drive.intake.image("front", image_message(T0 + i * 30 * MS))
+    assert drive.intake.next_picture().image.stamp_ns == T0 + 60 * MS
+    assert drive.intake.next_picture() is None
+    assert drive.causes["image_overload"] == 2
+
+
+def test_an_image_that_cannot_be_decoded_costs_itself():
+    drive = Drive(camera={"front": {"segment": "every"}})
+    drive.intake.image("front", image_message(encoding="rgb9"))
+    assert drive.intake.next_picture() is None
+    assert drive.causes["bad_message"] == 1
+
+
+def test_images_wait_for_their_sweep_unless_told_otherwise():
+    drive = Drive()
+    drive.intake.image("front", image_message())
+    assert drive.intake.next_picture() is None
+
+
+def test_images_above_the_rate_are_used_for_nothing_and_counted():
+    drive = Drive(camera={"front": {"segment": "max_rate", "max_rate_hz": 10.0}})
+    taken = []
+    for i in range(9):
+        drive.intake.image("front", image_message(T0 + round(i * 1e9 / 30)))
+        picture = drive.intake.next_picture()
+        taken += [i] if picture else []
+    assert taken == [0, 3, 6]
+    assert drive.causes["image_over_rate"] == 6
+    drive.intake.cloud(cloud_message(T0 + 34 * MS), now_s=0.0)
+    assert drive.intake.next_result(1.0).images["front"].stamp_ns == T0
+
+
+def test_a_calibration_file_stands_for_the_camera_info(tmp_path):
+    path = tmp_path / "front.yaml"
+    matrix = {"camera_matrix": world.K, "rectification_matrix": np.eye(3), "projection_matrix": np.eye(3, 4)}
+    content = {name: {"data": value.ravel().tolist()} for name, value in matrix.items()}
+    content |= {"image_width": WIDTH, "image_height": HEIGHT}
+    content |= {"distortion_model": "plumb_bob", "distortion_coefficients": {"data": [0.0] * 5}}
+    path.write_text(yaml.safe_dump(content))
+    drive = Drive(camera={"front": {"calibration": str(path)}})
+    drive.intake.camera_info("front", info_message(width=WIDTH + 1))
+    drive.intake.image("front", image_message())
+    drive.intake.cloud(cloud_message(), now_s=0.0)
+    assert drive.labels() == GOOD
+
+
+def test_a_picture_that_does_not_fit_its_crop_is_said_and_the_sweep_goes_on():
+    drive = Drive(camera={"front": {"crop": "300x50+0+0"}})
+    drive.intake.image("front", image_message())
+    drive.intake.cloud(cloud_message(), now_s=0.0)
+    assert drive.labels() == [UNKNOWN] * 4
+    assert "too small for its crop" in drive.said["bad_message/front"]

@@ -92,6 +92,22 @@ class _ImageQueue(Generic[Item]):
         return min(around, key=lambda stamp: abs(stamp - stamp_ns)) if around else None
 
 
+class RateLimit:
+    """Which images of one camera come through at no more than `rate_hz` on average, by their stamps."""
+
+    def __init__(self, rate_hz: float) -> None:
+        self._period_ns = round(1e9 / rate_hz)
+        self._due_ns = 0
+
+    def admits(self, stamp_ns: int) -> bool:
+        """Whether this one may pass; asked once for each image. A clock that jumps back starts anew."""
+        if self._due_ns - self._period_ns - TIME_JUMP_NS < stamp_ns < self._due_ns:
+            return False
+        on_time = 0 <= stamp_ns - self._due_ns < self._period_ns
+        self._due_ns = (self._due_ns if on_time else stamp_ns) + self._period_ns
+        return True
+
+
 class Pairer(Generic[Item]):
     """Pairs sweeps with images. What is let go is counted by cause in `counts`."""
 

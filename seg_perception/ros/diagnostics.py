@@ -22,11 +22,13 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 
 @dataclass(frozen=True, slots=True)
 class CameraState:
-    """One camera since activation. last: what it gave to the last sweep that it was paired with."""
+    """One camera since activation. last: what it gave to the last sweep that it was paired with; calibration: the file
+    that stands for its CameraInfo, if any."""
 
     images_in: int = 0
     infos_in: int = 0
     last: ViewReport | None = None
+    calibration: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ def _camera(node: str, name: str, before: Observation, now: Observation) -> Diag
             values["offset_ms"] = f"{state.last.offset_ns * 1e-6:.3f}"
     if not images:
         return status(node, f"camera {name}", WARN, "no image came" + _because(causes), values)
-    if not state.infos_in:
+    if not state.infos_in and not state.calibration:
         return status(node, f"camera {name}", WARN, "no CameraInfo came", values)
     if causes:
         return status(node, f"camera {name}", WARN, "skipped" + _because(causes), values)

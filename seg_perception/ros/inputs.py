@@ -61,7 +61,12 @@ class Inputs:
         """What each camera has sent, and what it gave to the sweep of this report."""
         views = report.views if report else {}
         return {
-            camera.name: CameraState(self._images_in[camera.name], self._infos_in[camera.name], views.get(camera.name))
+            camera.name: CameraState(
+                self._images_in[camera.name],
+                self._infos_in[camera.name],
+                views.get(camera.name),
+                camera.calibration,
+            )
             for camera in self._config.cameras
         }
 
@@ -76,7 +81,8 @@ class Inputs:
 
         depth = self._config.pairing.image_queue
         image_type = CompressedImage if camera.transport == "compressed" else Image
-        self._subscribe(CameraInfo, camera.resolved_info_topic(), info, qos.sensor_input(depth))
+        if not camera.calibration:
+            self._subscribe(CameraInfo, camera.resolved_info_topic(), info, qos.sensor_input(depth))
         self._subscribe(image_type, camera.resolved_image_topic(), image, qos.sensor_input(depth))
 
     def _cloud(self, msg: PointCloud2) -> None:

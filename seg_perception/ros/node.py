@@ -146,7 +146,7 @@ class PerceptionNode(LifecycleNode):
         intake = Intake(self._config, self._segmenter, problems)
         self._intake = intake
         self._active.callback(setattr, self, "_intake", None)
-        worker = Worker(intake, self._outputs.publish, problems)
+        worker = Worker(intake, self._outputs.publish, self._outputs.show, problems)
         inputs = Inputs(self, self._config, intake, worker)
         reporter = _Reporter(self, self._config, self._segmenter, inputs, worker, problems)
         # Closed in the reverse order: nothing comes in any more before the worker stops.

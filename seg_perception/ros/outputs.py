@@ -10,6 +10,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import PointCloud2
 
 from seg_perception.config import Config
+from seg_perception.intake import Picture
 from seg_perception.labels import Taxonomy, class_groups
 from seg_perception.messages.pointcloud import encode_semantic_cloud
 from seg_perception.pipeline import SweepResult
@@ -24,6 +25,7 @@ class Outputs:
     def __init__(self, node: LifecycleNode, config: Config, taxonomy: Taxonomy) -> None:
         self._node, self._config, self._taxonomy = node, config, taxonomy
         self._groups = class_groups(config.output.point_groups, taxonomy)
+        self._of_sweeps = {camera.name for camera in config.cameras if camera.segment == "paired"}
         self._stack = ExitStack()
 
     def __enter__(self) -> Outputs:
@@ -58,11 +60,21 @@ class Outputs:
                 if publisher.get_subscription_count():
                     chosen = cloud.select(self._groups[name][result.cloud.class_id])
                     publisher.publish(conversions.point_cloud(chosen))
-        for name, segmentation in result.segmentations.items():
-            if self._pictures[name].watched:
-                with timer.stage("draw"):
-                    self._pictures[name].publish(result.images[name], segmentation, self._config.output)
+        for name in self._of_sweeps.intersection(result.segmentations):
+            self._draw(Picture(result.images[name], result.segmentations[name]), timer)
         return timer.seconds
+
+    def show(self, picture: Picture) -> dict[str, float]:
+        """The pictures of an image that waited for no sweep. Returns as `publish`."""
+        timer = StageTimer()
+        self._draw(picture, timer)
+        return timer.seconds
+
+    def _draw(self, picture: Picture, timer: StageTimer) -> None:
+        pictures = self._pictures[picture.image.camera]
+        if pictures.watched:
+            with timer.stage("draw"):
+                pictures.publish(picture.image, picture.segmentation, self._config.output)
 
     def _publisher(self, message_type: type, topic: str, profile: QoSProfile) -> LifecyclePublisher:
         publisher = self._node.create_lifecycle_publisher(

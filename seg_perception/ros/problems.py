@@ -18,12 +18,13 @@ SENTENCES = {
     "sweep_overload": "sweeps come faster than they can be labelled; the oldest that waited was dropped",
     "sweep_out_of_order": "a sweep came whose stamp is not after that of the sweep before it; it was dropped",
     "sweep_cleared": "sweeps that waited were dropped, because stamps jumped back",
+    "image_overload": "images come faster than they can be segmented; the older one was not segmented by itself",
     "image_repeated_stamp": "an image came with the stamp of one before it; it was dropped",
     "time_jump": "stamps jumped back, as where a bag starts over; images, sweeps and transforms were forgotten",
 }
 """Causes that are counted where there is nobody to tell; the node says them when it sees the count rise."""
 
-QUIET = frozenset({"image_unused"})  # a camera faster than the LiDAR: counted, and nothing is wrong with it
+QUIET = frozenset({"image_unused", "image_over_rate"})  # a camera faster than it need be: nothing is wrong with it
 
 
 class ProblemLog:

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 
 from seg_perception.datatypes import SweepReport
-from seg_perception.intake import Intake
+from seg_perception.intake import Intake, Picture
 from seg_perception.pipeline import SweepResult
 from seg_perception.ros.problems import INTERNAL, ProblemLog
 
@@ -18,20 +18,21 @@ log = logging.getLogger(__name__)
 ARRIVALS_KEPT = 100
 TICK_S = 0.02  # how late a sweep's deadline may be noticed while no message comes
 Deliver = Callable[[SweepResult], dict[str, float]]
+Show = Callable[[Picture], dict[str, float]]
 
 
 class Worker:
     """Takes results from the intake and delivers them, while in the `with` block.
 
-    deliver: publishes one result, and says how long each part of that took. problems: told of what nobody foresaw,
-    which does not end the thread.
+    deliver: publishes one result, and says how long each part of that took; show: the same for an image that waits
+    for no sweep. problems: told of what nobody foresaw, which does not end the thread.
     """
 
-    def __init__(self, intake: Intake, deliver: Deliver, problems: ProblemLog) -> None:
+    def __init__(self, intake: Intake, deliver: Deliver, show: Show, problems: ProblemLog) -> None:
         self.intake = intake
         self.last_report: SweepReport | None = None
         self._arrivals_s: dict[int, float] = {}
-        self._deliver = deliver
+        self._deliver, self._show = deliver, show
         self.problems = problems
         self._news = threading.Event()
         self._stopping = False
@@ -69,10 +70,10 @@ class Worker:
                 self._news.wait(TICK_S)
 
     def _step(self) -> bool:
-        """Deliver one result; False where there is none yet."""
+        """Deliver one result, or one picture where no sweep is ready; False where there is nothing to do yet."""
         result = self.intake.next_result(time.monotonic())
         if result is None:
-            return False
+            return self._step_picture()
         self.last_report = result.report
         for stage, seconds in self._deliver(result).items():
             self.intake.statistics.add_seconds(stage, seconds)
@@ -80,6 +81,14 @@ class Worker:
         if arrived_s is not None:
             self.intake.statistics.add_seconds("total", time.monotonic() - arrived_s)
         self.intake.remember(result)
+        return True
+
+    def _step_picture(self) -> bool:
+        picture = self.intake.next_picture()
+        if picture is None:
+            return False
+        for stage, seconds in self._show(picture).items():
+            self.intake.statistics.add_seconds(stage, seconds)
         return True
 
     def bug(self, where: str, error: Exception) -> None:

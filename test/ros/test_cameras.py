@@ -1,0 +1,73 @@
+"""Settings of single cameras, in the live node: when they are segmented, what of them, and whose calibration counts."""
+
+import cv2
+import live_node as live
+import numpy as np
+import pytest
+import yaml
+from live_node import CAR, HEIGHT, ROAD, WIDTH
+
+from seg_perception.datatypes import UNKNOWN
+
+pytestmark = pytest.mark.ros
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory, model, peer):
+    """`front` is segmented by itself, calibrated by a file; its left half is the vehicle's body. `rear` is cropped."""
+    folder = tmp_path_factory.mktemp("node")
+    mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    mask[:, : WIDTH // 2] = 0
+    cv2.imwrite(str(folder / "mask.png"), mask)
+    calibration = {
+        "image_width": WIDTH,
+        "image_height": HEIGHT,
+        "camera_matrix": {"data": live.K},
+        "distortion_model": "plumb_bob",
+        "distortion_coefficients": {"data": [0.0] * 5},
+        "rectification_matrix": {"data": np.eye(3).ravel().tolist()},
+        "projection_matrix": {"data": [0.0] * 12},
+    }
+    (folder / "front.yaml").write_text(yaml.safe_dump(calibration))
+    params = live.parameters(model)
+    params["camera"]["front"].update(
+        segment="every", mask=str(folder / "mask.png"), calibration=str(folder / "front.yaml")
+    )
+    params["camera"]["rear"].update(crop="100x100+0+0")
+    node = live.NodeProcess(folder, params)
+    del peer.publishers["/front/camera_info"]
+    peer.wait_until_connected()
+    yield node
+    assert node.stop() == 0
+    assert "Traceback" not in node.log
+
+
+NO_CALIBRATION = ("/front/camera_info",)
+
+
+def test_a_calibration_file_is_enough_and_what_is_masked_or_cropped_away_paints_nothing(node, peer):
+    stamp = peer.send_good(without=(*NO_CALIBRATION, "/rear/image_raw/compressed"))
+    assert peer.labels_of(stamp) == [UNKNOWN, CAR, UNKNOWN]
+    stamp = peer.send_good(without=(*NO_CALIBRATION, "/front/image_raw"))
+    assert peer.labels_of(stamp) == [ROAD, UNKNOWN, UNKNOWN]
+    assert "calibration/front" not in peer.causes()
+
+
+def test_an_image_is_segmented_without_any_sweep(node, peer):
+    from sensor_msgs.msg import Image
+
+    from seg_perception.ros import qos
+
+    images = []
+    topic = "/perception_node/front/label_image"
+    subscription = peer.node.create_subscription(Image, topic, images.append, qos.published(5))
+    peer.spin_until(lambda: peer.node.count_publishers(topic), f"{topic} to be found")
+    peer.spin_for(0.3)
+    stamp = peer.send_good(without=(*NO_CALIBRATION, "/rear/image_raw/compressed", "/points"))
+    peer.spin_until(lambda: images, "the label image")
+    peer.node.destroy_subscription(subscription)
+    assert live.stamp_of(images[0]) == stamp
+    labels = np.frombuffer(images[0].data, np.uint8).reshape(HEIGHT, WIDTH)
+    assert (labels[:, :90] == UNKNOWN).all()
+    assert (labels[:, 110:] == CAR).all()
+    assert len(images) == 1
