@@ -22,6 +22,7 @@ from seg_perception.geometry.motion import MovedSweep
 from seg_perception.geometry.projection import project
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.visibility import hiding, range_image
+from seg_perception.geometry.workspace import Workspace
 from seg_perception.inference.contract import Alignment
 from seg_perception.inference.segmenter import LabelSegmentation, LogitsSegmentation
 from seg_perception.messages.pointcloud import cloud_from_columns, scan_from_cloud
@@ -122,9 +123,11 @@ def ours(scan: LidarScan, tree: TransformTree, labels: Labels, cameras: int, set
     """What the pipeline does after the network."""
     config = Config.from_mapping(settings)
     segmentation = labels.logits if logits else labels.segmentation
+    workspace = Workspace()
 
     def run() -> None:
         moved, views = MovedSweep(scan, tree, config.motion), []
+        by_direction = range_image(moved.points, config.visibility, workspace)
         for k in range(cameras):
             T_cam_lidar = moved.T_cam_lidar(f"camera_{k}", T0)
             in_view = project(moved.points, T_cam_lidar, labels.camera)
@@ -132,9 +135,8 @@ def ours(scan: LidarScan, tree: TransformTree, labels: Labels, cameras: int, set
             if config.visibility.method == "none":
                 kept = np.ones(len(in_view.index), bool)
             else:
-                by_direction = range_image(in_view, config.visibility)
-                hider = hiding(in_view, by_direction, labels.camera, config.visibility)
-                kept = settle(said.class_id, hider, by_direction, config.edges)
+                hider = hiding(in_view, by_direction, labels.camera, config.visibility, workspace)
+                kept = settle(said.class_id, hider, in_view.index, by_direction, config.edges, workspace)
             seen = in_view.select(kept)
             placed = worth(scan, seen.index, seen.uv, (WIDTH, HEIGHT), T0, config.painting)
             views.append(View(f"camera_{k}", seen.index, selected(said, kept), placed))

@@ -19,9 +19,11 @@ from seg_perception.fusion.painting import View, paint, selected, worth
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.motion import MovedSweep, awaits_transforms
 from seg_perception.geometry.projection import Projection, project
+from seg_perception.geometry.range_image import RangeImage
 from seg_perception.geometry.spacing import with_spacing
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.visibility import hiding, range_image
+from seg_perception.geometry.workspace import Workspace
 from seg_perception.inference.framing import Frame
 from seg_perception.inference.segmenter import Segmentation, Segmenter
 from seg_perception.labels import Taxonomy
@@ -74,6 +76,7 @@ class Pipeline:
         self._frames = {camera.name: Frame.of(camera) for camera in config.cameras}
         self._kept = {camera.name: _KEPT_AHEAD for camera in config.cameras if camera.segment != "paired"}
         self._segmented: dict[str, dict[int, Segmentation]] = {}  # by camera and stamp, oldest first
+        self._workspace = Workspace()
 
     def set_camera(self, name: str, model: CameraModel) -> None:
         """From now on this is the calibration of camera `name`, for images of exactly its size."""
@@ -93,6 +96,7 @@ class Pipeline:
         views: list[View] = []
         reports: dict[str, ViewReport] = {}
         self._visibility = with_spacing(self._visibility, scan.points)
+        by_direction: RangeImage | None = None
         with timer.stage("move"):
             sweep = MovedSweep(scan, self._tree, self.config.motion)
         for name in sorted(images):
@@ -110,9 +114,11 @@ class Pipeline:
                 with timer.stage("sample"):
                     labels = segmentations[name].sample(in_view.uv)
                 with timer.stage("hide"):
-                    by_direction = range_image(in_view, self._visibility)
-                    hider = hiding(in_view, by_direction, camera, self._visibility)
-                    kept = settle(labels.class_id, hider, by_direction, self.config.edges)
+                    if by_direction is None:
+                        by_direction = range_image(sweep.points, self._visibility, self._workspace)
+                    hider = hiding(in_view, by_direction, camera, self._visibility, self._workspace)
+                    edges = self.config.edges
+                    kept = settle(labels.class_id, hider, in_view.index, by_direction, edges, self._workspace)
                     seen = in_view.select(kept)
                     placed = worth(scan, seen.index, seen.uv, image.size, image.stamp_ns, self.config.painting)
                     views.append(View(name, seen.index, selected(labels, kept), placed))

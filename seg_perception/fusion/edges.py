@@ -14,77 +14,101 @@ from numpy.typing import NDArray
 
 from seg_perception.config import EdgesConfig
 from seg_perception.datatypes import UNKNOWN
-from seg_perception.geometry.range_image import RangeImage, recession
+from seg_perception.geometry.range_image import RangeImage, close
+from seg_perception.geometry.workspace import Workspace
 
 _ROWS, _COLUMNS = 1, 2  # neighbours asked: that many rows and columns to each side
 _NEEDED = 2  # fewer neighbours on the same surface decide nothing
 
+_compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
+
 
 def settle(
-    class_id: NDArray[np.uint8], hider: NDArray[np.int32], sweep: RangeImage, config: EdgesConfig
+    class_id: NDArray[np.uint8],
+    hider: NDArray[np.int32],
+    index: NDArray[np.int64],
+    sweep: RangeImage,
+    config: EdgesConfig,
+    workspace: Workspace | None = None,
 ) -> NDArray[np.bool_]:
     """(M,) bool: which points in view take the label that the picture has for them.
 
-    class_id: (M,) what it has; hider: (M,) which of the M points hides each, as `visibility.hiding` says; sweep: the
-    M points by direction.
+    class_id: (M,) what it has; hider: (M,) which of the M points hides each, as `visibility.hiding` says; index: (M,)
+    which of the N points of the sweep they are. workspace: whose arrays to use; the answer is one of them.
     """
-    kept = hider < 0
-    if config.method == "surface":
-        by_direction = (sweep.cells.ravel(), sweep.nearest.ravel(), sweep.rows, sweep.cell, sweep.range)
-        _settle(class_id, hider, *by_direction, config.step_m, config.agreement, kept)
+    workspace = workspace or Workspace()
+    kept = workspace.array("kept", len(index), np.bool_)
+    if config.method == "none":
+        return np.less(hider, 0, out=kept)
+    labels = workspace.array("labels", sweep.cells.shape, np.uint8)
+    _spread(class_id, hider, index, sweep.cells.ravel(), sweep.cell, labels.ravel())
+    close(labels)
+    by_direction = (sweep.nearest.ravel(), sweep.across.ravel(), sweep.along.ravel(), sweep.rows)
+    own = (sweep.cells.ravel(), sweep.cell, sweep.range)
+    _settle(class_id, hider, index, labels.ravel(), *by_direction, *own, config.step_m, config.agreement, kept)
     return kept
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _settle(class_id, hider, cells, nearest, rows, cell, ranges, step_m, agreement, kept):  # type: ignore[no-untyped-def]
+@_compiled
+def _spread(class_id, hider, index, cells, cell, labels):  # type: ignore[no-untyped-def]
+    """The label of each cell's nearest point, where that one is in view and nothing hides it."""
+    labels[:] = UNKNOWN
+    for m in range(index.shape[0]):
+        at = cell[index[m]]
+        if hider[m] < 0 and cells[at] == index[m]:
+            labels[at] = class_id[m]
+
+
+@_compiled
+def _settle(class_id, hider, index, labels, nearest, across, along, rows, cells, cell, ranges, step_m, agreement, kept):  # type: ignore[no-untyped-def]
     for m in range(class_id.shape[0]):
-        label, at = class_id[m], cell[m]
+        label, i = class_id[m], index[m]
+        at = cell[i]
+        kept[m] = hider[m] < 0
         if label == UNKNOWN:
             continue
         if hider[m] >= 0:
-            if class_id[hider[m]] != label:
-                surface, _, _ = _ask(m, class_id, hider, cells, nearest, rows, cell, ranges, step_m)
-                kept[m] = surface == label
+            if class_id[hider[m]] == label:
+                continue
+        elif not (
+            _differs(labels[at - rows], label)
+            | _differs(labels[at + rows], label)
+            | _differs(labels[at - 1], label)
+            | _differs(labels[at + 1], label)
+        ):  # nobody contradicts
             continue
-        if (
-            _differs(cells[at - rows], class_id, label)
-            or _differs(cells[at + rows], class_id, label)
-            or (_differs(cells[at - 1], class_id, label) or _differs(cells[at + 1], class_id, label))
-        ):  # elsewhere nobody contradicts
-            surface, votes, asked = _ask(m, class_id, hider, cells, nearest, rows, cell, ranges, step_m)
-            kept[m] = surface == label or asked < _NEEDED or votes < agreement * asked
+        around = (labels, nearest, rows, across[at], along[at])
+        surface, votes, asked = _ask(label, at, cells[at] == i, ranges[i], step_m + 0.01 * ranges[i], *around)
+        kept[m] = surface == label or (hider[m] < 0 and (asked < _NEEDED or votes < agreement * asked))
 
 
-@numba.njit(cache=True, nogil=True)
-def _differs(neighbour, class_id, label):  # type: ignore[no-untyped-def]
-    return neighbour >= 0 and class_id[neighbour] != label
+@_compiled
+def _differs(neighbour, label):  # type: ignore[no-untyped-def]
+    return (neighbour != UNKNOWN) & (neighbour != label)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _ask(m, class_id, hider, cells, nearest, rows, cell, ranges, step_m):  # type: ignore[no-untyped-def]
+@_compiled
+def _ask(label, at, is_nearest, here, reach, labels, nearest, rows, across, along):  # type: ignore[no-untyped-def]
     """The commonest label among the neighbours on the point's surface that nothing hides (its own, if that has half of
     them), its votes, and how many were asked. A running majority finds it wherever one label has more than half."""
-    at, here = cell[m], ranges[m]
-    across, along = recession(nearest, rows, at, here)
-    reach = step_m + 0.01 * here
     votes = np.empty((2 * _ROWS + 1) * (2 * _COLUMNS + 1), np.uint8)
     asked, same, leading, lead = 0, 0, UNKNOWN, 0
     for right in range(-_COLUMNS, _COLUMNS + 1):
         for up in range(-_ROWS, _ROWS + 1):
             place = at + right * rows + up
-            j = cells[place]
-            if j < 0 or j == m or hider[j] >= 0 or class_id[j] == UNKNOWN:
+            vote = labels[place]
+            if vote == UNKNOWN or (is_nearest and place == at):
                 continue
             if abs(nearest[place] - here) > reach + across * abs(right) + along * abs(up):
                 continue
-            votes[asked] = class_id[j]
+            votes[asked] = vote
             asked += 1
-            same += class_id[j] == class_id[m]
+            same += vote == label
             if lead == 0:
-                leading = class_id[j]
-            lead += 1 if class_id[j] == leading else -1
+                leading = vote
+            lead += 1 if vote == leading else -1
     if 2 * same >= asked and same > 0:
-        return class_id[m], same, asked
+        return label, same, asked
     count = 0
     for k in range(asked):
         count += votes[k] == leading

@@ -3,7 +3,6 @@ import numpy as np
 from seg_perception.config import EdgesConfig, VisibilityConfig
 from seg_perception.datatypes import UNKNOWN
 from seg_perception.fusion.edges import settle
-from seg_perception.geometry.projection import Projection
 from seg_perception.geometry.range_image import RangeImage
 from seg_perception.geometry.visibility import range_image
 
@@ -19,15 +18,14 @@ def grid(near_columns: int = 10, near: float = 8.0, far: float = 20.0) -> RangeI
     a, e = (angles.ravel() for angles in np.meshgrid(azimuth, elevation))
     distance = np.where(np.tile(np.arange(COLUMNS) < near_columns, ROWS), near, far)
     points = np.stack([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)], axis=1) * distance[:, None]
-    points = points.astype(np.float32)
-    projection = Projection(np.arange(len(points)), np.zeros((len(points), 2)), distance.astype(float), points)
-    return range_image(projection, config)
+    return range_image(points.astype(np.float32), config)
 
 
 def labels(near_columns: int = 10) -> np.ndarray:
     return np.tile(np.where(np.arange(COLUMNS) < near_columns, CAR, HOUSE), ROWS).astype(np.uint8)
 
 
+EVERYONE = np.arange(ROWS * COLUMNS)
 NOBODY = np.full(ROWS * COLUMNS, -1, np.int32)
 
 
@@ -37,23 +35,23 @@ def at(row: int, column: int) -> int:
 
 def test_labels_that_agree_with_their_surface_are_taken():
     sweep = grid()
-    assert settle(labels(), NOBODY, sweep, EdgesConfig()).all()
+    assert settle(labels(), NOBODY, EVERYONE, sweep, EdgesConfig()).all()
 
 
 def test_a_mask_that_bleeds_onto_the_surface_behind_is_left_out():
     """The car's mask is one column too wide: the house's first column is called car."""
     sweep = grid()
-    kept = settle(labels(near_columns=11), NOBODY, sweep, EdgesConfig())
+    kept = settle(labels(near_columns=11), NOBODY, EVERYONE, sweep, EdgesConfig())
     bled = np.tile(np.arange(COLUMNS) == 10, ROWS)
     assert not kept[bled].any()
     assert kept[~bled].all()
-    assert settle(labels(near_columns=11), NOBODY, sweep, EdgesConfig(method="none")).all()
+    assert settle(labels(near_columns=11), NOBODY, EVERYONE, sweep, EdgesConfig(method="none")).all()
 
 
 def test_a_border_painted_on_one_surface_stays():
     """No depth step, two labels, half and half: road and sidewalk."""
     sweep = grid(near=20.0)
-    assert settle(labels(), NOBODY, sweep, EdgesConfig()).mean() > 0.9
+    assert settle(labels(), NOBODY, EVERYONE, sweep, EdgesConfig()).mean() > 0.9
 
 
 def test_the_picture_shows_a_point_past_the_border_of_something_nearer():
@@ -61,21 +59,21 @@ def test_the_picture_shows_a_point_past_the_border_of_something_nearer():
     sweep = grid()
     hider = NOBODY.copy()
     hider[at(3, 10)] = at(3, 9)
-    assert settle(labels(), hider, sweep, EdgesConfig())[at(3, 10)]
+    assert settle(labels(), hider, EVERYONE, sweep, EdgesConfig())[at(3, 10)]
     covered = labels()
     covered[at(3, 10)] = CAR
-    assert not settle(covered, hider, sweep, EdgesConfig())[at(3, 10)]
+    assert not settle(covered, hider, EVERYONE, sweep, EdgesConfig())[at(3, 10)]
 
 
 def test_a_hidden_point_among_its_equals_stays_hidden():
     sweep = grid()
     hider = NOBODY.copy()
     hider[at(3, 15)] = at(3, 14)
-    assert not settle(labels(), hider, sweep, EdgesConfig())[at(3, 15)]
+    assert not settle(labels(), hider, EVERYONE, sweep, EdgesConfig())[at(3, 15)]
 
 
 def test_a_point_alone_keeps_its_label_and_unknown_asks_nobody():
     one = np.array([[9.0, 0.0, 0.0]], np.float32)
-    sweep = range_image(Projection(np.zeros(1, np.int64), np.zeros((1, 2)), np.ones(1), one), VisibilityConfig())
-    assert settle(np.array([CAR], np.uint8), NOBODY[:1], sweep, EdgesConfig()).tolist() == [True]
-    assert settle(np.array([UNKNOWN], np.uint8), NOBODY[:1], sweep, EdgesConfig()).tolist() == [True]
+    sweep = range_image(one, VisibilityConfig())
+    assert settle(np.array([CAR], np.uint8), NOBODY[:1], EVERYONE[:1], sweep, EdgesConfig()).tolist() == [True]
+    assert settle(np.array([UNKNOWN], np.uint8), NOBODY[:1], EVERYONE[:1], sweep, EdgesConfig()).tolist() == [True]

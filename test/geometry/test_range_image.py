@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seg_perception.geometry.range_image import RangeImage, _angle, recession
+from seg_perception.geometry.range_image import RangeImage, _angle
 
 COLUMN_DEG, ROW_DEG = 0.2, 0.5
 COLUMNS, ROWS = 9, 7
@@ -18,12 +18,11 @@ def looking_at(distance: np.ndarray, ahead_deg: float = 0.0) -> RangeImage:
     elevation = np.radians((np.arange(ROWS) - ROWS // 2) * ROW_DEG)
     a, e = (angles.ravel() for angles in np.meshgrid(azimuth, elevation))
     points = np.stack([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)], axis=1) * distance.reshape(-1, 1)
-    index = np.flatnonzero(np.isfinite(points).all(axis=1))
-    return RangeImage(points.astype(np.float32), index, COLUMN_DEG, ROW_DEG)
+    return RangeImage(points.astype(np.float32), COLUMN_DEG, ROW_DEG)
 
 
 def recedes(image: RangeImage, m: int = MIDDLE) -> tuple[float, float]:
-    return recession(image.nearest.ravel(), image.rows, image.cell[m], image.range[m])
+    return image.across.ravel()[image.cell[m]], image.along.ravel()[image.cell[m]]
 
 
 def test_a_sphere_around_the_lidar_does_not_recede():
@@ -72,7 +71,7 @@ def test_angles_are_those_of_atan2(y, x):
 @settings(max_examples=60, deadline=None)
 def test_whatever_the_points_every_cell_and_its_neighbours_lie_in_the_image(seed, count, column_deg, row_deg):
     points = np.random.default_rng(seed).normal(0, 20, (count, 3)).astype(np.float32)
-    image = RangeImage(points, np.arange(count), column_deg, row_deg)
+    image = RangeImage(points, column_deg, row_deg)
     reach = 2 * image.rows + 2
     assert ((image.cell >= reach) & (image.cell < image.cells.size - reach)).all()
     nearest = image.cells.ravel()[image.cell]

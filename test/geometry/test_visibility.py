@@ -87,7 +87,7 @@ def test_a_pole_hides_the_wall_behind_it():
     points, surface = measured(pole, wall(20, -1.8, 3.0, -8, 8))
     behind = np.array([[20.0, 0.0, 0.0], [20.0, 0.05, 0.4]], np.float32)  # measured a moment later, from elsewhere
     projection = in_view(np.concatenate([points, behind]))
-    hider = hiding(projection, range_image(projection, VisibilityConfig()), CAMERA, VisibilityConfig())
+    hider = hiding(projection, range_image(projection.points, VisibilityConfig()), CAMERA, VisibilityConfig())
     last = np.searchsorted(projection.index, [len(points), len(points) + 1])
     assert (hider[last] >= 0).all()
     assert (surface[projection.index[hider[last]]] == 0).all()
