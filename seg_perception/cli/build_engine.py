@@ -30,7 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("model", metavar="MODEL.onnx", help="made by `seg-perception deploy`")
     parser.add_argument("--precision", choices=PRECISIONS, default="as-is", help="(%(default)s)")
-    parser.add_argument("--calibrate", type=Path, metavar="FOLDER", help="real pictures, for the ranges of int8")
+    parser.add_argument("--calibrate", type=Path, metavar="FOLDER", help="bag or folder of real pictures, for int8")
     parser.add_argument("--library", choices=tensorrt_library.LIBRARIES, default="tensorrt", help="(%(default)s)")
     parser.add_argument("--max-image-size", default="3840x2160", help="inference.max_image_size (%(default)s)")
     parser.add_argument("--workspace", type=int, default=0, metavar="MIB", help="inference.workspace_mib (all)")
@@ -86,10 +86,11 @@ def _at_precision(path: Path, precision: str, pictures: Path | None) -> OnnxFile
 
             agreement = to_half(path, made)
         else:
-            from seg_perception.export.quantize import read_pictures, to_int8
+            from seg_perception.export.calibration import read_pictures
+            from seg_perception.export.quantize import to_int8
 
             assert pictures is not None
-            agreement = to_int8(path, made, read_pictures(pictures, path))
+            agreement = to_int8(path, made, read_pictures(pictures, path)).agreement
     except ImportError as error:
         raise ModelError(f"{precision} needs onnx; `pip install onnx onnxruntime` ({error})") from error
     print(f"{made}: {precision}, {agreement:.2%} of the labels of {path.name} (on one picture)")

@@ -18,6 +18,7 @@ from seg_perception.cli import (
     import_,
     map,
     play,
+    quantize,
     replay,
     simulate,
     simulate_pictures,
@@ -39,6 +40,7 @@ COMMANDS = (
     train,
     evaluate,
     export,
+    quantize,
     doctor,
 )
 

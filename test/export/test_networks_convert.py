@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from seg_perception.export.from_torch import export_network  # noqa: E402
 from seg_perception.export.half import to_half  # noqa: E402
-from seg_perception.export.quantize import to_int8  # noqa: E402
+from seg_perception.export.quantize import Int8Limits, to_int8  # noqa: E402
 from seg_perception.export.tensorrt_rules import findings, try_rtx  # noqa: E402
 from seg_perception.models.build import build_model  # noqa: E402
 from seg_perception.models.checkpoints import LoadedNetwork  # noqa: E402
@@ -48,7 +48,8 @@ def test_it_converts_in_every_precision(
     path = exported(NETWORKS[name], taxonomy_of(4), tmp_path / "net.onnx", picture)
     # Random weights say nothing of labels.
     to_half(path, tmp_path / "net.fp16.onnx", picture, min_agreement=0.0)
-    to_int8(path, tmp_path / "net.int8.onnx", [picture, picture[::-1], picture[:, ::-1]], min_agreement=0.0)
+    pictures = [picture, picture[::-1], picture[:, ::-1]]
+    to_int8(path, tmp_path / "net.int8.onnx", pictures, limits=Int8Limits(agreement=0.0))
     for made in (path, tmp_path / "net.fp16.onnx", tmp_path / "net.int8.onnx"):
         assert findings(made) == []
         assert try_rtx(made).refusal == ""
