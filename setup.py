@@ -36,7 +36,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: sorted(str(path.relative_to(NAME)) for path in Path(NAME).rglob("*.yaml"))},
+    package_data={
+        NAME: sorted(
+            str(path.relative_to(NAME)) for kind in ("yaml", "onnx", "mcap") for path in Path(NAME).rglob(f"*.{kind}")
+        )
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

@@ -14,7 +14,7 @@ NAME = "seg_perception"
 PACKAGE = Path(__file__).resolve().parent.parent / NAME
 
 TIERS = (
-    ("errors",),
+    ("errors", "shipped"),
     ("datatypes", "config"),
     ("labels", "statistics", "pcd", "schema"),
     ("geometry",),

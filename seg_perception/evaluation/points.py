@@ -56,7 +56,7 @@ class TruthReader:
     def __init__(self, bag: BagReader, topic: str = TRUTH_TOPIC) -> None:
         if topic not in bag.topics:
             raise BagError(f"bag {bag.path}: no truth of points on {topic}; its topics are {list(bag.topics)}")
-        self._rest = (PointTruth.of(decode_cloud(message.msg)) for message in bag.messages({topic}))
+        self._rest = (PointTruth.of(decode_cloud(message.msg, positions=False)) for message in bag.messages({topic}))
         self._waiting: dict[int, PointTruth] = {}
         self.sweeps = bag.counts[topic]
 

@@ -22,12 +22,12 @@ _LABEL_FIELDS = {"rgb": (0, 7), "class_id": (10, 2), "probability": (4, 7), "ins
 _LABEL_BYTES = 12
 
 
-def decode_cloud(msg: Any) -> PointCloud:
+def decode_cloud(msg: Any, *, positions: bool = True) -> PointCloud:
     """A PointCloud2 as a record; its data are shared, not copied, unless its rows are padded.
 
     Raises StampError for stamp 0; MessageError, with the numbers, for sizes that contradict each other or the length of
-    the data, unknown datatypes, fields beyond the point, names given twice, and x, y, z missing, not float or
-    overlapped.
+    the data, unknown datatypes, fields beyond the point, names given twice, and, unless `positions` are not needed, x,
+    y, z missing, not float or overlapped.
     """
     what = f"cloud in frame '{msg.header.frame_id}'"
     stamp = stamp_ns(msg.header, "cloud")
@@ -44,6 +44,8 @@ def decode_cloud(msg: Any) -> PointCloud:
         )
     fields = tuple(PointField(f.name, int(f.offset), int(f.datatype), int(f.count) or 1) for f in msg.fields)
     _check_fields(fields, point_step, what)
+    if positions:
+        _check_positions(fields, what)
     rows = data.reshape(height, row_step)[:, : width * point_step]
     points = np.ascontiguousarray(rows).reshape(height * width, point_step)
     return PointCloud(
@@ -163,6 +165,11 @@ def _check_fields(fields: tuple[PointField, ...], point_step: int, what: str) ->
             )
         if field.name.strip("_"):  # padding may have no name, or several times the same
             named[field.name] = field
+
+
+def _check_positions(fields: tuple[PointField, ...], what: str) -> None:
+    """Refuse fields that do not hold x, y, z, each for itself."""
+    named = {field.name: field for field in fields}
     for axis in ("x", "y", "z"):
         found = named.get(axis)
         if found is None:

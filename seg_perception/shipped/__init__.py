@@ -1,0 +1,13 @@
+"""What comes with the package: a network, and a drive to see it on. `card.yaml` says how both were made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent
+MODEL = _FOLDER / "street.onnx"
+"""DeepLabV3+ MobileNetV2, trained on simulated drives alone; float32."""
+MODEL_INT8 = _FOLDER / "street_int8.onnx"
+"""The same, quantised for a CPU."""
+DRIVE = _FOLDER / "drive.mcap"
+"""Five simulated seconds: a camera, a LiDAR of 32 beams, odometry, and the truth of each point."""
