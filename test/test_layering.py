@@ -23,7 +23,7 @@ TIERS = (
     ("scene_step", "drawing", "models"),
     ("intake", "evaluation"),
     ("offline", "importers", "export", "simulation", "training"),
-    ("ros",),
+    ("ros", "registry"),
     ("doctor",),
     ("cli",),
 )
@@ -31,7 +31,7 @@ TIERS = (
 
 TIER_OF = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms}
 
-BESIDE_THE_PIPELINE = {"models", "export", "training", "simulation", "evaluation"}
+BESIDE_THE_PIPELINE = {"models", "export", "training", "simulation", "evaluation", "registry"}
 
 ROS_PACKAGES = {
     "rclpy",

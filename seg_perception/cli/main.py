@@ -17,6 +17,7 @@ from seg_perception.cli import (
     export,
     import_,
     map,
+    models,
     play,
     quantize,
     replay,
@@ -41,6 +42,7 @@ COMMANDS = (
     evaluate,
     export,
     quantize,
+    models,
     doctor,
 )
 

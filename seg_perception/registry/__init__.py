@@ -1,0 +1,1 @@
+"""Public checkpoints by name: fetched, verified, converted and deployed in one step."""
