@@ -130,7 +130,7 @@ def ours(scan: LidarScan, tree: TransformTree, labels: Labels, cameras: int, set
         by_direction = range_image(moved.points, config.visibility, workspace)
         for k in range(cameras):
             T_cam_lidar = moved.T_cam_lidar(f"camera_{k}", T0)
-            in_view = project(moved.points, T_cam_lidar, labels.camera)
+            in_view = project(moved.points, T_cam_lidar, labels.camera, workspace=workspace)
             said = segmentation.sample(in_view.uv)
             if config.visibility.method == "none":
                 kept = np.ones(len(in_view.index), bool)

@@ -110,7 +110,7 @@ class Pipeline:
                     T_cam_lidar = sweep.T_cam_lidar(image.frame_id, image.stamp_ns)
                     T_rows = sweep.T_cam_lidar_rows(image.frame_id, image.stamp_ns, self._readout_ns.get(name, 0))
                 with timer.stage("project"):
-                    in_view = project(sweep.points, T_cam_lidar, camera, T_rows)
+                    in_view = project(sweep.points, T_cam_lidar, camera, T_rows, self._workspace)
                 with timer.stage("sample"):
                     labels = segmentations[name].sample(in_view.uv)
                 with timer.stage("hide"):

@@ -91,8 +91,7 @@ def _differs(neighbour, label):  # type: ignore[no-untyped-def]
 def _ask(label, at, is_nearest, here, reach, labels, nearest, rows, across, along):  # type: ignore[no-untyped-def]
     """The commonest label among the neighbours on the point's surface that nothing hides (its own, if that has half of
     them), its votes, and how many were asked. A running majority finds it wherever one label has more than half."""
-    votes = np.empty((2 * _ROWS + 1) * (2 * _COLUMNS + 1), np.uint8)
-    asked, same, leading, lead = 0, 0, UNKNOWN, 0
+    asked, same, leading, lead = 0, 0, np.uint8(UNKNOWN), 0
     for right in range(-_COLUMNS, _COLUMNS + 1):
         for up in range(-_ROWS, _ROWS + 1):
             place = at + right * rows + up
@@ -101,7 +100,6 @@ def _ask(label, at, is_nearest, here, reach, labels, nearest, rows, across, alon
                 continue
             if abs(nearest[place] - here) > reach + across * abs(right) + along * abs(up):
                 continue
-            votes[asked] = vote
             asked += 1
             same += vote == label
             if lead == 0:
@@ -109,7 +107,10 @@ def _ask(label, at, is_nearest, here, reach, labels, nearest, rows, across, alon
             lead += 1 if vote == leading else -1
     if 2 * same >= asked and same > 0:
         return label, same, asked
-    count = 0
-    for k in range(asked):
-        count += votes[k] == leading
-    return leading, count, asked
+    votes = 0
+    for right in range(-_COLUMNS, _COLUMNS + 1):
+        for up in range(-_ROWS, _ROWS + 1):
+            place = at + right * rows + up
+            if labels[place] == leading and not (is_nearest and place == at):
+                votes += abs(nearest[place] - here) <= reach + across * abs(right) + along * abs(up)
+    return leading, votes, asked

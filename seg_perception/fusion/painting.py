@@ -59,7 +59,19 @@ def _weigh(index, uv, size, stamps_ns, at_once, image_ns, border_px, nearness_ms
 
 def selected(labels: PointLabels, mask: NDArray[np.bool_]) -> PointLabels:
     """Only the labels where `mask` (M,) is True."""
-    return PointLabels(labels.class_id[mask], labels.probability[mask], labels.margin[mask])
+    count = int(np.count_nonzero(mask))
+    kept = np.empty(count, np.uint8), np.empty(count, np.float32), np.empty(count, np.float32)
+    _select(mask, labels.class_id, labels.probability, labels.margin, *kept)
+    return PointLabels(*kept)
+
+
+@numba.njit(cache=True, nogil=True)
+def _select(mask, said, sure, margin, said_kept, sure_kept, margin_kept):  # type: ignore[no-untyped-def]
+    count = 0
+    for m in range(mask.shape[0]):
+        if mask[m]:
+            said_kept[count], sure_kept[count], margin_kept[count] = said[m], sure[m], margin[m]
+            count += 1
 
 
 def paint(scan: LidarScan, views: Sequence[View], config: PaintingConfig) -> SemanticCloud:

@@ -15,6 +15,7 @@ from seg_perception.config import MotionConfig
 from seg_perception.datatypes import LidarScan
 from seg_perception.errors import TransformError
 from seg_perception.geometry.transform_tree import TransformTree
+from seg_perception.geometry.transforms import compose
 
 
 def deskew(scan: LidarScan, tree: TransformTree, fixed_frame: str) -> NDArray[np.float32]:
@@ -69,6 +70,7 @@ class MovedSweep:
         self.kind = "static"  # or "per_sweep", "per_point"
         self.fallback = ""
         self._scan, self._tree, self._config = scan, tree, config
+        self._T_fixed_lidar: NDArray[np.float64] | None = None
         if config.mode == "static":
             return
         try:
@@ -86,7 +88,7 @@ class MovedSweep:
         scan, tree = self._scan, self._tree
         if self.kind != "static":
             try:
-                return tree.T_fixed(frame_id, stamp_ns, scan.frame_id, scan.stamp_ns, self._config.fixed_frame)
+                return self._T_through_fixed(frame_id, stamp_ns)
             except TransformError as error:
                 self._fall_back(error)
         return tree.T(frame_id, scan.frame_id, scan.stamp_ns)
@@ -101,16 +103,21 @@ class MovedSweep:
         """
         if readout_ns == 0 or self.kind == "static":
             return None
-        scan, fixed, first_ns = self._scan, self._config.fixed_frame, stamp_ns - readout_ns // 2
+        first_ns = stamp_ns - readout_ns // 2
         try:
-            first, last = (
-                self._tree.T_fixed(frame_id, row_ns, scan.frame_id, scan.stamp_ns, fixed)
-                for row_ns in (first_ns, first_ns + readout_ns)
-            )
+            first, last = (self._T_through_fixed(frame_id, row_ns) for row_ns in (first_ns, first_ns + readout_ns))
         except TransformError as error:
             self._fall_back(error)
             return None
         return first, last
+
+    def _T_through_fixed(self, frame_id: str, stamp_ns: int) -> NDArray[np.float64]:
+        """As `TransformTree.T_fixed`; how the LiDAR stood is asked once for all cameras."""
+        T_cam_fixed = self._tree.T(frame_id, self._config.fixed_frame, stamp_ns)
+        if self._T_fixed_lidar is None:
+            scan = self._scan
+            self._T_fixed_lidar = self._tree.T(self._config.fixed_frame, scan.frame_id, scan.stamp_ns)
+        return compose(T_cam_fixed, self._T_fixed_lidar)
 
     def _fall_back(self, error: TransformError) -> None:
         if self._config.mode == "required":

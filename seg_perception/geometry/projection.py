@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numba
 import numpy as np
@@ -11,9 +12,13 @@ from numpy.typing import NDArray
 
 from seg_perception.geometry import lens
 from seg_perception.geometry.camera import CameraModel
+from seg_perception.geometry.workspace import Workspace
 
 _ROLLING_STEPS = 3
 _BEYOND = 0.25  # of the image's height: points may enter from that far above or below
+_BLOCK, _COLUMNS = 512, 6  # points whose columns stay in the nearest cache, and how many columns
+_SAMPLES, _MORE = 129, 0.02  # rays to each side of an image; share by which they may miss its outermost point
+_WIDEST = math.radians(80.0)  # off axis; beyond, the plane z = 1 is no window
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +42,10 @@ class Projection:
 
     def select(self, mask: NDArray[np.bool_]) -> Projection:
         """Only the points where `mask` (M,) is True."""
-        return Projection(self.index[mask], self.uv[mask], self.distance[mask], self.points)
+        count = int(np.count_nonzero(mask))
+        kept = np.empty(count, np.int64), np.empty((count, 2)), np.empty(count)
+        _select(mask, *self.arrays, *kept)
+        return Projection(*kept, self.points)
 
 
 def project(
@@ -45,22 +53,50 @@ def project(
     T_cam_lidar: NDArray[np.float64],
     camera: CameraModel,
     T_rows: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    workspace: Workspace | None = None,
 ) -> Projection:
     """Project points (N, 3), metres in the LiDAR's frame, through the camera's lens into the pixels of its image.
 
     T_rows: for a rolling shutter, T_cam_lidar at its first and its last row; each point is projected at the instant of
     the row on which it falls, the camera moving evenly in between. Points that are not finite, beyond the lens's valid
-    angle or outside the image are left out. One pass, one core.
+    angle or outside the image are left out. One pass, one core. workspace: whose arrays to use for the answer.
     """
-    count = len(points)
-    index, uv, distance = np.empty(count, np.int64), np.empty((count, 2)), np.empty(count)
+    workspace, count = workspace or Workspace(), len(points)
+    index = workspace.array("index", count, np.int64)
+    uv, distance = workspace.array("uv", (count, 2), np.float64), workspace.array("distance", count, np.float64)
     T = camera.T_lens_cam @ T_cam_lidar
     if T_rows is None:
-        found = _project(camera.params, T, points, index, uv, distance)
+        columns = workspace.array("columns", (_COLUMNS, _BLOCK), np.float64)
+        found = _project(camera.params, T, _window(camera), np.ascontiguousarray(points), columns, index, uv, distance)
     else:
         first, last = (camera.T_lens_cam @ T_row for T_row in T_rows)
         found = _project_rolling(camera.params, T, first, last, points, index, uv, distance)
     return Projection(index[:found], uv[:found], distance[:found], points)
+
+
+@lru_cache(maxsize=64)
+def _window(camera: CameraModel) -> tuple[float, float, float, float]:
+    """What of the plane z = 1 the image can show, a little more: least and largest x, least and largest y.
+
+    A lens is one-to-one up to its limit, so the rays of the border go around all others; where some of the border lies
+    beyond the limit, the limit goes around. A lens that sees up to 80 degrees off axis or more gets no window, all NaN.
+    """
+    u, v = np.linspace(-0.5, camera.width - 0.5, _SAMPLES), np.linspace(-0.5, camera.height - 0.5, _SAMPLES)
+    sides = [(u, np.full(_SAMPLES, v[0])), (u, np.full(_SAMPLES, v[-1]))]
+    sides += [(np.full(_SAMPLES, u[0]), v), (np.full(_SAMPLES, u[-1]), v)]
+    rays = np.empty((4 * _SAMPLES, 3))
+    lens.unproject_pixels(camera.params, np.concatenate([np.column_stack(side) for side in sides]), rays)
+    limit = math.tan(min(lens.valid_angle(camera.params), _WIDEST))
+    if np.isnan(rays).any():
+        low, high = np.full(2, -limit), np.full(2, limit)
+    else:
+        plane = rays[:, :2] / np.maximum(rays[:, 2:], 1e-9)
+        low, high = plane.min(axis=0), plane.max(axis=0)
+    more = _MORE * (high - low)
+    low, high = low - more, high + more
+    if max(np.abs(low).max(), np.abs(high).max()) >= math.tan(_WIDEST):
+        return math.nan, math.nan, math.nan, math.nan
+    return float(low[0]), float(high[0]), float(low[1]), float(high[1])
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -73,19 +109,56 @@ def _carried(T, x, y, z):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _project(params, T_lens_lidar, points, index, uv, distance):  # type: ignore[no-untyped-def]
-    """Fill the outputs from their start; return how many points lie in the image."""
-    found = 0
-    for i in range(points.shape[0]):
-        x, y, z = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
-        X, Y, Z = _carried(T_lens_lidar, x, y, z)
-        u, v = lens.project_point(params, X, Y, Z)
-        if lens.in_image(params, u, v):
-            index[found] = i
-            uv[found, 0], uv[found, 1] = u, v
-            distance[found] = math.sqrt(X * X + Y * Y + Z * Z)
-            found += 1
+def _project(params, T_lens_lidar, window, points, columns, index, uv, distance):  # type: ignore[no-untyped-def]
+    """Fill the outputs from their start; return how many points lie in the image.
+
+    A block of points at a time, in columns, so that the compiler takes several points at once: first where they are,
+    most of them being turned away by the window, then the lens for those that are left.
+    """
+    X, Y, Z, u, v, far = columns[0], columns[1], columns[2], columns[3], columns[4], columns[5]
+    found, block = 0, columns.shape[1]
+    for first in range(0, points.shape[0], block):
+        rows = points[first : first + block]
+        waiting = _enter(rows, T_lens_lidar, window, first, X, Y, Z, u, v, far, index[found:])
+        lens.project_columns(params, X[:waiting], Y[:waiting], Z[:waiting], u[:waiting], v[:waiting])
+        for k in range(waiting):
+            far[k] = math.sqrt(X[k] * X[k] + Y[k] * Y[k] + Z[k] * Z[k])
+        begin = found
+        for k in range(waiting):
+            if lens.in_image(params, u[k], v[k]):
+                index[found] = index[begin + k]
+                uv[found, 0], uv[found, 1] = u[k], v[k]
+                distance[found] = far[k]
+                found += 1
     return found
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _enter(rows, T, window, first, X, Y, Z, xs, ys, zs, index):  # type: ignore[no-untyped-def]
+    """Carry a block of points into the lens frame; leave in X, Y, Z, from their start, and in index what the window
+    lets through. Returns how many. xs, ys, zs: scratch."""
+    count = rows.shape[0]
+    for i in range(count):
+        xs[i], ys[i], zs[i] = rows[i, 0], rows[i, 1], rows[i, 2]
+    for i in range(count):
+        X[i] = T[0, 0] * xs[i] + T[0, 1] * ys[i] + T[0, 2] * zs[i] + T[0, 3]
+    for i in range(count):
+        Y[i] = T[1, 0] * xs[i] + T[1, 1] * ys[i] + T[1, 2] * zs[i] + T[1, 3]
+    for i in range(count):
+        Z[i] = T[2, 0] * xs[i] + T[2, 1] * ys[i] + T[2, 2] * zs[i] + T[2, 3]
+    left, right, top, bottom = window
+    anywhere = math.isnan(left)
+    for i in range(count):
+        z = Z[i]
+        passes = (z > 0.0) & (X[i] >= left * z) & (X[i] <= right * z) & (Y[i] >= top * z) & (Y[i] <= bottom * z)
+        xs[i] = 1.0 if passes | anywhere else 0.0
+    waiting = 0
+    for i in range(count):
+        if xs[i] != 0.0:
+            X[waiting], Y[waiting], Z[waiting] = X[i], Y[i], Z[i]
+            index[waiting] = first + i
+            waiting += 1
+    return waiting
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -110,3 +183,13 @@ def _project_rolling(params, T_middle, T_first, T_last, points, index, uv, dista
             distance[found] = math.sqrt(X * X + Y * Y + Z * Z)
             found += 1
     return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _select(mask, index, uv, distance, index_kept, uv_kept, distance_kept):  # type: ignore[no-untyped-def]
+    count = 0
+    for m in range(mask.shape[0]):
+        if mask[m]:
+            index_kept[count], distance_kept[count] = index[m], distance[m]
+            uv_kept[count, 0], uv_kept[count, 1] = uv[m, 0], uv[m, 1]
+            count += 1

@@ -44,7 +44,7 @@ def sample_scores(
     """
     height, width, classes = scores.shape
     scale_u, offset_u, scale_v, offset_v = alignment
-    blended = np.empty(classes, np.float32)
+    blended, powers = np.empty(classes, np.float32), np.empty(classes, np.float32)
     for i in range(uv.shape[0]):
         u, v = uv[i, 0], uv[i, 1]
         if not (-0.5 <= u < size[0] - 0.5 and -0.5 <= v < size[1] - 0.5):
@@ -56,29 +56,92 @@ def sample_scores(
         for c in range(classes):
             at_left = top_left[c] + (bottom_left[c] - top_left[c]) * weight_v
             at_right = top_right[c] + (bottom_right[c] - top_right[c]) * weight_v
-            blended[c] = at_left + (at_right - at_left) * weight_u
-        best, best_score, second_score = 0, np.float32(-np.inf), np.float32(-np.inf)
-        for c in range(classes):
-            score = blended[c]
-            if score > best_score:
-                second_score = best_score
-                best, best_score = c, score
-            elif score > second_score:
-                second_score = score
+            score = at_left + (at_right - at_left) * weight_u
+            blended[c] = score if score == score else np.float32(-np.inf)
+        best, best_score, second_score = _two_best(blended)
         if best_score == -np.inf:  # the network gave NaN
             continue
         class_id[i] = best
         if are_logits:
-            total = np.float32(0.0)
             for c in range(classes):
-                below = blended[c] - best_score
-                if below > _NEGLIGIBLE:
-                    total += math.exp(below)
+                powers[c] = _exp(blended[c] - best_score)
+            total = _sum(powers)
             probability[i] = np.float32(1.0) / total
-            margin[i] = (np.float32(1.0) - math.exp(second_score - best_score)) / total
+            margin[i] = (np.float32(1.0) - _exp(second_score - best_score)) / total
         else:
             probability[i] = best_score
             margin[i] = best_score - second_score
+
+
+@njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})
+def _two_best(scores):  # type: ignore[no-untyped-def]
+    """The first of the best classes, its score and that of the second; no NaN among them. Without a branch a class,
+    so that several are compared at once."""
+    low = np.float32(-np.inf)
+    best_score = second_score = low
+    for c in range(scores.shape[0]):
+        best_score = max(best_score, scores[c])
+    best = np.int32(scores.shape[0])
+    for c in range(scores.shape[0]):
+        best = min(best, np.int32(c) if scores[c] == best_score else best)
+    for c in range(scores.shape[0]):
+        second_score = max(second_score, scores[c] if np.int32(c) != best else low)
+    return best, best_score, second_score
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _exp(x):  # type: ignore[no-untyped-def]
+    """e^x for x <= 0, float32, to 3e-6 of it: the series for x / 32, five times squared. 0 below `_NEGLIGIBLE`."""
+    s = max(x, _NEGLIGIBLE) * np.float32(1.0 / 32.0)
+    e = np.float32(1.0 / 5040.0)
+    for divisor in (720.0, 120.0, 24.0, 6.0, 2.0, 1.0, 1.0):
+        e = e * s + np.float32(1.0 / divisor)
+    for _ in range(5):
+        e = e * e
+    return e if x > _NEGLIGIBLE else np.float32(0.0)
+
+
+@njit(nogil=True, cache=True)
+def _sum(values):  # type: ignore[no-untyped-def]
+    """In four parts, so that none waits for the one before it."""
+    a = b = c = d = np.float32(0.0)
+    whole = values.shape[0] // 4 * 4
+    for k in range(0, whole, 4):
+        a, b, c, d = a + values[k], b + values[k + 1], c + values[k + 2], d + values[k + 3]
+    for k in range(whole, values.shape[0]):
+        a += values[k]
+    return (a + b) + (c + d)
+
+
+@njit(nogil=True, cache=True)
+def sample_labels(
+    labels: NDArray[np.uint8],
+    confidence: NDArray[np.float32],
+    alignment: tuple[float, float, float, float],
+    size: tuple[int, int],
+    uv: NDArray[np.float64],
+    class_id: NDArray[np.uint8],
+    probability: NDArray[np.float32],
+    margin: NDArray[np.float32],
+) -> None:
+    """Label N places from a picture of labels (h, w). confidence: the same shape, or (1, 1) for all of it.
+
+    Fills class_id, probability and margin, each (N,); places that are NaN, outside the image or UNKNOWN stay as they
+    are. See `sample_scores` for the rest.
+    """
+    height, width = labels.shape
+    scale_u, offset_u, scale_v, offset_v = alignment
+    for i in range(uv.shape[0]):
+        u, v = uv[i, 0], uv[i, 1]
+        if not (-0.5 <= u < size[0] - 0.5 and -0.5 <= v < size[1] - 0.5):
+            continue
+        row = min(max(math.floor(scale_v * v + offset_v + 0.5), 0), height - 1)
+        column = min(max(math.floor(scale_u * u + offset_u + 0.5), 0), width - 1)
+        if labels[row, column] == UNKNOWN:
+            continue
+        class_id[i] = labels[row, column]
+        sure = confidence[row, column] if confidence.size > 1 else confidence[0, 0]
+        probability[i], margin[i] = sure, max(np.float32(0.0), np.float32(2.0) * sure - np.float32(1.0))
 
 
 @njit(nogil=True, cache=True)

@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 from seg_perception.datatypes import UNKNOWN, PointLabels
 from seg_perception.errors import ModelError
 from seg_perception.inference.contract import Alignment, ModelContract
-from seg_perception.inference.sampling import label_picture, nearest_index, sample_scores
+from seg_perception.inference.sampling import label_picture, nearest_index, sample_labels, sample_scores
 
 __all__ = ["LabelSegmentation", "LogitsSegmentation", "PointLabels", "Segmentation", "Segmenter", "segmentation_of"]
+
+
+_CERTAIN = np.ones((1, 1), np.float32)  # the confidence of a network that gives none
 
 
 class Segmentation(Protocol):
@@ -129,25 +132,23 @@ class LabelSegmentation:
         if confidence is not None and confidence.shape != labels.shape:
             raise ModelError(f"confidence: shape {labels.shape} of the labels wanted, {confidence.shape} seen")
         self._labels = labels
-        self._confidence = confidence
+        self._confidence = None if confidence is None else np.ascontiguousarray(confidence, np.float32)
         self._alignment = alignment
         self.size = size
 
     def sample(self, uv: NDArray[np.floating]) -> PointLabels:
         """See `Segmentation.sample`; the margin is the smallest that the confidence p allows, max(0, 2p - 1)."""
         result = _unknown(_checked_uv(uv))
-        width, height = self.size
-        u, v = uv[:, 0], uv[:, 1]
-        inside = (u >= -0.5) & (u < width - 0.5) & (v >= -0.5) & (v < height - 0.5)
-        rows, columns = self._rows(v[inside], self._alignment), self._columns(u[inside], self._alignment)
-        result.class_id[inside] = self._labels[rows, columns]
-        known = result.class_id != UNKNOWN
-        if self._confidence is None:
-            result.probability[known] = 1.0
-        else:
-            result.probability[inside] = self._confidence[rows, columns]
-            result.probability[~known] = 0.0
-        result.margin[:] = np.maximum(0.0, 2.0 * result.probability - 1.0)
+        sample_labels(
+            self._labels,
+            _CERTAIN if self._confidence is None else self._confidence,
+            dataclasses.astuple(self._alignment),
+            self.size,
+            np.ascontiguousarray(uv, dtype=np.float64),
+            result.class_id,
+            result.probability,
+            result.margin,
+        )
         return result
 
     def label_image(self, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:

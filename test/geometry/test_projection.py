@@ -1,9 +1,11 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.projection import project
+from seg_perception.geometry.workspace import Workspace
 
 K = np.array([[500.0, 0, 319.5], [0, 500.0, 239.5], [0, 0, 1]])
 CAMERAS = (
@@ -12,6 +14,10 @@ CAMERAS = (
     CameraModel(640, 480, K, "equidistant", np.array([-0.01, 0.004, 0.0, 0.0])),
 )
 any_camera = st.sampled_from(CAMERAS)
+TILTED = np.array([-0.2, 0.05, 0.001, -0.0005, 0.0, 0.01, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.05, -0.03])
+AROUND = CameraModel(640, 480, np.array([[180.0, 0, 319.5], [0, 180.0, 239.5], [0, 0, 1]]), "equidistant", np.zeros(4))
+FOLDED = CameraModel(640, 480, np.array([[250.0, 0, 319.5], [0, 250.0, 239.5], [0, 0, 1]]), "plumb_bob",
+                     np.array([-0.3, 0.0, 0.0, 0.0, 0.0]))  # fmt: skip
 coordinate = st.floats(-1e4, 1e4, width=32) | st.sampled_from([0.0, float("nan"), float("inf"), -float("inf")])
 clouds = st.lists(st.tuples(coordinate, coordinate, coordinate), max_size=40).map(
     lambda rows: np.array(rows, np.float32).reshape(-1, 3)
@@ -72,3 +78,32 @@ def test_each_row_of_a_rolling_shutter_sees_its_own_instant():
     share = projection.uv[:, 1] / 479.0
     assert np.allclose(projection.uv[:, 0], 319.5 + 500.0 * (0.5 - 0.5 * share) / 10.0, atol=1e-6)
     assert projection.uv[0, 0] - projection.uv[2, 0] > 15.0
+
+
+@pytest.mark.parametrize(
+    "camera",
+    [*CAMERAS, AROUND, FOLDED, CameraModel(640, 480, K, "rational_polynomial", TILTED)],
+    ids=["none", "plumb_bob", "equidistant", "sees behind", "folds within the image", "tilted sensor"],
+)
+def test_what_is_turned_away_early_is_what_the_lens_would_turn_away(camera):
+    """2,000 points around, and many along the border of the image, where the window has to be wide enough."""
+    rng = np.random.default_rng(3)
+    border = np.stack([rng.uniform(-0.5, 639.5, 800), rng.choice([-0.499, 0.5, 479.49], 800)], axis=1)
+    rays = camera.unproject(np.concatenate([border, border[:, ::-1] * [1.333, 0.75]]))
+    points = np.concatenate([rng.normal(0, 10, (2000, 3)), rays[np.isfinite(rays[:, 0])] * 7.0]).astype(np.float32)
+    uv, _ = camera.project(points)
+    inside = np.flatnonzero(camera.in_view(uv))
+    projection = project(points, np.eye(4), camera)
+    assert projection.index.tolist() == inside.tolist()
+    assert np.array_equal(projection.uv, uv[inside])
+    assert np.allclose(projection.distance, np.linalg.norm(points[inside], axis=1), rtol=1e-6)
+
+
+def test_a_workspace_lends_the_same_arrays_again_and_a_selection_is_its_own():
+    workspace, points = Workspace(), np.array([[0, 0, 5.0], [1, 0, 5.0], [0, 0, -5.0]], np.float32)
+    first = project(points, pose(), CAMERAS[0], workspace=workspace)
+    kept = first.select(np.array([False, True]))
+    second = project(points[:1], pose(), CAMERAS[0], workspace=workspace)
+    assert np.shares_memory(first.uv, second.uv)
+    assert kept.index.tolist() == [1]
+    assert not np.shares_memory(kept.uv, second.uv)
