@@ -46,7 +46,7 @@ setup(
         (f"share/{NAME}", ["package.xml"]),
         *(
             (f"share/{NAME}/{folder}", sorted(str(path) for path in Path(folder).glob("*") if path.is_file()))
-            for folder in ("launch", "config", "config/training", "rviz")
+            for folder in ("launch", "config", "config/training", "rviz", "foxglove", "security")
         ),
     ],
     zip_safe=False,

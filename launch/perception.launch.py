@@ -1,37 +1,49 @@
-"""Start perception_node, and RViz if asked for.
+"""Start perception_node; a bag, a recording and RViz if asked for.
 
 ros2 launch seg_perception perception.launch.py params_file:=my.param.yaml model:=/data/deeplab.onnx rviz:=true
+ros2 launch seg_perception perception.launch.py cameras:=front,left,right model:=/data/deeplab.onnx bag:=drive.mcap
 """
 
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
-from launch.conditions import IfCondition
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
 from launch import LaunchDescription
+from seg_perception.config import parameters_beside
 from seg_perception.ros.dds import environment
 
 SHARE = Path(get_package_share_directory("seg_perception"))
 
 # Argument -> (default, description).
 ARGUMENTS = {
-    "params_file": ("", "parameter file; empty: the one that comes with the package"),
+    "params_file": ("", "parameter file; empty: BAG.param.yaml beside the bag, or the one that comes with the package"),
+    "cameras": ("", "names of the cameras, comma-separated; empty: those of the parameter file"),
     "model": ("", "deployed ONNX file; empty: inference.model of the parameter file"),
     "backend": ("", "what runs the network; empty: inference.backend of the parameter file"),
+    "lidar_topic": ("", "topic of the sweeps; empty: lidar.topic of the parameter file"),
     "namespace": ("", "namespace of the node"),
     "use_sim_time": ("false", "take the time from /clock, as with a bag or a simulator"),
     "autostart": ("true", "configure and activate at once; false: wait for a lifecycle manager"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
+    "bag": ("", "rosbag2 to play; empty: none, sensors are live"),
+    "rate": ("1.0", "how fast the bag is played"),
+    "loop": ("false", "start the bag over at its end"),
+    "record": ("", "rosbag2 to record what comes out into; empty: none"),
     "rviz": ("false", "start RViz"),
     "rviz_config": ("", "RViz configuration; empty: the one that comes with the package"),
 }
 
 # Argument -> the parameter that it sets, where it is not empty.
-PARAMETERS = {"model": "inference.model", "backend": "inference.backend"}
+PARAMETERS = {"model": "inference.model", "backend": "inference.backend", "lidar_topic": "lidar.topic"}
 BOOLEAN_PARAMETERS = {"use_sim_time": "use_sim_time", "autostart": "autostart"}
+LIST_PARAMETERS = {"cameras": "cameras"}
+
+# Below the node's name.
+RECORDED = ("points", "objects", "objects/markers", "bev/drivable", "bev/classes", "map")
+RECORDED_BESIDE = ("/tf", "/tf_static", "/diagnostics")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -40,31 +52,74 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, (default, description) in ARGUMENTS.items()
     ]
-    return LaunchDescription([*declared, OpaqueFunction(function=_nodes)])
+    return LaunchDescription([*declared, OpaqueFunction(function=_processes)])
 
 
-def _nodes(context) -> list:
+def _processes(context) -> list:
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    processes = [_node(given)]
+    if given["bag"]:
+        processes.append(_player(given))
+    if given["record"]:
+        processes.append(_recorder(given))
+    if _is_true(given["rviz"]):
+        processes.append(_rviz(given))
+    return processes
+
+
+def _node(given: dict) -> LifecycleNode:
     overrides = {parameter: given[name] for name, parameter in PARAMETERS.items() if given[name]}
+    overrides.update({parameter: _is_true(given[name]) for name, parameter in BOOLEAN_PARAMETERS.items()})
     overrides.update(
-        {parameter: given[name].lower() in ("true", "1") for name, parameter in BOOLEAN_PARAMETERS.items()}
+        {
+            parameter: [entry.strip() for entry in given[name].split(",")]
+            for name, parameter in LIST_PARAMETERS.items()
+            if given[name]
+        }
     )
-    node = LifecycleNode(
+    return LifecycleNode(
         package="seg_perception",
         executable="perception_node",
         name="perception_node",
         namespace=given["namespace"],
-        parameters=[given["params_file"] or str(SHARE / "config" / "perception.param.yaml"), overrides],
+        parameters=[_params_file(given), overrides],
         arguments=["--ros-args", "--log-level", given["log_level"]],
         additional_env=environment(),
         output="screen",
     )
-    rviz = Node(
+
+
+def _player(given: dict) -> ExecuteProcess:
+    """Our own player, because it waits for the node to subscribe and needs no plugin for the bag's format."""
+    command = ["ros2", "run", "seg_perception", "seg-perception", "play", given["bag"], "--rate", given["rate"]]
+    command += ["--clock", "100"] if _is_true(given["use_sim_time"]) else []
+    command += ["--loop"] if _is_true(given["loop"]) else []
+    waiting = ["--wait-for-subscribers", "120", "--no-progress"]  # the first start on a machine compiles kernels
+    return ExecuteProcess(cmd=[*command, *waiting], additional_env=environment(), output="screen")
+
+
+def _recorder(given: dict) -> ExecuteProcess:
+    node = "/".join(["", *filter(None, given["namespace"].split("/")), "perception_node"])
+    topics = [*(f"{node}/{topic}" for topic in RECORDED), *RECORDED_BESIDE]
+    command = ["ros2", "bag", "record", "-o", given["record"], *topics]
+    return ExecuteProcess(cmd=command, additional_env=environment(), output="screen")
+
+
+def _rviz(given: dict) -> Node:
+    return Node(
         package="rviz2",
         executable="rviz2",
         arguments=["-d", given["rviz_config"] or str(SHARE / "rviz" / "perception.rviz")],
-        parameters=[{"use_sim_time": overrides["use_sim_time"]}],
+        parameters=[{"use_sim_time": _is_true(given["use_sim_time"])}],
         additional_env=environment(),
-        condition=IfCondition(LaunchConfiguration("rviz")),
     )
-    return [node, rviz]
+
+
+def _params_file(given: dict) -> str:
+    shipped = SHARE / "config" / "perception.param.yaml"
+    beside = parameters_beside(Path(given["bag"])) if given["bag"] else shipped
+    return given["params_file"] or str(beside if beside.is_file() else shipped)
+
+
+def _is_true(text: str) -> bool:
+    return text.lower() in ("true", "1")

@@ -130,6 +130,9 @@ class InferenceConfig(Section):
     """The network and what runs it."""
 
     model: str = setting("", "path of a deployed ONNX file (see `seg-perception deploy`)")
+    model_sha256: str = setting(
+        "", "SHA-256 that the model has to have, as `seg-perception doctor` tells it; empty: any"
+    )
     backend: str = setting(
         "onnxruntime",
         "what runs the network; auto: TensorRT where there is a GPU, else the fastest on this CPU, as measured",

@@ -6,6 +6,7 @@ Every test process takes a ROS domain of its own, from its process id, and keeps
 from __future__ import annotations
 
 import array
+import ctypes
 import os
 import signal
 import subprocess
@@ -85,11 +86,17 @@ class NodeProcess:
         self._log = folder / "node.log"
         command = [sys.executable, *program, "--ros-args", "--params-file", str(file)]
         with self._log.open("w") as log:
-            self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent
+            )
 
     @property
     def log(self) -> str:
         return self._log.read_text(encoding="utf-8")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def alive(self) -> bool:
@@ -107,6 +114,11 @@ class NodeProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
+
+
+def _die_with_parent() -> None:
+    """In the child, before it starts: SIGINT once the process that started it is gone, however that ended."""
+    ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
 class Peer:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 NAME = "seg_perception"
-FOLDERS = ("launch", "config", "config/training", "rviz")
+FOLDERS = ("launch", "config", "config/training", "rviz", "foxglove", "security")
 NOT_SOURCES = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "install", "log", "*_out")
 
 

@@ -49,6 +49,9 @@ LATEST = 0
 """The stamp that asks for the latest instant at which both frames are known."""
 
 _QUATERNION_TOLERANCE = 0.01  # of the squared length; what tf2 accepts
+MAX_EDGES = 10_000
+"""Frames that may hang below another. A sender that makes up ever new names must not fill the memory."""
+
 _FRAMES_NAMED = 12  # in a message about an unknown frame
 
 Edge = StaticEdge | MovingEdge
@@ -101,8 +104,8 @@ class TransformTree:
         Inserting in order of stamps takes constant time on average; any order is right. A static edge holds at every
         stamp, and replaces what was known of the child, as a moving one replaces a static one.
         Refused, leaving the tree as it was: an empty name, NaN, a quaternion not of unit length, a matrix that is not
-        rigid (MessageError); a moving edge stamped 0, or older than the cache keeps (StampError); an edge that would
-        make a frame its own ancestor (TransformLoopError).
+        rigid, a new child beyond `MAX_EDGES` (MessageError); a moving edge stamped 0, or older than the cache keeps
+        (StampError); an edge that would make a frame its own ancestor (TransformLoopError).
         """
         parent, child, stamp_ns = parent.removeprefix("/"), child.removeprefix("/"), int(stamp_ns)
         edge_name = f"transform {parent!r} -> {child!r}"
@@ -115,6 +118,8 @@ class TransformTree:
         translation, quat_xyzw = _checked_pose(edge_name, T_parent_child)
         with self._lock:
             edge = self._edges.get(child)
+            if edge is None and len(self._edges) >= MAX_EDGES:
+                raise MessageError(f"{edge_name}: {len(self._edges)} transforms are known, at most {MAX_EDGES} wanted")
             if edge is None or edge.static != static or edge.parent_at(stamp_ns) != parent:
                 self._refuse_loop(parent, child, ANY_TIME if static else stamp_ns)
             if static:

@@ -13,6 +13,7 @@ from pathlib import Path
 from seg_perception.config import InferenceConfig
 from seg_perception.errors import ConfigError, ModelError
 from seg_perception.inference import backend_choice
+from seg_perception.inference.onnx_file import OnnxFile
 from seg_perception.inference.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ def load_segmenter(config: InferenceConfig, *, measure: bool = False) -> Segment
     """
     if not config.model:
         raise ModelError("inference.model: path of a deployed ONNX file wanted, nothing seen")
+    _check_hash(config)
     if config.backend != "auto":
         return _LOADERS[config.backend](config)
     try:
@@ -41,6 +43,15 @@ def load_segmenter(config: InferenceConfig, *, measure: bool = False) -> Segment
         return _onnxruntime(config)
     loaders = {name: _loader(config, name) for name in CPU_BACKENDS}
     return backend_choice.fastest(config, loaders)
+
+
+def _check_hash(config: InferenceConfig) -> None:
+    """Refuse a file that is not the one that the settings mean. Its external data count."""
+    if not config.model_sha256:
+        return
+    seen = OnnxFile.read(config.model).sha256
+    if seen != config.model_sha256.lower():
+        raise ModelError(f"model {config.model}: SHA-256 {seen} seen, {config.model_sha256} wanted by the settings")
 
 
 def _loader(config: InferenceConfig, name: str) -> Callable[[], Segmenter]:

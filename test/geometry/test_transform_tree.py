@@ -20,6 +20,7 @@ from seg_perception.errors import (
     TransformLoopError,
     UnknownFrameError,
 )
+from seg_perception.geometry import transform_tree
 from seg_perception.geometry.transform_edges import MovingEdge, Query
 from seg_perception.geometry.transform_tree import LATEST, TransformTree
 from seg_perception.geometry.transforms import from_quat_translation, inverse, transform_points
@@ -540,3 +541,14 @@ def test_reader_sees_only_whole_samples_while_a_writer_inserts() -> None:
     finally:
         writer.join()
     assert reads > 10
+
+
+def test_a_sender_of_ever_new_names_is_refused_and_the_known_frames_go_on(monkeypatch):
+    monkeypatch.setattr(transform_tree, "MAX_EDGES", 3)
+    tree = TransformTree()
+    for number in range(3):
+        tree.insert("base", f"frame_{number}", 1, np.eye(4))
+    with pytest.raises(MessageError, match="at most 3"):
+        tree.insert("base", "frame_3", 2, np.eye(4))
+    tree.insert("base", "frame_0", 2, np.eye(4))
+    assert tree.frames() == ("base", "frame_0", "frame_1", "frame_2")

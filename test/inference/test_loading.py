@@ -18,6 +18,7 @@ from seg_perception.errors import ConfigError, ModelError
 from seg_perception.export.deploy import DeploySpec, deploy
 from seg_perception.inference import backend_choice, cuda_device
 from seg_perception.inference.loading import load_segmenter
+from seg_perception.inference.onnx_file import OnnxFile
 from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
 from seg_perception.inference.segmenter import Segmentation
 
@@ -157,3 +158,11 @@ def test_settings_that_cannot_be_are_refused_by_name(model: str, monkeypatch: py
         load_segmenter(InferenceConfig(model=model, providers=" , "))
     with pytest.raises(ModelError, match="ONNX Runtime has no"):
         load_segmenter(InferenceConfig(model=model, providers="NoSuchProvider,CPUExecutionProvider"))
+
+
+def test_a_model_that_is_not_the_one_meant_is_refused_with_both_hashes(model: str) -> None:
+    meant = OnnxFile.read(model).sha256
+    load_segmenter(InferenceConfig(model=model, model_sha256=meant.upper(), threads=1)).close()
+    other = "0" * 64
+    with pytest.raises(ModelError, match=f"{meant} seen, {other} wanted"):
+        load_segmenter(InferenceConfig(model=model, model_sha256=other, threads=1))

@@ -1,0 +1,52 @@
+"""Make up a drive from a seed, then play it through the node. Needs Open3D.
+
+ros2 launch seg_perception simulation.launch.py model:=/data/street.onnx seed:=7 cameras:=3
+"""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, RegisterEventHandler
+from launch.event_handlers import OnProcessExit
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+
+from launch import LaunchDescription
+
+REPLAY = Path(get_package_share_directory("seg_perception")) / "launch" / "replay.launch.py"
+
+# Argument -> (default, description). None: has to be given.
+ARGUMENTS = {
+    "out": (None, "where the drive is written: OUT.mcap, which must not exist yet"),
+    "seed": ("0", "another seed, another street"),
+    "seconds": ("20", "how long the drive is"),
+    "cameras": ("1", "1 to 8, evenly around"),
+    "model": ("", "deployed ONNX file"),
+    "backend": ("onnxruntime", "what runs the network"),
+    "rviz": ("true", "start RViz"),
+    "record": ("", "rosbag2 to record what comes out into; empty: none"),
+}
+SIMULATED = ("out", "seed", "seconds", "cameras")
+REPLAYED = ("model", "backend", "rviz", "record")
+
+
+def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch` runs."""
+    declared = [
+        DeclareLaunchArgument(name, default_value=default, description=description)
+        for name, (default, description) in ARGUMENTS.items()
+    ]
+    options = [part for name in SIMULATED for part in (f"--{name}", LaunchConfiguration(name))]
+    simulator = ExecuteProcess(
+        cmd=["ros2", "run", "seg_perception", "seg-perception", "simulate", *options], output="screen"
+    )
+    arguments = {"bag": LaunchConfiguration("out"), **{name: LaunchConfiguration(name) for name in REPLAYED}}
+
+    def then_replay(event, _context) -> list:
+        if event.returncode:
+            return []
+        source = PythonLaunchDescriptionSource(str(REPLAY))
+        return [IncludeLaunchDescription(source, launch_arguments=arguments.items())]
+
+    after = RegisterEventHandler(OnProcessExit(target_action=simulator, on_exit=then_replay))
+    return LaunchDescription([*declared, after, simulator])

@@ -1,0 +1,157 @@
+"""Launch files, parameter file, RViz and Foxglove configurations, as far as they can be checked here."""
+
+import json
+from importlib.util import find_spec
+
+import live_node as live
+import pytest
+import yaml
+from launch_words import entities
+
+from seg_perception.cli.main import parser
+from seg_perception.config import Config, as_mapping
+
+FILES = {name: live.ROOT / "launch" / f"{name}.launch.py" for name in ("perception", "replay", "simulation")}
+SHOWN = {
+    "~/points", "~/map", "~/bev/drivable", "~/objects/markers", "~/front/overlay", "~/front/overlay/compressed",
+    "~/front/label_image/compressed",
+}  # fmt: skip
+
+
+def described(name):
+    """The globals of a launch file, and what it describes."""
+    return entities(FILES[name], live.ROOT)
+
+
+def started(**given):
+    """What perception.launch.py starts with these arguments: by executable, or by the program of the command."""
+    namespace, _ = described("perception")
+    values = {name: default for name, (default, _) in namespace["ARGUMENTS"].items()}
+    found = namespace["_processes"]({**values, **given})
+    return {process.kwargs.get("executable") or process.kwargs["cmd"][1]: process for process in found}
+
+
+def node_parameters(process):
+    """The file, and the overrides of it as a config reads them."""
+    file, overrides = process.kwargs["parameters"]
+    nested = {}
+    for name, value in overrides.items():
+        *sections, leaf = name.split(".")
+        branch = nested
+        for section in sections:
+            branch = branch.setdefault(section, {})
+        branch[leaf] = value
+    return file, nested
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_launch_argument_is_declared_with_a_description(name):
+    namespace, entities = described(name)
+    declared = {entity.args[0]: entity.kwargs for entity in entities if entity.kind == "DeclareLaunchArgument"}
+    assert set(declared) == set(namespace["ARGUMENTS"])
+    assert all(entry["description"] for entry in declared.values())
+    assert all(entry["default_value"] is None or type(entry["default_value"]) is str for entry in declared.values())
+
+
+def test_without_arguments_the_node_alone_starts_with_the_shipped_parameters():
+    found = started()
+    assert set(found) == {"perception_node"}
+    file, overrides = node_parameters(found["perception_node"])
+    assert Config.load(file) == Config.load(live.ROOT / "config" / "perception.param.yaml")
+    assert overrides == {"use_sim_time": False, "autostart": True}
+
+
+def test_what_is_given_becomes_parameters_that_the_node_takes():
+    found = started(cameras="front, left", model="m.onnx", backend="openvino", lidar_topic="/top", use_sim_time="True")
+    _, overrides = node_parameters(found["perception_node"])
+    assert (overrides.pop("use_sim_time"), overrides.pop("autostart")) == (True, True)
+    config = Config.from_mapping(as_mapping(overrides, "overrides"))
+    assert [camera.name for camera in config.cameras] == ["front", "left"]
+    assert (config.inference.model, config.inference.backend, config.lidar.topic) == ("m.onnx", "openvino", "/top")
+
+
+def test_every_parameter_that_the_launch_file_sets_is_one_of_the_node():
+    pytest.importorskip("rclpy")
+    from seg_perception.ros.params import AUTOSTART, ROS_OWN, settings
+
+    namespace, _ = described("perception")
+    known = {setting.name for setting in settings()} | {AUTOSTART, "cameras", *ROS_OWN}
+    tables = ("PARAMETERS", "BOOLEAN_PARAMETERS", "LIST_PARAMETERS")
+    assert {name for table in tables for name in namespace[table].values()} <= known
+
+
+def test_a_bag_brings_its_parameter_file_a_player_and_a_recorder_that_know_their_options(tmp_path):
+    bag = tmp_path / "drive.mcap"
+    (tmp_path / "drive.param.yaml").write_text("cameras: [front]\n")
+    found = started(
+        bag=str(bag), loop="true", use_sim_time="true", record="out", namespace="/car", rviz="true", log_level="debug"
+    )
+    assert set(found) == {"perception_node", "run", "bag", "rviz2"}
+    assert node_parameters(found["perception_node"])[0] == str(tmp_path / "drive.param.yaml")
+    command = found["run"].kwargs["cmd"]
+    assert command[:4] == ["ros2", "run", "seg_perception", "seg-perception"]
+    args = parser().parse_args(command[4:])
+    assert (args.command, args.bag, args.clock, args.loop) == ("play", bag, 100.0, True)
+    assert "/car/perception_node/points" in found["bag"].kwargs["cmd"]
+    assert "FASTRTPS_DEFAULT_PROFILES_FILE" in found["run"].kwargs["additional_env"]
+
+
+def test_replay_passes_on_only_what_perception_takes():
+    perception, replay = described("perception")[0], described("replay")
+    (included,) = [entity for entity in replay[1] if entity.kind == "IncludeLaunchDescription"]
+    passed_on = dict(included.kwargs["launch_arguments"])
+    assert set(passed_on) <= set(perception["ARGUMENTS"])
+    assert passed_on["use_sim_time"] == "true"
+    assert included.args[0].args[0] == str(FILES["perception"])
+
+
+def test_a_simulation_is_made_with_options_that_the_command_knows_then_replayed():
+    namespace, entities = described("simulation")
+    (simulator,) = [entity for entity in entities if entity.kind == "ExecuteProcess"]
+    command = ["1" if type(part) is not str else part for part in simulator.kwargs["cmd"][4:]]
+    assert parser().parse_args(command).command == "simulate"
+    (handler,) = [entity for entity in entities if entity.kind == "RegisterEventHandler"]
+    (event,) = handler.args
+    assert event.kwargs["target_action"] is simulator
+    replayed = set(namespace["REPLAYED"]) | {"bag"}
+    assert replayed <= set(described("replay")[0]["ARGUMENTS"])
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.skipif(find_spec("launch_ros") is None, reason="launch_ros is not installed")
+def test_the_real_launch_reads_it(name):
+    namespace: dict = {}
+    exec(compile(FILES[name].read_text(encoding="utf-8"), str(FILES[name]), "exec"), namespace)
+    assert namespace["generate_launch_description"]().entities
+
+
+def test_the_shipped_parameter_file_is_a_config_with_a_camera():
+    config = Config.load(live.ROOT / "config" / "perception.param.yaml")
+    assert [camera.name for camera in config.cameras] == ["front"]
+
+
+def test_rviz_looks_at_topics_that_the_node_publishes_with_a_matching_qos():
+    config = yaml.safe_load((live.ROOT / "rviz" / "perception.rviz").read_text(encoding="utf-8"))
+    displays = {display["Name"]: display for display in config["Visualization Manager"]["Displays"]}
+    topics = {name: display["Topic"] for name, display in displays.items() if "Topic" in display}
+    assert {topic["Value"].replace("/perception_node", "~") for topic in topics.values()} <= SHOWN
+    assert set(topics) == {"Semantic cloud", "Map", "Drivable ground", "Objects", "Overlay"}
+    assert displays["Semantic cloud"]["Color Transformer"] == "RGB8"
+    assert all(topic["Reliability Policy"] == "Reliable" for topic in topics.values())
+    latched = {name for name, topic in topics.items() if topic["Durability Policy"] == "Transient Local"}
+    assert latched == {"Map", "Drivable ground"}
+
+
+def test_foxglove_looks_at_topics_that_the_node_publishes():
+    layout = json.loads((live.ROOT / "foxglove" / "perception.json").read_text(encoding="utf-8"))
+    panels = layout["configById"]
+    scene = panels["3D!scene"]["topics"]
+    pictures = {panel["imageMode"]["imageTopic"] for name, panel in panels.items() if name.startswith("Image!")}
+    assert {topic.replace("/perception_node", "~") for topic in {*scene, *pictures}} <= SHOWN
+    assert set(leaves(layout["layout"])) == set(panels)
+
+
+def leaves(node):
+    if isinstance(node, str):
+        return [node]
+    return [*leaves(node["first"]), *leaves(node["second"])]
