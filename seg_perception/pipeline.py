@@ -6,7 +6,8 @@ first and is `fusion.pairing`'s; what is paired comes here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -99,6 +100,8 @@ class Pipeline:
         by_direction: RangeImage | None = None
         with timer.stage("move"):
             sweep = MovedSweep(scan, self._tree, self.config.motion)
+        with timer.stage("segment"):
+            self._segment_together([images[name] for name in sorted(images)])
         for name in sorted(images):
             image = images[name]
             view = ViewReport(image.stamp_ns, image.stamp_ns - scan.stamp_ns)
@@ -140,14 +143,42 @@ class Pipeline:
 
         Raises MessageError where the picture does not fit the camera's crop or mask, and what the segmenter raises.
         """
+        known = self._segmented.get(image.camera, {}).get(image.stamp_ns)
+        if known is not None:
+            return known
+        return self._remember(image, self._segmenter.segment(self._frame(image).shown(image)))
+
+    def _segment_together(self, images: Sequence[CameraImage]) -> None:
+        """Let a backend that overlaps pictures have all new ones at once. A picture that it cannot take, and why, is
+        left to be found when that camera's turn comes."""
+        segment_all = getattr(self._segmenter, "segment_all", None)
+        if segment_all is None:
+            return
+        new, shown = [], []
+        for image in images:
+            if image.stamp_ns not in self._segmented.get(image.camera, {}):
+                with contextlib.suppress(SegPerceptionError):
+                    self._calibration(image)
+                    shown.append(self._frame(image).shown(image))
+                    new.append(image)
+        try:
+            answers = segment_all(shown) if shown else []
+        except BackendLostError:
+            raise
+        except SegPerceptionError:
+            return
+        for image, answer in zip(new, answers, strict=True):
+            self._remember(image, answer)
+
+    def _remember(self, image: CameraImage, answer: Segmentation) -> Segmentation:
         known = self._segmented.setdefault(image.camera, {})
-        if image.stamp_ns not in known:
-            frame = self._frames.get(image.camera, _UNFRAMED)
-            segmentation = frame.whole(self._segmenter.segment(frame.shown(image)), image)
-            while len(known) >= self._kept.get(image.camera, 1):
-                known.pop(next(iter(known)))
-            known[image.stamp_ns] = segmentation
+        while len(known) >= self._kept.get(image.camera, 1):
+            known.pop(next(iter(known)))
+        known[image.stamp_ns] = self._frame(image).whole(answer, image)
         return known[image.stamp_ns]
+
+    def _frame(self, image: CameraImage) -> Frame:
+        return self._frames.get(image.camera, _UNFRAMED)
 
     def awaits_transforms(self, scan: LidarScan, images: Mapping[str, CameraImage]) -> bool:
         """Whether it pays to wait for /tf before `process`: the way is known, but not yet up to the newest instant."""

@@ -137,3 +137,54 @@ def test_warm_up_runs_the_network_once():
     segmenter = world.LeftRightSegmenter()
     warm_up(world.config(), segmenter)
     assert segmenter.calls == 1
+
+
+class TogetherSegmenter(world.LeftRightSegmenter):
+    """Takes all pictures in one call; none narrower than the world's, as an engine with fixed sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.together: list[int] = []
+
+    def segment_all(self, pictures: list[np.ndarray]) -> list:
+        self.together.append(len(pictures))
+        if any(picture.shape[1] < world.WIDTH for picture in pictures):
+            raise ModelError("too narrow")
+        return [self.segment(picture) for picture in pictures]
+
+
+def two_cameras(segmenter: world.LeftRightSegmenter, **settings: object) -> Pipeline:
+    result = Pipeline(world.config(**settings), segmenter, world.tree())
+    result.set_camera("front", world.camera())
+    result.set_camera("second", world.camera())
+    return result
+
+
+def test_a_backend_that_overlaps_pictures_gets_those_of_all_cameras_at_once_and_each_only_once():
+    segmenter = TogetherSegmenter()
+    both = two_cameras(segmenter)
+    images = {"front": world.image(), "second": world.image(name="second")}
+    first, second = (both.process(world.scan(), images).cloud for _ in range(2))
+    alone = two_cameras(world.LeftRightSegmenter()).process(world.scan(), images).cloud
+    assert segmenter.together == [2]
+    assert segmenter.calls == 2
+    assert first.class_id.tolist() == second.class_id.tolist() == alone.class_id.tolist()
+
+
+def test_a_picture_that_cannot_go_with_the_others_costs_only_its_own_view():
+    segmenter = TogetherSegmenter()
+    images = {"front": world.image(), "second": world.image(name="second", width=100)}
+    report = two_cameras(segmenter).process(world.scan(), images).report
+    assert report.views["second"].skipped == "calibration"
+    assert report.views["front"].painted == 2
+    assert segmenter.together == [1]
+
+
+def test_a_picture_that_the_network_refuses_leaves_the_others_to_be_asked_one_by_one():
+    segmenter = TogetherSegmenter()
+    both = two_cameras(segmenter)
+    both.set_camera("second", world.camera().scaled(100, world.HEIGHT))
+    images = {"front": world.image(), "second": world.image(name="second", width=100)}
+    both.process(world.scan(), images)
+    assert segmenter.together == [2]
+    assert segmenter.calls == 2

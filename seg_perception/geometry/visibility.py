@@ -94,9 +94,10 @@ def _cover(index, uv, distance, cell, ranges, across, along, cell_px, half, tole
 @numba.njit(cache=True, nogil=True)
 def _look_up(uv, distance, cell_px, buffer, hider):  # type: ignore[no-untyped-def]
     height, width = buffer.shape
+    per_px = 1.0 / cell_px
     for m in range(uv.shape[0]):
-        y = min(int((uv[m, 1] + 0.5) / cell_px), height - 1)
-        x = min(int((uv[m, 0] + 0.5) / cell_px), width - 1)
+        y = min(int((uv[m, 1] + 0.5) * per_px), height - 1)
+        x = min(int((uv[m, 0] + 0.5) * per_px), width - 1)
         nearest = buffer[y, x]
         hider[m] = nearest & _OWNER if _packed(distance[m], 0) > nearest else -1
 

@@ -44,7 +44,11 @@ class Segmentation(Protocol):
 
 
 class Segmenter(Protocol):
-    """A deployed network, ready to run."""
+    """A deployed network, ready to run.
+
+    One that is faster with several pictures at once also has `segment_all(pictures)`, a list of what `segment` gives
+    for each, in order; the pipeline then hands it the pictures of all cameras together.
+    """
 
     @property
     def contract(self) -> ModelContract:
