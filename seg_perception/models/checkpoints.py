@@ -224,6 +224,11 @@ def load_checkpoint(path: str | Path) -> LoadedNetwork:
     return LoadedNetwork(model.eval(), content["taxonomy"], Preprocessing(tuple(given["mean"]), tuple(given["scale"])))
 
 
+def load_weights(model: SegmentationNetwork, path: str | Path) -> None:
+    """Let `model` have the weights of a checkpoint of ours. Raises ModelError naming the keys that do not fit."""
+    _load(model, read_checkpoint(path)["state"], (), str(path))
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Everything in a checkpoint of ours. Raises ModelError where the file is none."""
     content = _read(path)

@@ -108,6 +108,7 @@ class TrainConfig(Section):
     taxonomy: str = setting("cityscapes", "name of a shipped taxonomy or path of a YAML file")
     seed: int = setting(0, "of weights, order and augmentation", minimum=0)
     backbone_weights: str = setting("", "image classifier of torchvision to start the backbone from; empty: none")
+    start_from: str = setting("", "checkpoint of another training of this network to go on from; empty: none")
     network: NetworkConfig = field(default_factory=NetworkConfig)
     augmentation: AugmentationConfig = AugmentationConfig()
     loss: LossConfig = LossConfig()
@@ -116,6 +117,8 @@ class TrainConfig(Section):
 
     def __post_init__(self) -> None:
         Section.__post_init__(self)
+        if self.backbone_weights and self.start_from:
+            raise ConfigError("TrainConfig: backbone_weights and start_from seen, one of them wanted")
         if not self.train:
             raise ConfigError("TrainConfig.train: at least one source wanted, none seen")
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from seg_perception.errors import ConfigError
 from seg_perception.labels import Taxonomy
 from seg_perception.models.build import SegmentationNetwork, build_model
-from seg_perception.models.checkpoints import load_backbone, read_checkpoint, save_checkpoint
+from seg_perception.models.checkpoints import load_backbone, load_weights, read_checkpoint, save_checkpoint
 from seg_perception.models.config import Preprocessing
 from seg_perception.training.config import ScheduleConfig, TrainConfig
 from seg_perception.training.datasets import open_sources
@@ -82,6 +82,8 @@ class _Training:
         saved = self._saved()
         if saved is None and config.backbone_weights:
             load_backbone(self._model, config.backbone_weights)
+        if saved is None and config.start_from:
+            load_weights(self._model, config.start_from)
         # The order that tensor cores like, and a CPU that computes in bfloat16.
         self._model.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self._average = copy.deepcopy(self._model) if config.schedule.averaging else None

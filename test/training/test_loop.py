@@ -17,7 +17,7 @@ import yaml
 
 torch = pytest.importorskip("torch")
 
-from seg_perception.errors import ConfigError  # noqa: E402
+from seg_perception.errors import ConfigError, ModelError  # noqa: E402
 from seg_perception.evaluation.metrics import ConfusionMatrix  # noqa: E402
 from seg_perception.models.checkpoints import load_checkpoint, read_checkpoint  # noqa: E402
 from seg_perception.training.config import ScheduleConfig, TrainConfig  # noqa: E402
@@ -124,6 +124,17 @@ def test_the_running_mean_of_the_weights_is_what_is_kept(settings: Callable, tmp
     for key, value in kept.items():
         if value.is_floating_point():
             torch.testing.assert_close(value, expected[key])
+
+
+def test_a_training_starts_from_the_weights_of_another(settings: Callable, tmp_path: Path) -> None:
+    run(settings(schedule={"iterations": 2}), tmp_path / "first")
+    still = {"iterations": 1, "learning_rate": 0.0}
+    run(settings(schedule=still, start_from=str(tmp_path / "first" / "last.pt")), tmp_path / "second")
+    first, second = (read_checkpoint(tmp_path / name / "last.pt")["state"] for name in ("first", "second"))
+    assert all(torch.equal(first[key], second[key]) for key in first if "running" not in key and "num_" not in key)
+    with pytest.raises(ModelError, match=r"of another shape"):
+        network = {"base_channels": 8}
+        run(settings(network=network, start_from=str(tmp_path / "first" / "last.pt")), tmp_path / "third")
 
 
 def test_workers_do_not_change_the_result(settings: Callable, tmp_path: Path) -> None:
