@@ -5,7 +5,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak fuzz lint bench accuracy reference venv extras trt-check gpu-check clean distclean
+.PHONY: help demo test soak fuzz lint bench accuracy accuracy-geometry accuracy-labels reference venv extras trt-check gpu-check clean distclean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -31,8 +31,14 @@ lint: $(READY)  ## ruff (rules and format) and mypy
 bench: $(READY)  ## time every stage on this machine
 	$(VENV)/bin/python benchmarks/run.py
 
-accuracy: $(READY)  ## score labels against simulated truth; needs Open3D (make extras)
+accuracy: accuracy-geometry accuracy-labels  ## both of the next two; they need Open3D (make extras)
+
+accuracy-geometry: $(READY)  ## the right label on the right point, whatever the network
 	$(VENV)/bin/python benchmarks/accuracy.py
+
+ACCURACY :=
+accuracy-labels: $(READY)  ## the network's labels on unseen drives, INT8, export (ACCURACY='--model net.onnx')
+	$(VENV)/bin/python benchmarks/accuracy_labels.py $(ACCURACY)
 
 reference: $(READY)  ## write what is generated from config.py: the schema, the table of settings
 	$(VENV)/bin/python tools/write_reference.py

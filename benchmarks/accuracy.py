@@ -1,4 +1,4 @@
-"""`make accuracy`: how right the geometry is, over simulated drives whose label images are the truth.
+"""`make accuracy-geometry`: how right the geometry is, over simulated drives whose label images are the truth.
 
 The network is taken out: what the pipeline samples are the true labels, so that every wrong label is the geometry's.
 """
