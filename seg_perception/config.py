@@ -29,9 +29,12 @@ NODE_NAME = "perception_node"
 NODE_ONLY = ("autostart", "qos_overrides", "use_sim_time")  # parameters of the ROS node that are no settings of ours
 
 
-def setting(default: Any, description: str, **limits: Any) -> Any:
-    """A field with its one default, its description, and `minimum`, `maximum` or `choices` where it has them."""
-    return field(default=default, metadata={"description": description, **limits})
+def setting(default: Any, description: str, *, live: bool = False, **limits: Any) -> Any:
+    """A field with its one default, its description, and `minimum`, `maximum` or `choices` where it has them.
+
+    live: it may be changed while the node runs; its description says so.
+    """
+    return field(default=default, metadata={"description": description + " [live]" * live, "live": live, **limits})
 
 
 class Section:
@@ -80,7 +83,9 @@ class CameraConfig(Section):
         "max_rate: the same for at most max_rate_hz a second, and the images between are not used",
         choices=("paired", "every", "max_rate"),
     )
-    max_rate_hz: float = setting(10.0, "images a second, where segment is max_rate", minimum=0.01, maximum=1000.0)
+    max_rate_hz: float = setting(
+        10.0, "images a second, where segment is max_rate", minimum=0.01, maximum=1000.0, live=True
+    )
     crop: str = setting("", "part of the image that the network is shown, WIDTHxHEIGHT+X+Y in pixels; empty: all of it")
     mask: str = setting(
         "", "picture of the image's size, black where the vehicle itself is seen: nothing is painted from there"
@@ -160,10 +165,14 @@ class PairingConfig(Section):
     """Which image belongs to which sweep."""
 
     window_ms: float = setting(
-        80.0, "an image further than this from the sweep's stamp is not used", minimum=0.0, maximum=10_000.0
+        80.0, "an image further than this from the sweep's stamp is not used", minimum=0.0, maximum=10_000.0, live=True
     )
     deadline_ms: float = setting(
-        150.0, "a sweep waits this long for its images, then goes with what is there", minimum=0.0, maximum=10_000.0
+        150.0,
+        "a sweep waits this long for its images, then goes with what is there",
+        minimum=0.0,
+        maximum=10_000.0,
+        live=True,
     )
     image_queue: int = setting(10, "images kept for each camera", minimum=1, maximum=1000)
     sweep_queue: int = setting(5, "sweeps kept waiting; beyond it the oldest is dropped", minimum=1, maximum=1000)
@@ -216,12 +225,17 @@ class EdgesConfig(Section):
         "surface",
         "surface: a label that the neighbours on the point's surface contradict is left out; none: all are taken",
         choices=("surface", "none"),
+        live=True,
     )
     step_m: float = setting(
-        0.15, "neighbours whose range differs by less lie on one surface, beside its slant", minimum=0.0, maximum=10.0
+        0.15,
+        "neighbours whose range differs by less lie on one surface, beside its slant",
+        minimum=0.0,
+        maximum=10.0,
+        live=True,
     )
     agreement: float = setting(
-        0.66, "share of the neighbours that has to agree to contradict a label", minimum=0.5, maximum=1.0
+        0.66, "share of the neighbours that has to agree to contradict a label", minimum=0.5, maximum=1.0, live=True
     )
 
 
@@ -229,17 +243,15 @@ class EdgesConfig(Section):
 class PaintingConfig(Section):
     """Which labels are good enough for a point."""
 
-    min_probability: float = setting(0.0, "labels below this stay unknown", minimum=0.0, maximum=1.0)
+    min_probability: float = setting(0.0, "labels below this stay unknown", minimum=0.0, maximum=1.0, live=True)
     min_margin: float = setting(0.0, "labels whose margin to the second class is below this stay unknown",
-                                minimum=0.0, maximum=1.0)  # fmt: skip
+                                minimum=0.0, maximum=1.0, live=True)  # fmt: skip
     border: float = setting(
         0.03, "of several cameras one that sees a point nearer to its border than this, as a share of its width, "
-        "counts for less", minimum=0.0, maximum=0.5
-    )  # fmt: skip
+        "counts for less", minimum=0.0, maximum=0.5, live=True)  # fmt: skip
     nearness_ms: float = setting(
         100.0, "of several cameras one whose image is off the point's own instant by this much counts for half",
-        minimum=1.0, maximum=10_000.0
-    )  # fmt: skip
+        minimum=1.0, maximum=10_000.0, live=True)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,10 +262,47 @@ class OutputConfig(Section):
         "",
         "clouds of the points of some classes alone, each on ~/points/<name>: groups or classes of the taxonomy, or "
         "unknown, by name; name=one+another makes a group of one's own",
+        live=True,
     )
-    overlay_alpha: float = setting(0.5, "weight of the label colours in the overlay image", minimum=0.0, maximum=1.0)
-    jpeg_quality: int = setting(80, "of the compressed overlay", minimum=1, maximum=100)
-    diagnostics_period_s: float = setting(1.0, "seconds between messages on /diagnostics", minimum=0.1, maximum=3600.0)
+    overlay_alpha: float = setting(
+        0.5, "weight of the label colours in the overlay image", minimum=0.0, maximum=1.0, live=True
+    )
+    jpeg_quality: int = setting(80, "of the compressed overlay", minimum=1, maximum=100, live=True)
+    diagnostics_period_s: float = setting(
+        1.0, "seconds between messages on /diagnostics", minimum=0.1, maximum=3600.0, live=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DiagnosticsConfig(Section):
+    """From when on /diagnostics says WARN and ERROR. 0: never, of that figure."""
+
+    input_age_warn_s: float = setting(1.0, "WARN where an input sent nothing for this long", live=True, minimum=0.0)
+    input_age_error_s: float = setting(5.0, "the same, ERROR", live=True, minimum=0.0)
+    stamp_offset_warn_s: float = setting(
+        1.0, "WARN where the stamps of an input are this far from those of the LiDAR", live=True, minimum=0.0
+    )
+    stamp_offset_error_s: float = setting(10.0, "the same, ERROR", live=True, minimum=0.0)
+    residual_warn_ms: float = setting(
+        0.0, "WARN where a camera's image is this far from the sweep it was paired with", live=True, minimum=0.0
+    )
+    residual_error_ms: float = setting(0.0, "the same, ERROR", live=True, minimum=0.0)
+    latency_warn_ms: float = setting(
+        0.0, "WARN where the 99th percentile from a sweep's arrival to its cloud is above this", live=True, minimum=0.0
+    )
+    latency_error_ms: float = setting(0.0, "the same, ERROR", live=True, minimum=0.0)
+    rate_warn_hz: float = setting(0.0, "WARN where fewer clouds a second are published", live=True, minimum=0.0)
+    rate_error_hz: float = setting(0.0, "the same, ERROR", live=True, minimum=0.0)
+    coverage_warn: float = setting(
+        0.0, "WARN where a smaller share of the points has a label", live=True, minimum=0.0, maximum=1.0
+    )
+    coverage_error: float = setting(0.0, "the same, ERROR", live=True, minimum=0.0, maximum=1.0)
+    gpu_temperature_warn_c: float = setting(85.0, "WARN where a GPU is this hot", live=True, minimum=0.0)
+    gpu_temperature_error_c: float = setting(95.0, "the same, ERROR", live=True, minimum=0.0)
+    gpu_memory_warn: float = setting(
+        0.9, "WARN where this share of a GPU's memory is in use", live=True, minimum=0.0, maximum=1.0
+    )
+    gpu_memory_error: float = setting(0.98, "the same, ERROR", live=True, minimum=0.0, maximum=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +391,7 @@ class Config(Section):
     voxel_map: VoxelMapConfig = VoxelMapConfig()
     bev: BevConfig = BevConfig()
     output: OutputConfig = OutputConfig()
+    diagnostics: DiagnosticsConfig = DiagnosticsConfig()
 
     def __post_init__(self) -> None:
         Section.__post_init__(self)

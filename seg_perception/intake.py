@@ -81,6 +81,15 @@ class Intake:
         self._on_problem = on_problem
         self._lock = self.statistics.lock  # of the pairer too, which counts what it lets go
 
+    def reconfigure(self, config: Config) -> None:
+        """Go on with these settings, which differ in live ones only; from any thread."""
+        with self._lock:
+            self.config = self.pipeline.config = config
+            self._pairer.reconfigure(config.pairing)
+            for camera in config.cameras:
+                if camera.name in self._limits:
+                    self._limits[camera.name].set_rate(camera.max_rate_hz)
+
     def image(self, camera: str, msg: Any) -> None:
         """An Image or CompressedImage of `camera` has come."""
         with self.refusing():

@@ -91,6 +91,7 @@ class Pipeline:
         Raises TransformError where `motion.mode` is `required` and the sweep itself cannot be moved;
         BackendLostError where the network will not run again.
         """
+        config = self.config  # one for the whole sweep: it may be exchanged meanwhile
         timer = StageTimer()
         segmentations: dict[str, Segmentation] = {}
         projections: dict[str, Projection] = {}
@@ -99,7 +100,7 @@ class Pipeline:
         self._visibility = with_spacing(self._visibility, scan.points)
         by_direction: RangeImage | None = None
         with timer.stage("move"):
-            sweep = MovedSweep(scan, self._tree, self.config.motion)
+            sweep = MovedSweep(scan, self._tree, config.motion)
         with timer.stage("segment"):
             self._segment_together([images[name] for name in sorted(images)])
         for name in sorted(images):
@@ -120,10 +121,9 @@ class Pipeline:
                     if by_direction is None:
                         by_direction = range_image(sweep.points, self._visibility, self._workspace)
                     hider = hiding(in_view, by_direction, camera, self._visibility, self._workspace)
-                    edges = self.config.edges
-                    kept = settle(labels.class_id, hider, in_view.index, by_direction, edges, self._workspace)
+                    kept = settle(labels.class_id, hider, in_view.index, by_direction, config.edges, self._workspace)
                     seen = in_view.select(kept)
-                    placed = worth(scan, seen.index, seen.uv, image.size, image.stamp_ns, self.config.painting)
+                    placed = worth(scan, seen.index, seen.uv, image.size, image.stamp_ns, config.painting)
                     views.append(View(name, seen.index, selected(labels, kept), placed))
                 projections[name] = seen
                 reports[name] = replace(view, in_view=len(in_view.index), visible=len(seen.index))
@@ -132,7 +132,7 @@ class Pipeline:
             except SegPerceptionError as error:
                 reports[name] = replace(view, skipped=error.cause, detail=str(error))
         with timer.stage("paint"):
-            cloud = paint(scan, views, self.config.painting)
+            cloud = paint(scan, views, config.painting)
         for index, name in enumerate(cloud.cameras):
             reports[name] = replace(reports[name], painted=int(np.count_nonzero(cloud.camera == index)))
         report = SweepReport(reports, timer.seconds, sweep.kind, sweep.fallback)

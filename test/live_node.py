@@ -30,6 +30,7 @@ K = [100.0, 0.0, 99.5, 0.0, 100.0, 49.5, 0.0, 0.0, 1.0]
 QUAT_OPTICAL = (-0.5, 0.5, -0.5, 0.5)  # x forward to z forward
 STEP_NS = 100_000_000
 PATIENCE_S = 60.0
+START_S = 180.0  # the first start after a change compiles the kernels
 PROGRAM = ("-m", "seg_perception.ros.node")
 
 
@@ -190,6 +191,7 @@ class Peer:
         self.spin_until(
             lambda: all(p.get_subscription_count() for p in self.publishers.values()) and self.summary(),
             "the node to subscribe and to publish diagnostics",
+            START_S,
         )
         self.spin_for(
             0.5

@@ -311,3 +311,14 @@ def test_a_picture_that_does_not_fit_its_crop_is_said_and_the_sweep_goes_on():
     drive.intake.cloud(cloud_message(), now_s=0.0)
     assert drive.labels() == [UNKNOWN] * 4
     assert "too small for its crop" in drive.said["bad_message/front"]
+
+
+def test_live_settings_count_from_the_next_sweep_on():
+    drive = Drive()
+    for stamp, window_ms, expected in ((T0, 10.0, [UNKNOWN] * 4), (T0 + S, 80.0, GOOD)):
+        changed = world.config(pairing={"window_ms": window_ms})
+        drive.intake.reconfigure(changed)
+        drive.intake.image("front", image_message(stamp + 50 * MS))
+        drive.intake.cloud(cloud_message(stamp), now_s=0.0)
+        assert drive.labels() == expected
+        assert drive.intake.pipeline.config is changed

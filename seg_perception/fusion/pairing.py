@@ -96,8 +96,12 @@ class RateLimit:
     """Which images of one camera come through at no more than `rate_hz` on average, by their stamps."""
 
     def __init__(self, rate_hz: float) -> None:
-        self._period_ns = round(1e9 / rate_hz)
         self._due_ns = 0
+        self.set_rate(rate_hz)
+
+    def set_rate(self, rate_hz: float) -> None:
+        """From now on this many."""
+        self._period_ns = round(1e9 / rate_hz)
 
     def admits(self, stamp_ns: int) -> bool:
         """Whether this one may pass; asked once for each image. A clock that jumps back starts anew."""
@@ -113,11 +117,15 @@ class Pairer(Generic[Item]):
 
     def __init__(self, cameras: Sequence[str], config: PairingConfig, counts: Counter[str] | None = None) -> None:
         self.counts: Counter[str] = Counter() if counts is None else counts
-        self._config = config
-        self._window_ns = round(config.window_ms * 1e6)
+        self.reconfigure(config)
         self._images: dict[str, _ImageQueue[Item]] = {name: _ImageQueue(config.image_queue) for name in cameras}
         self._sweeps: deque[_Waiting[Item]] = deque()
         self._last_sweep_ns = 0
+
+    def reconfigure(self, config: PairingConfig) -> None:
+        """Another window and another deadline, for the sweeps to come; the queues keep their sizes."""
+        self._config = config
+        self._window_ns = round(config.window_ms * 1e6)
 
     def add_image(self, camera: str, stamp_ns: int, item: Item) -> None:
         """An image has come. `stamp_ns` is the one to pair by, the camera's offset already added.

@@ -6,13 +6,14 @@ Bytes go in as `array.array('B')`: rclpy takes that as it is, while it checks ev
 from __future__ import annotations
 
 import array
+from collections.abc import Mapping
 
 import numpy as np
 import sensor_msgs.msg
 import vision_msgs.msg
 from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
-from std_msgs.msg import Header
+from std_msgs.msg import Float64MultiArray, Header, MultiArrayDimension, MultiArrayLayout
 
 from seg_perception.datatypes import PointCloud
 from seg_perception.labels import Taxonomy
@@ -63,6 +64,12 @@ def label_info(taxonomy: Taxonomy, stamp_ns: int) -> vision_msgs.msg.LabelInfo:
         vision_msgs.msg.VisionClass(class_id=class_id, class_name=name) for class_id, name in fields["class_map"]
     ]
     return vision_msgs.msg.LabelInfo(header=header("", stamp_ns), class_map=classes, threshold=fields["threshold"])
+
+
+def named_numbers(numbers: Mapping[str, float]) -> Float64MultiArray:
+    """std_msgs/Float64MultiArray: `layout.dim[i].label` names `data[i]`."""
+    dimensions = [MultiArrayDimension(label=name, size=1, stride=1) for name in numbers]
+    return Float64MultiArray(layout=MultiArrayLayout(dim=dimensions), data=list(numbers.values()))
 
 
 def _bytes(data: NDArray[np.uint8]) -> array.array:

@@ -7,17 +7,20 @@ time since the last report.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from seg_perception.config import DiagnosticsConfig
 from seg_perception.datatypes import ViewReport
+from seg_perception.inference.nvml import GpuState
 from seg_perception.ros.problems import INTERNAL, QUIET
 
 SUMMARY = "sweeps"
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+DEFAULT_LIMITS = DiagnosticsConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,16 @@ class CameraState:
 
 
 @dataclass(frozen=True, slots=True)
+class InputState:
+    """One topic that is listened to. age_s: since its last message came, or since activation; stamp_ahead_s: how far
+    the stamp of that message was ahead of the node's clock; None where it has none, or none came."""
+
+    age_s: float
+    stamp_ahead_s: float | None = None
+    is_lidar: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """What is known of the running node at one instant of the steady clock."""
 
@@ -43,16 +56,32 @@ class Observation:
     motion_fallback: str = ""
     transforms: Mapping[str, str] = field(default_factory=dict)
     inference: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, InputState] = field(default_factory=dict)
+    gpus: Sequence[GpuState] = ()
 
 
-def statuses(node: str, before: Observation, now: Observation) -> list[DiagnosticStatus]:
+def statuses(
+    node: str, before: Observation, now: Observation, limits: DiagnosticsConfig = DEFAULT_LIMITS
+) -> list[DiagnosticStatus]:
     """The statuses of an active node, judged by what happened between two observations."""
     return [
-        _sweeps(node, before, now),
-        *(_camera(node, name, before, now) for name in now.cameras),
+        _sweeps(node, before, now, limits),
+        *(_camera(node, name, before, now, limits) for name in now.cameras),
         _transforms(node, before, now),
-        status(node, "inference", OK, "running", now.inference),
+        _inference(node, now, limits),
+        _inputs(node, now, limits),
     ]
+
+
+def figures(before: Observation, now: Observation) -> dict[str, float]:
+    """What can be plotted of the time between two observations, by name; counts are since activation."""
+    flat = flatten({**now.summary, **_rates(before, now)})
+    for topic, state in now.inputs.items():
+        flat[f"age_s{topic}"] = str(state.age_s)
+    for name, camera in now.cameras.items():
+        if camera.last is not None and camera.last.offset_ns is not None:
+            flat[f"residual_ms.{name}"] = str(camera.last.offset_ns * 1e-6)
+    return {name: float(value) for name, value in sorted(flat.items())}
 
 
 def status(node: str, part: str, level: bytes, message: str, values: Mapping[str, Any]) -> DiagnosticStatus:
@@ -90,12 +119,46 @@ def unflatten(values: Iterable[KeyValue]) -> dict[str, Any]:
     return summary
 
 
-def _sweeps(node: str, before: Observation, now: Observation) -> DiagnosticStatus:
+class Verdict:
+    """The worst level of several figures, and a word on each that is not as it should be."""
+
+    def __init__(self, level: bytes = OK, message: str = "") -> None:
+        self.level = level
+        self._words = [message] if message else []
+
+    def above(self, what: str, value: float, warn: float, error: float) -> None:
+        """Judge a figure that should stay below its limits; a limit of 0 is none."""
+        self._judge(what, value, bool(warn and value >= warn), bool(error and value >= error), warn, error, "below")
+
+    def below(self, what: str, value: float, warn: float, error: float) -> None:
+        """Judge a figure that should not fall below its limits."""
+        self._judge(what, value, value < warn, value < error, warn, error, "at least")
+
+    def _judge(self, what: str, value: float, warns: bool, errs: bool, warn: float, error: float, side: str) -> None:
+        if warns or errs:
+            self.level = max(self.level, ERROR if errs else WARN)
+            self._words.append(f"{what} is {value:.4g}, {side} {error if errs else warn:g} wanted")
+
+    def message(self, otherwise: str = "") -> str:
+        """All that was found; `otherwise` where nothing was."""
+        return "; ".join(self._words) or otherwise
+
+
+def _rates(before: Observation, now: Observation) -> dict[str, float]:
+    """Of the time between two observations: sweeps a second in and out, and the share of the points with a label."""
+    seconds = max(now.at_s - before.at_s, 1e-9)
+    came, went, points, labelled = (
+        now.summary[key] - before.summary[key] for key in ("sweeps_in", "sweeps_out", "points", "points_labelled")
+    )
+    rates = {"sweeps_in_hz": came / seconds, "sweeps_out_hz": went / seconds}
+    return {**rates, "coverage": labelled / points} if points else rates
+
+
+def _sweeps(node: str, before: Observation, now: Observation, limits: DiagnosticsConfig) -> DiagnosticStatus:
     came = now.summary["sweeps_in"] - before.summary["sweeps_in"]
     labelled = now.summary["sweeps_labelled"] - before.summary["sweeps_labelled"]
     went = now.summary["sweeps_out"] - before.summary["sweeps_out"]
     causes = _risen(before, now)
-    seconds = max(now.at_s - before.at_s, 1e-9)
     if INTERNAL in causes:
         level, message = ERROR, f"an internal error, please report it: {now.last_words.get(INTERNAL, '')}"
     elif not came and not went:
@@ -108,12 +171,52 @@ def _sweeps(node: str, before: Observation, now: Observation) -> DiagnosticStatu
         level, message = WARN, f"{labelled} sweeps labelled{_because(causes)}"
     else:
         level, message = OK, f"{labelled} sweeps labelled"
-    rates = {"sweeps_in_hz": came / seconds, "sweeps_out_hz": went / seconds}
+    rates = _rates(before, now)
+    verdict = Verdict(level, message)
+    verdict.below("sweeps_out_hz", rates["sweeps_out_hz"], limits.rate_warn_hz, limits.rate_error_hz)
+    if "coverage" in rates:
+        verdict.below("coverage", rates["coverage"], limits.coverage_warn, limits.coverage_error)
+    p99 = now.summary["latency_ms"].get("total", {}).get("p99", 0.0)
+    verdict.above("latency_ms.total.p99", p99, limits.latency_warn_ms, limits.latency_error_ms)
     words = _prefixed("last_words", {c: now.last_words[c] for c in now.summary["causes"] if c in now.last_words})
-    return status(node, SUMMARY, level, message, {**flatten({**now.summary, **rates}), **words})
+    return status(node, SUMMARY, verdict.level, verdict.message(), {**flatten({**now.summary, **rates}), **words})
 
 
-def _camera(node: str, name: str, before: Observation, now: Observation) -> DiagnosticStatus:
+def _inputs(node: str, now: Observation, limits: DiagnosticsConfig) -> DiagnosticStatus:
+    verdict, values = Verdict(), {}
+    of_lidar = next((s.stamp_ahead_s for s in now.inputs.values() if s.is_lidar and s.stamp_ahead_s is not None), None)
+    for topic, state in now.inputs.items():
+        values[f"{topic}.age_s"] = f"{state.age_s:.3f}"
+        verdict.above(f"age_s of {topic}", state.age_s, limits.input_age_warn_s, limits.input_age_error_s)
+        if state.stamp_ahead_s is None:
+            continue
+        values[f"{topic}.stamp_ahead_of_clock_s"] = f"{state.stamp_ahead_s:.3f}"
+        if of_lidar is not None:
+            off_s = abs(state.stamp_ahead_s - of_lidar)
+            offset = limits.stamp_offset_warn_s, limits.stamp_offset_error_s
+            verdict.above(f"stamp of {topic}, seconds from the LiDAR's,", off_s, *offset)
+    return status(node, "inputs", verdict.level, verdict.message("all heard"), values)
+
+
+def _inference(node: str, now: Observation, limits: DiagnosticsConfig) -> DiagnosticStatus:
+    verdict, values = Verdict(), dict(now.inference)
+    for index, gpu in enumerate(now.gpus):
+        values[f"gpu{index}.name"] = gpu.name
+        if gpu.temperature_c is not None:
+            values[f"gpu{index}.temperature_c"] = str(gpu.temperature_c)
+            hot = limits.gpu_temperature_warn_c, limits.gpu_temperature_error_c
+            verdict.above(f"gpu{index}.temperature_c", gpu.temperature_c, *hot)
+        if gpu.memory_used is not None and gpu.memory_total:
+            values[f"gpu{index}.memory_used_mib"] = str(gpu.memory_used >> 20)
+            values[f"gpu{index}.memory_total_mib"] = str(gpu.memory_total >> 20)
+            share = gpu.memory_used / gpu.memory_total
+            verdict.above(
+                f"gpu{index} memory in use, as a share,", share, limits.gpu_memory_warn, limits.gpu_memory_error
+            )
+    return status(node, "inference", verdict.level, verdict.message("running"), values)
+
+
+def _camera(node: str, name: str, before: Observation, now: Observation, limits: DiagnosticsConfig) -> DiagnosticStatus:
     state = now.cameras[name]
     earlier = before.cameras.get(name, CameraState())
     images = state.images_in - earlier.images_in
@@ -137,9 +240,11 @@ def _camera(node: str, name: str, before: Observation, now: Observation) -> Diag
         return status(node, f"camera {name}", WARN, "no image came" + _because(causes), values)
     if not state.infos_in and not state.calibration:
         return status(node, f"camera {name}", WARN, "no CameraInfo came", values)
-    if causes:
-        return status(node, f"camera {name}", WARN, "skipped" + _because(causes), values)
-    return status(node, f"camera {name}", OK, "used", values)
+    verdict = Verdict(WARN, "skipped" + _because(causes)) if causes else Verdict()
+    if state.last is not None and state.last.offset_ns is not None:
+        residual_ms = abs(state.last.offset_ns * 1e-6)
+        verdict.above("offset_ms", residual_ms, limits.residual_warn_ms, limits.residual_error_ms)
+    return status(node, f"camera {name}", verdict.level, verdict.message("used"), values)
 
 
 def _transforms(node: str, before: Observation, now: Observation) -> DiagnosticStatus:

@@ -23,9 +23,11 @@ from seg_perception.datatypes import SweepReport
 from seg_perception.intake import Intake
 from seg_perception.messages.header import time_ns
 from seg_perception.ros import qos
-from seg_perception.ros.diagnostics import CameraState
+from seg_perception.ros.diagnostics import CameraState, InputState
 from seg_perception.ros.problems import SilenceLog
 from seg_perception.ros.worker import Worker
+
+TF_STATIC = "/tf_static"
 
 
 class Inputs:
@@ -36,14 +38,14 @@ class Inputs:
         self._images_in: Counter[str] = Counter()
         self._infos_in: Counter[str] = Counter()
         self._silences = SilenceLog()
+        self._heard_s: dict[str, float] = {}  # by topic, on a steady clock
+        self._stamps_ahead_s: dict[str, float] = {}
         self._stack = ExitStack()
         self.topics: list[str] = []
 
     def __enter__(self) -> Inputs:
         pairing = self._config.pairing
-        self._subscribe(
-            TFMessage, "/tf_static", lambda msg: self._intake.transforms(msg, True), qos.static_transforms()
-        )
+        self._subscribe(TFMessage, TF_STATIC, lambda msg: self._intake.transforms(msg, True), qos.static_transforms())
         self._subscribe(TFMessage, "/tf", lambda msg: self._intake.transforms(msg, False), qos.transforms())
         for camera in self._config.cameras:
             self._subscribe_camera(camera)
@@ -56,6 +58,14 @@ class Inputs:
     def watch(self) -> None:
         """Say which camera or LiDAR topic has fallen silent."""
         self._silences.check(self._node.count_publishers)
+
+    def states(self) -> dict[str, InputState]:
+        """When each topic was last heard, and how its stamps lie to the node's clock. /tf_static speaks once."""
+        now_s = time.monotonic()
+        return {
+            topic: InputState(now_s - heard_s, self._stamps_ahead_s.get(topic), topic == self._config.lidar.topic)
+            for topic, heard_s in self._heard_s.items()
+        }
 
     def camera_states(self, report: SweepReport | None) -> dict[str, CameraState]:
         """What each camera has sent, and what it gave to the sweep of this report."""
@@ -97,6 +107,7 @@ class Inputs:
     def _subscribe(self, message_type: type, topic: str, take: Callable[[Any], None], profile: QoSProfile) -> None:
         def callback(msg: Any) -> None:
             self._silences.heard(topic)
+            self._note(topic, msg)
             try:
                 take(msg)
             except Exception as error:  # the intake refuses what it foresees; the node outlives the rest too
@@ -127,3 +138,14 @@ class Inputs:
         self.topics.append(subscription.topic_name)
         if message_type is not TFMessage:
             self._silences.expect(topic)
+        if topic != TF_STATIC:
+            self._heard_s[topic] = time.monotonic()
+
+    def _note(self, topic: str, msg: Any) -> None:
+        if topic == TF_STATIC:
+            return
+        self._heard_s[topic] = time.monotonic()
+        header = getattr(msg, "header", None)
+        if header is not None:
+            ahead_ns = time_ns(header.stamp) - self._node.get_clock().now().nanoseconds
+            self._stamps_ahead_s[topic] = ahead_ns * 1e-9

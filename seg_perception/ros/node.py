@@ -23,14 +23,16 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import Float64MultiArray
 
 from seg_perception.config import Config
 from seg_perception.errors import BackendLostError, ConfigError, SegPerceptionError
 from seg_perception.inference.loading import load_segmenter
+from seg_perception.inference.nvml import gpu_states
 from seg_perception.inference.segmenter import Segmenter
 from seg_perception.intake import Intake
 from seg_perception.pipeline import warm_up
-from seg_perception.ros import diagnostics, qos
+from seg_perception.ros import conversions, diagnostics, qos
 from seg_perception.ros.inputs import Inputs
 from seg_perception.ros.log_bridge import bridged
 from seg_perception.ros.outputs import Outputs
@@ -148,12 +150,20 @@ class PerceptionNode(LifecycleNode):
         self._active.callback(setattr, self, "_intake", None)
         worker = Worker(intake, self._outputs.publish, self._outputs.show, problems)
         inputs = Inputs(self, self._config, intake, worker)
-        reporter = _Reporter(self, self._config, self._segmenter, inputs, worker, problems)
+        reporter = self._reporter = _Reporter(self, self._config, self._segmenter, inputs, worker, problems)
         # Closed in the reverse order: nothing comes in any more before the worker stops.
         for part in (reporter, worker, inputs):
             self._active.enter_context(part)
         self._outputs.publish_label_info(self.get_clock().now().nanoseconds)
         log.info("active: listening to %s", ", ".join(inputs.topics))
+
+    def _reconfigure(self, config: Config) -> None:
+        """Go on with settings that differ in live ones only. Raises ConfigError, and then nothing has changed."""
+        self._outputs.reconfigure(config)
+        self._config = config
+        if self._intake is not None:
+            self._intake.reconfigure(config)
+            self._reporter.reconfigure(config)
 
     def _set_configured(self, is_configured: bool) -> None:
         self._is_configured = is_configured
@@ -162,17 +172,17 @@ class PerceptionNode(LifecycleNode):
         ours = [change for change in changes if change.name in self._settings.names]
         if not ours:
             return SetParametersResult(successful=True)
-        if self._is_configured:
-            return SetParametersResult(successful=False, reason="settings are read at configure: clean up first")
         try:
-            self._settings.accept(ours)
+            config = self._settings.accept(ours, only_live=self._is_configured)
+            if self._is_configured:
+                self._reconfigure(config)
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
 
 class _Reporter:
-    """Publishes /diagnostics while in the `with` block, on a steady clock."""
+    """Publishes /diagnostics and ~/statistics while in the `with` block, on a steady clock."""
 
     def __init__(
         self,
@@ -184,7 +194,7 @@ class _Reporter:
         problems: ProblemLog,
     ) -> None:
         self._node, self._inputs, self._worker, self._problems = node, inputs, worker, problems
-        self._period_s = config.output.diagnostics_period_s
+        self._period_s, self._limits = config.output.diagnostics_period_s, config.diagnostics
         contract = segmenter.contract
         self._inference = {
             "backend": segmenter.backend,
@@ -198,13 +208,21 @@ class _Reporter:
     def __enter__(self) -> _Reporter:
         self._publisher = self._node.create_publisher(DiagnosticArray, "/diagnostics", qos.output())
         self._stack.callback(self._node.destroy_publisher, self._publisher)
-        timer = self._node.create_timer(self._period_s, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self._stack.callback(self._node.destroy_timer, timer)
+        self._statistics = self._node.create_publisher(Float64MultiArray, "~/statistics", qos.output())
+        self._stack.callback(self._node.destroy_publisher, self._statistics)
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = self._node.create_timer(self._period_s, self._tick, clock=clock)
+        self._stack.callback(self._node.destroy_timer, self._timer)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._tick()
         self._stack.close()
+
+    def reconfigure(self, config: Config) -> None:
+        """Go on with these settings."""
+        self._limits = config.diagnostics
+        self._timer.timer_period_ns = round(config.output.diagnostics_period_s * 1e9)
 
     def _observe(self) -> diagnostics.Observation:
         last = self._worker.last_report
@@ -218,6 +236,8 @@ class _Reporter:
             motion_fallback=last.motion_fallback if last else "",
             transforms={edge.child: str(edge) for edge in intake.tree.edges()},
             inference=self._inference,
+            inputs=self._inputs.states(),
+            gpus=gpu_states(),
         )
 
     def _tick(self) -> None:
@@ -231,9 +251,11 @@ class _Reporter:
         now = self._observe()
         self._problems.risen(self._before.summary["causes"], now.summary["causes"])
         name = self._node.get_fully_qualified_name().lstrip("/")
-        message = DiagnosticArray(status=diagnostics.statuses(name, self._before, now))
+        message = DiagnosticArray(status=diagnostics.statuses(name, self._before, now, self._limits))
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
+        if self._statistics.get_subscription_count():
+            self._statistics.publish(conversions.named_numbers(diagnostics.figures(self._before, now)))
         self._before = now
 
 

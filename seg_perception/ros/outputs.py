@@ -10,6 +10,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import PointCloud2
 
 from seg_perception.config import Config
+from seg_perception.errors import ConfigError
 from seg_perception.intake import Picture
 from seg_perception.labels import Taxonomy, class_groups
 from seg_perception.messages.pointcloud import encode_semantic_cloud
@@ -41,6 +42,16 @@ class Outputs:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def reconfigure(self, config: Config) -> None:
+        """Go on with these settings. Raises ConfigError for groups of other names: those are topics, which stay."""
+        groups = class_groups(config.output.point_groups, self._taxonomy)
+        if set(groups) != set(self._groups):
+            raise ConfigError(
+                f"output.point_groups: the names {sorted(self._groups)} are topics and stay until the node is cleaned "
+                f"up, {sorted(groups)} seen; what a group holds may change, as name=one+another"
+            )
+        self._groups, self._config = groups, config
 
     def publish_label_info(self, stamp_ns: int) -> None:
         """Say what the class ids mean, for whoever listens now or later."""

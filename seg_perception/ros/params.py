@@ -31,13 +31,17 @@ INT64_MAX = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One scalar setting of `Config` under its parameter name. limits: `minimum`, `maximum`, `choices`, if any."""
+    """One scalar setting of `Config` under its parameter name.
+
+    limits: `minimum`, `maximum`, `choices`, if any. live: it may be changed while the node is configured.
+    """
 
     name: str
     type: type
     default: Any
     description: str
     limits: Mapping[str, Any]
+    live: bool = False
 
     def descriptor(self) -> ParameterDescriptor:
         """What `ros2 param describe` shows, and what rclpy enforces."""
@@ -70,7 +74,8 @@ def _walk(section: type, prefix: str, without: Sequence[str] = ()) -> Iterator[S
             yield from _walk(hint, f"{prefix}{entry.name}.")
         elif hint in (str, bool, int, float) and entry.name not in without:
             limits = {key: entry.metadata[key] for key in ("minimum", "maximum", "choices") if key in entry.metadata}
-            yield Setting(prefix + entry.name, hint, entry.default, entry.metadata.get("description", ""), limits)
+            description, live = entry.metadata.get("description", ""), entry.metadata.get("live", False)
+            yield Setting(prefix + entry.name, hint, entry.default, description, limits, live)
 
 
 class Parameters:
@@ -125,14 +130,22 @@ class Parameters:
             _nest({"cameras": list(self._cameras), **values, **self._refused, **changed}), "parameters"
         )
 
-    def accept(self, changes: Sequence[Parameter]) -> None:
-        """Changes are about to be set; raises ConfigError where `config` would, and then nothing is to change.
+    def accept(self, changes: Sequence[Parameter], *, only_live: bool = False) -> Config:
+        """Changes are about to be set; returns the configuration that they lead to.
 
-        A refused start value of the same name is forgotten.
+        Raises ConfigError where `config` would, and where `only_live` for a setting that is not; then nothing is to
+        change. A refused start value of the same name is forgotten.
         """
-        self.config(changes)
+        live = {setting.name for setting in self._settings() if setting.live}
+        frozen = sorted({change.name for change in changes} - live)
+        if only_live and frozen:
+            raise ConfigError(
+                f"{', '.join(frozen)}: read at configure: clean up first (settings marked [live] may change any time)"
+            )
+        config = self.config(changes)
         for change in changes:
             self._refused.pop(change.name, None)
+        return config
 
     def _settings(self) -> Iterator[Setting]:
         return settings(filter(CAMERA_NAME.fullmatch, dict.fromkeys(self._cameras)))

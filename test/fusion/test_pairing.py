@@ -219,6 +219,17 @@ def test_a_rate_limit_keeps_the_rate_on_average_whatever_the_jitter():
     assert min(np.diff(kept)) > 50 * MS
 
 
+def test_window_and_deadline_may_change_between_sweeps():
+    p = pairer(window_ms=80.0, deadline_ms=100.0)
+    p.add_image("front", 1 * S - 50 * MS, "image")
+    p.add_sweep(1 * S, "first", now_s=0.0)
+    p.reconfigure(PairingConfig(window_ms=10.0, deadline_ms=300.0))
+    assert p.next_ready(0.15).missing.keys() == {"front"}
+    p.add_sweep(2 * S, "second", now_s=1.0)
+    assert p.next_ready(1.25) is None
+    assert p.next_ready(1.35).sweep == "second"
+
+
 def test_a_rate_limit_lets_all_through_that_is_slower_and_starts_anew_after_a_jump_back():
     limit = RateLimit(10.0)
     assert all(limit.admits(10**12 + i * 101 * MS) for i in range(10))

@@ -8,8 +8,10 @@ pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from seg_perception.config import DiagnosticsConfig
 from seg_perception.datatypes import ViewReport
-from seg_perception.ros.diagnostics import CameraState, Observation, flatten, statuses, unflatten
+from seg_perception.inference.nvml import GpuState
+from seg_perception.ros.diagnostics import CameraState, InputState, Observation, figures, flatten, statuses, unflatten
 from seg_perception.ros.problems import SILENCE_S, THROTTLE_S, ProblemLog, SilenceLog
 from seg_perception.statistics import RunStatistics
 
@@ -43,12 +45,13 @@ def test_nothing_coming_in_is_a_warning():
         "camera front": WARN,
         "transforms": OK,
         "inference": OK,
+        "inputs": OK,
     }
 
 
 def test_sweeps_without_any_label_are_an_error_that_names_the_causes():
     now = observation(1.0, sweeps_in=10, causes={"tf_unknown_frame/front": 10}, images=10)
-    sweeps, camera, transforms, _ = statuses("node", observation(), now)
+    sweeps, camera, transforms, *_ = statuses("node", observation(), now)
     assert sweeps.level == ERROR
     assert "tf_unknown_frame/front 10" in sweeps.message
     assert camera.level == WARN
@@ -77,6 +80,72 @@ def test_assuming_that_nothing_moved_shows_in_the_transforms():
 def test_a_camera_without_calibration_says_so():
     _, camera, *_ = statuses("node", observation(infos=0), observation(1.0, images=10, infos=0))
     assert (camera.level, camera.message) == (WARN, "no CameraInfo came")
+
+
+def judged(now, **limits):
+    """Part → level and message, under these limits."""
+    found = statuses("node", observation(), now, DiagnosticsConfig(**limits))
+    return {status.name.partition(": ")[2]: (status.level, status.message) for status in found}
+
+
+def test_an_input_that_fell_silent_is_named_with_its_age():
+    inputs = {"/points": InputState(0.1), "/front/image_raw": InputState(2.0), "/tf": InputState(7.0)}
+    level, message = judged(observation(1.0, inputs=inputs), input_age_warn_s=1.0, input_age_error_s=5.0)["inputs"]
+    assert level == ERROR
+    assert message == "age_s of /front/image_raw is 2, below 1 wanted; age_s of /tf is 7, below 5 wanted"
+    assert judged(observation(1.0, inputs=inputs), input_age_warn_s=0.0, input_age_error_s=0.0)["inputs"][0] == OK
+
+
+def test_stamps_far_from_those_of_the_lidar_are_named_wherever_the_clock_of_the_node_stands():
+    for clock_s in (0.0, -1e8):
+        ahead = {"/points": clock_s, "/front/image_raw": clock_s + 3600.0, "/rear/image_raw": clock_s - 0.1}
+        inputs = {topic: InputState(0.0, s, topic == "/points") for topic, s in ahead.items()}
+        level, message = judged(observation(1.0, inputs=inputs))["inputs"]
+        assert level == ERROR
+        assert message.startswith("stamp of /front/image_raw, seconds from the LiDAR's, is 3600")
+        assert "rear" not in message
+
+
+def test_figures_beyond_their_limits_raise_the_level():
+    last = ViewReport(offset_ns=-30_000_000)
+    now = observation(1.0, sweeps_in=10, labelled=10, images=10, last=last)
+    now.summary["latency_ms"]["total"] = {"median": 40.0, "p99": 90.0}
+    now.summary.update(points=100, points_labelled=30)
+    found = judged(now, residual_warn_ms=20.0, residual_error_ms=50.0)
+    assert found["camera front"] == (WARN, "offset_ms is 30, below 20 wanted")
+    assert judged(now)["sweeps"][0] == OK
+    assert judged(now, latency_warn_ms=50.0, latency_error_ms=80.0)["sweeps"][0] == ERROR
+    assert judged(now, coverage_warn=0.5, coverage_error=0.2)["sweeps"][0] == WARN
+    level, message = judged(now, rate_warn_hz=20.0, rate_error_hz=15.0)["sweeps"]
+    assert (level, message) == (ERROR, "10 sweeps labelled; sweeps_out_hz is 10, at least 15 wanted")
+
+
+def test_a_hot_or_full_gpu_is_told_and_what_cannot_be_read_is_left_out():
+    gpus = [GpuState("H", 95 << 20, 100 << 20, 96), GpuState("Orin", None, None, None)]
+    level, message = judged(observation(1.0, gpus=gpus))["inference"]
+    assert level == ERROR
+    assert (
+        message
+        == "gpu0.temperature_c is 96, below 95 wanted; gpu0 memory in use, as a share, is 0.95, below 0.9 wanted"
+    )
+    values = {v.key: v.value for v in statuses("node", observation(), observation(1.0, gpus=gpus))[3].values}
+    assert values == {
+        "gpu0.name": "H",
+        "gpu0.temperature_c": "96",
+        "gpu0.memory_used_mib": "95",
+        "gpu0.memory_total_mib": "100",
+        "gpu1.name": "Orin",
+    }
+
+
+def test_what_can_be_plotted_is_numbers_by_name():
+    inputs = {"/points": InputState(0.25)}
+    now = observation(2.0, sweeps_in=10, labelled=10, last=ViewReport(offset_ns=-3_000_000), inputs=inputs)
+    numbers = figures(observation(), now)
+    assert numbers["sweeps_in_hz"] == 5.0
+    assert numbers["age_s/points"] == 0.25
+    assert numbers["residual_ms.front"] == -3.0
+    assert list(numbers) == sorted(numbers)
 
 
 def test_the_summary_reads_back_as_it_was():

@@ -93,9 +93,9 @@ def test_it_goes_through_all_states_and_labels_each_time_it_is_active(node, peer
 
 def test_settings_do_not_change_under_a_configured_node(node, peer):
     assert change(peer, "configure")
-    result = set_parameter(peer, "painting.min_probability", 0.5)
+    result = set_parameter(peer, "motion.mode", "auto")
     assert not result.successful
-    assert "clean up first" in result.reason
+    assert "motion.mode: read at configure: clean up first" in result.reason
 
 
 def test_sigterm_ends_it_from_any_state_in_under_two_seconds_without_a_traceback(node, peer):

@@ -89,6 +89,66 @@ def test_a_group_has_a_cloud_of_its_own_points_with_every_field(node, peer):
     assert rest.field("x").tolist() == [10.0, -10.0]
 
 
+def test_statistics_are_numbers_by_name(node, peer):
+    from std_msgs.msg import Float64MultiArray
+
+    from seg_perception.ros import qos
+
+    messages = []
+    subscription = peer.node.create_subscription(
+        Float64MultiArray, "/perception_node/statistics", messages.append, qos.published(5)
+    )
+    peer.labels_of(peer.send_good())
+    peer.spin_until(lambda: messages, "statistics")
+    peer.node.destroy_subscription(subscription)
+    numbers = dict(zip([dim.label for dim in messages[-1].layout.dim], messages[-1].data, strict=True))
+    assert numbers["sweeps_in"] >= 1
+    assert 0.0 < numbers["latency_ms.total.median"] < 60_000.0
+    assert 0.0 <= numbers["age_s/points"] < 60.0
+
+
+def set_parameter(peer, name, value):
+    from rcl_interfaces.srv import SetParameters
+    from rclpy.parameter import Parameter
+
+    client = peer.node.create_client(SetParameters, "/perception_node/set_parameters")
+    peer.spin_until(client.service_is_ready, "the parameter services")
+    peer.spin_for(0.3)
+    request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+    future = client.call_async(request)
+    peer.spin_until(future.done, f"{name} to be set")
+    peer.node.destroy_client(client)
+    return future.result().results[0]
+
+
+def test_live_settings_change_while_it_runs(node, peer):
+    assert set_parameter(peer, "output.overlay_alpha", 0.0).successful
+    assert decode(received(peer, Image, "front/overlay"), "front").pixels[50, 20].tolist() == [255, 0, 0]
+    assert set_parameter(peer, "output.point_groups", "drivable=car, rest=unknown").successful
+    assert decode_cloud(received(peer, PointCloud2, "points/drivable")).field("class_id").tolist() == [CAR]
+    assert set_parameter(peer, "pairing.window_ms", 0.1).successful
+    assert peer.labels_of(peer.send_good()) == [ROAD, CAR, UNKNOWN]  # by the camera without an offset
+    assert set_parameter(peer, "painting.min_probability", 1.0).successful
+    assert peer.labels_of(peer.send_good()) == [UNKNOWN] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("output.point_groups", "drivable=hovercraft, rest=unknown", "hovercraft"),
+        ("output.point_groups", "elsewhere=car", "are topics"),
+        ("output.overlay_alpha", 1.5, "overlay_alpha"),
+        ("painting.min_probability", "much", "DOUBLE"),
+        ("motion.mode", "auto", "clean up first"),
+        ("camera.front.offset_ms", 5.0, "clean up first"),
+    ],
+)
+def test_what_cannot_change_or_cannot_be_is_refused_with_the_reason(node, peer, name, value, reason):
+    result = set_parameter(peer, name, value)
+    assert not result.successful
+    assert reason in result.reason
+
+
 def test_label_info_is_there_for_whoever_comes_late(node, peer):
     from vision_msgs.msg import LabelInfo
 
