@@ -23,7 +23,7 @@ TIERS = (
     ("scene_step", "drawing", "models"),
     ("intake", "evaluation"),
     ("offline", "importers", "export", "simulation", "training"),
-    ("ros", "registry"),
+    ("ros", "registry", "calibration"),
     ("doctor",),
     ("cli",),
 )
@@ -31,7 +31,7 @@ TIERS = (
 
 TIER_OF = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms}
 
-BESIDE_THE_PIPELINE = {"models", "export", "training", "simulation", "evaluation", "registry"}
+BESIDE_THE_PIPELINE = {"models", "export", "training", "simulation", "evaluation", "registry", "calibration"}
 
 ROS_PACKAGES = {
     "rclpy",
@@ -51,7 +51,7 @@ DOORS = {
     "cuda": ("inference/cuda_runtime.py",),
     "openvino": ("inference/openvino_segmenter.py",),
     "open3d": ("simulation/raycast.py",),
-    "scipy": ("scene/",),
+    "scipy": ("scene/", "calibration/"),
     "torch": ("models/", "export/", "training/"),
     "ROS": ("ros/",),
 }

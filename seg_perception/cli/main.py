@@ -9,6 +9,7 @@ import sys
 from seg_perception import __version__
 from seg_perception.cli import (
     build_engine,
+    check_calibration,
     check_model,
     demo,
     deploy,
@@ -36,6 +37,7 @@ COMMANDS = (
     map,
     demo,
     deploy,
+    check_calibration,
     check_model,
     build_engine,
     train,

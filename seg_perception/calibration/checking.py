@@ -1,0 +1,197 @@
+"""The verdict on one camera's calibration: what is wrong, by how much, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_perception.calibration.alignment import Alignment
+from seg_perception.calibration.fitting import PARAMETERS, SCAN_DEG, Fit, corrected, fit, scan
+from seg_perception.calibration.gathering import CameraShots
+from seg_perception.calibration.mistakes import Trial, trials
+from seg_perception.geometry.transforms import transform_points
+
+Verdict = Literal["fine", "suspicious", "unclear"]
+
+TOLERANCE_DEG = 0.25
+"""How far the typical silhouette may lie off its edge, seen from the camera."""
+
+TOLERANCE_S = 0.015
+_SURE = 3.0  # standard deviations
+_MARGIN_DEG = 6.0
+_MOST = 1500  # silhouettes a pair
+_FITS_Z = 3.0  # a calibration that fits less well than this above chance is not measured further
+_EXPLAINS_Z = 4.0  # a mistake undone explains what is wrong from here on,
+_BETTER_Z = 2.0  # where it fits by so much better than the calibration as given
+_ENOUGH = 3000  # silhouettes with which a right calibration would have fitted
+_CLEAR_DEG = 1.0  # where errors up to this could hide, nothing can be said
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Check:
+    """One camera's.
+
+    trials: as `mistakes.trials` has them. scanned: (pitch, yaw) score for turns in SCAN_DEG. fit: None where the
+    calibration does not fit well enough to be measured. shift_deg, shift_sd_deg: by how much the typical silhouette
+    moves under the fitted correction, seen from the camera.
+    """
+
+    camera: CameraShots
+    silhouettes: int
+    trials: list[Trial]
+    scanned: NDArray[np.float64]
+    fit: Fit | None
+    shift_deg: float
+    shift_sd_deg: float
+    verdict: Verdict
+    sentences: list[str]
+
+    @property
+    def T_cam_lidar(self) -> NDArray[np.float64]:
+        """The calibration that fits best: as given, as corrected, or with a mistake undone."""
+        if self.fit is not None:
+            return corrected(self.camera.T_cam_lidar, self.fit.theta)
+        return max(self.trials, key=lambda trial: trial.z if np.isfinite(trial.z) else -np.inf).T_cam_lidar
+
+    def figures(self) -> dict[str, Any]:
+        """For JSON."""
+        found: dict[str, Any] = {
+            "verdict": self.verdict,
+            "sentences": self.sentences,
+            "pairs": len(self.camera.shots),
+            "silhouettes": self.silhouettes,
+            "fits_z": _number(self.trials[0].z),
+            "mistakes_z": {trial.mistake: _number(trial.z) for trial in self.trials[1:]},
+            "T_cam_lidar_given": self.camera.T_cam_lidar.tolist(),
+            "shift_deg": _number(self.shift_deg),
+            "shift_sd_deg": _number(self.shift_sd_deg),
+        }
+        if self.fit is not None:
+            found["correction"] = dict(zip(PARAMETERS, self.fit.theta.round(5).tolist(), strict=True))
+            found["deviation"] = dict(zip(PARAMETERS, self.fit.deviation.round(5).tolist(), strict=True))
+            found["T_cam_lidar_corrected"] = self.T_cam_lidar.tolist()
+        return found
+
+
+def check(camera: CameraShots, others: Mapping[str, NDArray[np.float64]]) -> Check:
+    """Hold one camera's calibration against its pictures. others: T_cam_lidar of the other cameras."""
+    pairs = [shot.pair(camera.model) for shot in camera.shots]
+    alignment = Alignment(pairs, camera.T_cam_lidar, _MARGIN_DEG, _MOST)
+    tried = trials(camera, pairs, others)
+    scanned = scan(alignment)
+    picture = scanned.sum(axis=2) / max(alignment.count, 1)
+    fits = bool(tried[0].z >= _FITS_Z)
+    wrong = _mistake(tried)
+    if wrong is not None or not fits:
+        verdict, sentences = _without_fit(tried[0], wrong, alignment.count)
+        return Check(camera, alignment.count, tried, picture, None, np.nan, np.nan, verdict, sentences)
+    free = np.ones(7, bool)
+    free[6] = camera.timed
+    found = fit(alignment, scanned, free)
+    points = np.concatenate([shot.sweep.middle[:: max(1, len(shot.sweep.middle) // 2000)] for shot in camera.shots])
+    points = points[camera.model.in_view(camera.model.project(transform_points(camera.T_cam_lidar, points))[0])]
+    nothing = np.zeros(7)
+    shift = _shift_deg(camera, points, nothing, found.theta)
+    folds = np.array([_shift_deg(camera, points, fold, found.theta) for fold in found.folds])
+    shift_sd = float(np.sqrt((len(folds) - 1) / len(folds) * np.sum(folds**2)))
+    verdict, sentences = _with_fit(found, shift, shift_sd, camera.timed)
+    return Check(camera, alignment.count, tried, picture, found, shift, shift_sd, verdict, sentences)
+
+
+def _shift_deg(camera: CameraShots, points: NDArray, one: NDArray, other: NDArray) -> float:
+    """Median angle between where two corrections let the camera see the points."""
+    rays = []
+    for theta in (one, other):
+        seen = transform_points(corrected(camera.T_cam_lidar, theta), points)
+        rays.append(seen / np.linalg.norm(seen, axis=1, keepdims=True))
+    return float(np.degrees(np.median(np.linalg.norm(rays[0] - rays[1], axis=1))))
+
+
+def _mistake(tried: list[Trial]) -> Trial | None:
+    """The one that, undone, fits well and far better than the calibration as given."""
+    given = tried[0].z if np.isfinite(tried[0].z) else 0.0
+    if len(tried) > 1 and tried[1].z >= max(_EXPLAINS_Z, given + _BETTER_Z):
+        return tried[1]
+    return None
+
+
+def _without_fit(given: Trial, wrong: Trial | None, silhouettes: int) -> tuple[Verdict, list[str]]:
+    seen = (
+        "sees hardly any point" if not np.isfinite(given.z) else f"fits {given.z:.1f} standard deviations above chance"
+    )
+    if wrong is not None:
+        return "suspicious", [
+            f"as given, the calibration {seen}",
+            f"it looks as if {wrong.mistake}: with that undone it fits {wrong.z:.1f} standard deviations above chance",
+        ]
+    if silhouettes >= _ENOUGH or not np.isfinite(given.z):
+        return "suspicious", [
+            f"as given, the calibration {seen}, though {silhouettes} silhouettes are in and around its view",
+            "none of the typical mistakes, undone, fits clearly better: is it mounted elsewhere, is the lens another?",
+        ]
+    return "unclear", [f"too little to see: {silhouettes} silhouettes in view; the calibration {seen}"]
+
+
+def _with_fit(found: Fit, shift: float, shift_sd: float, timed: bool) -> tuple[Verdict, list[str]]:
+    theta, sd = found.theta, found.deviation
+    sentences = []
+    off = shift > max(TOLERANCE_DEG, _SURE * shift_sd) or bool(np.abs(theta[:2]).max() >= SCAN_DEG[-1])
+    late = timed and abs(theta[6]) > max(TOLERANCE_S, _SURE * sd[6])
+    hidden = max(TOLERANCE_DEG, _SURE * shift_sd)
+    if off:
+        sentences.append(f"points lie {shift:.2f} ± {shift_sd:.2f} degrees off their edges (median over the view)")
+        sentences += _parts(theta, sd)
+    if late:
+        which = "later" if theta[6] > 0.0 else "earlier"
+        sentences.append(
+            f"pictures are taken {1e3 * abs(theta[6]):.0f} ± {1e3 * sd[6]:.0f} ms {which} than their stamps say: add "
+            f"{1e3 * theta[6]:+.0f} to the camera's offset_ms"
+        )
+    if off or late:
+        return "suspicious", sentences
+    if hidden > _CLEAR_DEG:
+        return "unclear", [
+            f"too little to see: an error of up to {hidden:.1f} degrees could hide in what these sweeps show"
+        ]
+    sentences.append(
+        f"points lie within {shift:.2f} ± {shift_sd:.2f} degrees of their edges; {hidden:.2f} would be told"
+    )
+    if not timed:
+        sentences.append("the time offset cannot be told: no poses around the pictures' stamps")
+    elif _SURE * sd[6] > 2.0 * TOLERANCE_S:
+        sentences.append(f"the time offset cannot be told: too little motion (± {1e3 * sd[6]:.0f} ms)")
+    else:
+        sentences.append(f"the pictures' stamps are right within {1e3 * abs(theta[6]):.0f} ± {1e3 * sd[6]:.0f} ms")
+    return "fine", sentences
+
+
+_WAYS = (
+    ("turned down", "turned up", "degrees"),
+    ("turned left", "turned right", "degrees"),
+    ("rolled anticlockwise", "rolled clockwise", "degrees"),
+    ("further left", "further right", "m"),
+    ("higher", "lower", "m"),
+    ("further back", "further ahead", "m"),
+)
+"""What to do to the camera's pose for a correction above and below 0: points move the other way."""
+
+
+def _parts(theta: NDArray[np.float64], sd: NDArray[np.float64]) -> list[str]:
+    """Which turns and moves the correction is made of: those that are sure, else the surest."""
+    sure = np.abs(theta[:6]) / np.maximum(sd[:6], 1e-9)
+    kept = (sure > _SURE) & (np.abs(theta[:6]) > ([0.1] * 3 + [0.03] * 3))
+    if not kept.any():
+        kept[int(np.argmax(sure))] = True
+    found = []
+    for k in np.flatnonzero(kept):
+        more, less, unit = _WAYS[k]
+        found.append(f"{more if theta[k] > 0.0 else less} by {abs(theta[k]):.2f} ± {sd[k]:.2f} {unit}")
+    return [f"the camera should be {', '.join(found)}"]
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 4) if np.isfinite(value) else None

@@ -1,0 +1,217 @@
+"""Pairs of sweeps and pictures, spread over a bag, with all that a check of the calibration asks of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_perception.bags import BagReader
+from seg_perception.calibration.alignment import Pair, Picture
+from seg_perception.calibration.edges import lidar_edges
+from seg_perception.config import CameraConfig, Config
+from seg_perception.datatypes import CameraImage, LidarScan
+from seg_perception.errors import CalibrationError, SegPerceptionError, TransformError
+from seg_perception.geometry.camera import CameraModel
+from seg_perception.geometry.motion import MovedSweep
+from seg_perception.geometry.transform_tree import TransformTree
+from seg_perception.messages.camera_info import camera_model, decode_camera_info
+from seg_perception.messages.header import stamp_ns
+from seg_perception.messages.image import decode
+from seg_perception.messages.pointcloud import decode_scan
+from seg_perception.messages.transforms import insert_tf
+from seg_perception.offline import TF, TF_STATIC, check_topics
+
+LATEST_S = 0.1
+"""How much later or earlier than its stamp a picture may be supposed to be taken."""
+
+_LATE_STEP_S = 0.005
+
+Edges = Mapping[tuple[str, str], NDArray[np.float64]]
+"""(parent, child) -> T_parent_child, rigid (4, 4)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sweep:
+    """A sweep, and its silhouettes at its stamp in the LiDAR's frame, as `LidarEdges` has them."""
+
+    scan: LidarScan
+    moved: MovedSweep
+    middle: NDArray[np.float64]
+    beyond: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shot:
+    """One sweep and one picture of a camera.
+
+    T_then_sweep: (K, 4, 4), from the LiDAR at the sweep's stamp to the LiDAR as it stood at instants from LATEST_S
+    before the picture's stamp to LATEST_S after it; (1, 4, 4), at the stamp alone, where poses for more are missing.
+    """
+
+    image: CameraImage
+    sweep: Sweep
+    T_then_sweep: NDArray[np.float64]
+
+    @property
+    def timed(self) -> bool:
+        """Whether it is known where the LiDAR stood at other instants than the picture's stamp."""
+        return len(self.T_then_sweep) > 1
+
+    def moved(self, late_s: float) -> NDArray[np.float64]:
+        """`T_then_sweep` so many seconds after the picture's stamp; at the stamp where nothing else is known."""
+        if not self.timed:
+            return self.T_then_sweep[0]
+        at = min(max((late_s + LATEST_S) / _LATE_STEP_S, 0.0), len(self.T_then_sweep) - 1.000001)
+        step, share = int(at), at - int(at)
+        return np.asarray((1.0 - share) * self.T_then_sweep[step] + share * self.T_then_sweep[step + 1])
+
+    def pair(self, camera: CameraModel) -> Pair:
+        """What `Alignment` takes."""
+        return Pair(Picture(self.image.pixels, camera), self.sweep.middle, self.sweep.beyond, self.moved)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CameraShots:
+    """What a bag holds of one camera.
+
+    T_cam_lidar: (4, 4) as mounted. frame_id: its optical frame. mounting: by (parent, child), T_parent_child of the
+    edges of /tf_static between the two.
+    """
+
+    name: str
+    model: CameraModel
+    frame_id: str
+    lidar_frame: str
+    T_cam_lidar: NDArray[np.float64]
+    mounting: Edges
+    shots: list[Shot]
+
+    @property
+    def timed(self) -> bool:
+        """Whether pictures can be moved in time."""
+        return all(shot.timed for shot in self.shots)
+
+
+def gather(
+    bag: BagReader, config: Config, most: int, replacing: Edges | None = None
+) -> tuple[dict[str, CameraShots], dict[str, str]]:
+    """Up to `most` sweeps, evenly out of an open bag, each with the nearest picture of every camera.
+
+    replacing: transforms that take the place of what /tf_static says of the same child. Returns what there is of each
+    camera, and for those of which there is nothing, why. Raises BagError where the bag lacks the configured topics.
+    """
+    check_topics(bag, config)
+    tree = TransformTree(cache_ns=None)
+    for message in bag.messages({TF, TF_STATIC}):
+        insert_tf(tree, message.msg, static=message.topic == TF_STATIC)
+    for (parent, child), T in (replacing or {}).items():
+        tree.insert(parent, child, 0, T, static=True)
+    stamps = {camera.name: _stamps(bag, camera.resolved_image_topic()) for camera in config.cameras}
+    sweep_ns = _stamps(bag, config.lidar.topic)
+    pairs = {camera.name: _paired(sweep_ns, stamps[camera.name], camera, config) for camera in config.cameras}
+    usable = sorted(set().union(*pairs.values()))
+    chosen = {usable[k] for k in np.unique(np.linspace(0, len(usable) - 1, min(most, len(usable))).round().astype(int))}
+    sweeps = {}
+    for message in bag.messages({config.lidar.topic}):
+        if stamp_ns(message.msg.header, "cloud") in chosen:
+            scan = decode_scan(message.msg)[0]
+            sweeps[scan.stamp_ns] = _sweep(scan, tree, config)
+    found: dict[str, CameraShots] = {}
+    missing: dict[str, str] = {}
+    for camera in config.cameras:
+        try:
+            found[camera.name] = _shots(bag, camera, pairs[camera.name], sweeps, tree, config)
+        except SegPerceptionError as error:
+            missing[camera.name] = str(error)
+    return found, missing
+
+
+def frames_of(bag: BagReader, config: Config) -> tuple[str, dict[str, str]]:
+    """The frame of the clouds, and by camera that of its pictures, where the bag has any."""
+    check_topics(bag, config)
+
+    def first(topic: str) -> str | None:
+        return next((str(message.msg.header.frame_id) for message in bag.messages({topic})), None)
+
+    cameras = {camera.name: camera.frame_id or first(camera.resolved_image_topic()) for camera in config.cameras}
+    return first(config.lidar.topic) or "", {name: frame for name, frame in cameras.items() if frame}
+
+
+def _stamps(bag: BagReader, topic: str) -> list[int]:
+    return [stamp_ns(message.msg.header, topic) for message in bag.messages({topic})]
+
+
+def _paired(sweep_ns: Sequence[int], image_ns: Sequence[int], camera: CameraConfig, config: Config) -> dict[int, int]:
+    """Sweep stamp -> stamp of the picture nearest to it, as its header has it, where it is within the window."""
+    if not image_ns:
+        return {}
+    window_ns, offset_ns = round(config.pairing.window_ms * 1e6), round(camera.offset_ms * 1e6)
+    nearest = {at: min(image_ns, key=lambda stamp: abs(stamp + offset_ns - at)) for at in sweep_ns}
+    return {at: stamp for at, stamp in nearest.items() if abs(stamp + offset_ns - at) <= window_ns}
+
+
+def _sweep(scan: LidarScan, tree: TransformTree, config: Config) -> Sweep:
+    edges = lidar_edges(scan.points)
+    moved = MovedSweep(scan, tree, config.motion)
+    deskewed = moved.points[edges.index].astype(np.float64) - scan.points[edges.index]
+    return Sweep(scan, moved, edges.middle + deskewed, edges.beyond + deskewed)
+
+
+def _shots(
+    bag: BagReader,
+    camera: CameraConfig,
+    pairs: Mapping[int, int],
+    sweeps: Mapping[int, Sweep],
+    tree: TransformTree,
+    config: Config,
+) -> CameraShots:
+    info = next((message.msg for message in bag.messages({camera.resolved_info_topic()})), None)
+    if info is None:
+        raise CalibrationError(f"camera '{camera.name}': a CameraInfo on {camera.resolved_info_topic()} wanted, none")
+    model = camera_model(decode_camera_info(info), rectified=camera.rectified, name=f"camera '{camera.name}'")
+    sweep_of = {pairs[at]: sweep for at, sweep in sweeps.items() if at in pairs}
+    shots = []
+    for message in bag.messages({camera.resolved_image_topic()}):
+        if (header_ns := stamp_ns(message.msg.header, "image")) in sweep_of:
+            image = decode(message.msg, camera.name, camera.frame_id)
+            model.require_image_size(*image.size)
+            taken_ns = header_ns + round(camera.offset_ms * 1e6)
+            shots.append(Shot(image, sweep_of[header_ns], _ways(sweep_of[header_ns], taken_ns, tree, config)))
+    if not shots:
+        raise CalibrationError(
+            f"camera '{camera.name}': a picture within {config.pairing.window_ms:g} ms of a sweep wanted, none"
+        )
+    frame_id, scan = shots[0].image.frame_id, shots[0].sweep.scan
+    T_cam_lidar = tree.T(frame_id, scan.frame_id, scan.stamp_ns)
+    mounting = _mounting(tree, frame_id, scan.frame_id)
+    return CameraShots(camera.name, model, frame_id, scan.frame_id, T_cam_lidar, mounting, shots)
+
+
+def _mounting(tree: TransformTree, camera_frame: str, lidar_frame: str) -> Edges:
+    parents = {edge.child: edge.parent for edge in tree.edges() if edge.static}
+    climbs = []
+    for frame in (camera_frame, lidar_frame):
+        climb = []
+        while frame in parents:
+            climb.append((parents[frame], frame))
+            frame = parents[frame]
+        climbs.append(climb)
+    between = set(climbs[0]) ^ set(climbs[1])
+    return {(parent, child): tree.T(parent, child, 0) for parent, child in sorted(between)}
+
+
+def _ways(sweep: Sweep, taken_ns: int, tree: TransformTree, config: Config) -> NDArray[np.float64]:
+    """`Shot.T_then_sweep`."""
+    scan, fixed = sweep.scan, config.motion.fixed_frame
+    if sweep.moved.kind == "static":
+        return np.eye(4)[None]
+    late_ns = np.arange(-LATEST_S, LATEST_S + 0.5 * _LATE_STEP_S, _LATE_STEP_S) * 1e9
+    for stamps_ns in (taken_ns + late_ns.round().astype(np.int64), np.array([taken_ns])):
+        try:
+            return tree.T_fixed(scan.frame_id, stamps_ns, scan.frame_id, scan.stamp_ns, fixed)
+        except TransformError:
+            continue
+    return np.eye(4)[None]

@@ -1,0 +1,127 @@
+"""The verdict, through a bag, of calibrations that are right and wrong in known ways."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seg_perception.bags import BagReader
+from seg_perception.calibration.checking import Check, check
+from seg_perception.calibration.fitting import corrected
+from seg_perception.calibration.gathering import CameraShots, gather
+from seg_perception.cli.main import main
+from seg_perception.config import Config, parameters_beside
+from seg_perception.geometry.transforms import inverse
+
+sys.path.insert(0, str(Path(__file__).parent))
+import street
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return street.write_bag(tmp_path_factory.mktemp("street") / "right.mcap")
+
+
+@pytest.fixture(scope="module")
+def front(bag: Path) -> CameraShots:
+    return shots_of(bag)
+
+
+def shots_of(bag: Path) -> CameraShots:
+    with BagReader(bag) as reader:
+        found, missing = gather(reader, Config.load(parameters_beside(bag)), 5)
+    assert not missing
+    return found["front"]
+
+
+def told(front: CameraShots, T_cam_lidar: np.ndarray) -> Check:
+    """As if the bag had told another calibration."""
+    mounting = {("lidar", "front_optical"): inverse(T_cam_lidar)}
+    return check(dataclasses.replace(front, T_cam_lidar=T_cam_lidar, mounting=mounting), {})
+
+
+def test_right_calibration_is_fine(front: CameraShots) -> None:
+    done = told(front, street.T_CAM_LIDAR)
+    assert done.verdict == "fine", done.sentences
+    assert done.fit is not None
+    assert np.all(np.abs(done.fit.theta[:3]) < 0.15) and abs(done.fit.theta[6]) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("turn", "word"),
+    [
+        ((1.0, 0.0, 0.0), "turned up"),  # told to look lower than it does: points are drawn too high
+        ((0.0, -1.0, 0.0), "turned left"),
+        ((0.0, 0.0, 2.0), "rolled clockwise"),
+    ],
+)
+def test_turned_camera_is_suspicious_and_the_turn_is_named(
+    front: CameraShots, turn: tuple[float, ...], word: str
+) -> None:
+    done = told(front, corrected(street.T_CAM_LIDAR, np.array([*turn, 0.0, 0.0, 0.0, 0.0])))
+    assert done.verdict == "suspicious"
+    assert done.fit is not None
+    np.testing.assert_allclose(done.fit.theta[:3], [-value for value in turn], atol=0.25)
+    assert word in " ".join(done.sentences)
+
+
+def test_inverted_transform_is_named(front: CameraShots) -> None:
+    done = told(front, inverse(street.T_CAM_LIDAR))
+    assert done.verdict == "suspicious"
+    assert "inverted" in done.sentences[1]
+    np.testing.assert_allclose(done.T_cam_lidar, street.T_CAM_LIDAR, atol=1e-9)
+
+
+def test_body_axes_in_place_of_optical_ones_are_named(front: CameraShots) -> None:
+    T_body_optical = np.eye(4)
+    T_body_optical[:3, :3] = street.OPTICAL.T
+    done = told(front, T_body_optical @ street.T_CAM_LIDAR)
+    assert done.verdict == "suspicious"
+    assert "axes of a body" in done.sentences[1]
+
+
+def test_calibration_of_another_camera_is_named(front: CameraShots) -> None:
+    away = np.eye(4)
+    away[:3, :3] = [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]]
+    wrong = dataclasses.replace(front, T_cam_lidar=away @ street.T_CAM_LIDAR, mounting={})
+    done = check(wrong, {"front": street.T_CAM_LIDAR})
+    assert "that of camera 'front'" in done.sentences[1]
+
+
+def test_late_pictures_are_told_in_milliseconds(tmp_path: Path) -> None:
+    late = shots_of(street.write_bag(tmp_path / "late.mcap", late_s=0.05))
+    done = check(late, {})
+    assert done.verdict == "suspicious"
+    assert done.fit is not None
+    assert done.fit.theta[6] == pytest.approx(0.05, abs=0.015)
+    assert "offset_ms" in " ".join(done.sentences)
+
+
+def test_picture_without_content_is_unclear_or_suspicious_but_never_fine(front: CameraShots) -> None:
+    blank = [
+        dataclasses.replace(shot, image=dataclasses.replace(shot.image, pixels=np.full_like(shot.image.pixels, 128)))
+        for shot in front.shots
+    ]
+    assert check(dataclasses.replace(front, shots=blank), {}).verdict != "fine"
+
+
+def test_command_writes_picture_figures_and_exit_code(bag: Path, tmp_path: Path) -> None:
+    assert main(["check-calibration", str(bag), "--out", str(tmp_path / "right")]) == 0
+    assert (tmp_path / "right" / "front.jpg").stat().st_size > 10_000
+    figures = json.loads((tmp_path / "right" / "calibration.json").read_text())["cameras"]["front"]
+    assert figures["verdict"] == "fine" and figures["pairs"] == 5
+
+
+def test_file_takes_the_place_of_tf_static(bag: Path, tmp_path: Path) -> None:
+    wrong = inverse(corrected(street.T_CAM_LIDAR, np.array([0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0])))
+    from seg_perception.geometry.transforms import quat_xyzw_from_matrix
+
+    values = [*wrong[:3, 3].tolist(), *quat_xyzw_from_matrix(wrong).tolist()]
+    calib = tmp_path / "calib.json"
+    calib.write_text(json.dumps({"results": {"T_lidar_camera": values}}))
+    assert main(["check-calibration", str(bag), "--calibration", str(calib), "--out", str(tmp_path / "wrong")]) == 1
