@@ -37,6 +37,12 @@ class StampError(MessageError):
     cause = "bad_stamp"
 
 
+class FarStampError(StampError):
+    """A transform stamped far from the others of its frame, as by a sender whose clock is wrong."""
+
+    cause = "tf_far_stamp"
+
+
 class ModelError(SegPerceptionError):
     """A network or engine file that cannot be used as a segmenter."""
 

@@ -62,7 +62,7 @@ class Intake:
         self.config = config
         self.statistics = RunStatistics()
         motion = config.motion
-        self.tree = TransformTree(round(motion.cache_s * 1e9), round(motion.tolerance_ms * 1e6))
+        self.tree = TransformTree(round(motion.cache_s * 1e9), round(motion.tolerance_ms * 1e6), wary=True)
         self.pipeline = Pipeline(config, segmenter, self.tree)
         self.scene = SceneStep(config, self.pipeline.taxonomy, self.statistics, self._problem)
         self._cameras: dict[str, CameraConfig] = {camera.name: camera for camera in config.cameras}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_perception.errors import StampError
+from seg_perception.errors import FarStampError, StampError
 from seg_perception.geometry.transforms import Float64Array, from_quat_translation, lerp, slerp
 
 StampsNs = NDArray[np.int64]
@@ -118,6 +118,8 @@ class StaticEdge:
 
 _SAMPLE = np.dtype([("translation", "f8", 3), ("quat_xyzw", "f8", 4), ("parent", "O")])
 _FIRST_CAPACITY = 16
+CONVINCED = 10
+"""After so many samples in a row from another time a wary edge believes that this is the time now."""
 
 
 class MovingEdge:
@@ -130,8 +132,9 @@ class MovingEdge:
 
     static = False
 
-    def __init__(self, cache_ns: int | None) -> None:
+    def __init__(self, cache_ns: int | None, wary: bool = False) -> None:
         self._cache_ns = cache_ns
+        self._wary = wary
         self._last_parent = ""
         self.clear()
 
@@ -140,13 +143,17 @@ class MovingEdge:
         self._stamps = np.empty(_FIRST_CAPACITY, np.int64)
         self._samples = np.empty(_FIRST_CAPACITY, _SAMPLE)
         self._begin = self._end = 0
+        self._strangers = 0  # samples in a row that a wary edge refused
         self._reparented = False
 
     def insert(self, stamp_ns: int, translation: Sequence[float], quat_xyzw: Sequence[float], parent: str) -> None:
         """Trim what is older than the cache keeps, and put this sample in its place; one that old itself: StampError.
 
-        As in tf2, age is counted from the newest sample before this one.
+        As in tf2, age is counted from the newest sample before this one. A wary edge, unlike tf2, does not let one
+        sample stamped far ahead push all the others out: FarStampError, until `CONVINCED` in a row say so.
         """
+        if self._wary and self._end > self._begin and self._cache_ns is not None:
+            self._doubt(stamp_ns, self._cache_ns)
         if self._end > self._begin and self._cache_ns is not None:
             kept_from_ns = self.newest_ns - self._cache_ns
             if stamp_ns < kept_from_ns:
@@ -166,6 +173,21 @@ class MovingEdge:
         else:
             at = self._open_gap(at)
             self._stamps[at], self._samples[at] = stamp_ns, sample
+
+    def _doubt(self, stamp_ns: int, cache_ns: int) -> None:
+        """Refuse a stamp further from the newest than the cache reaches; begin anew once `CONVINCED` came in a row."""
+        ahead_ns = stamp_ns - self.newest_ns
+        if abs(ahead_ns) <= cache_ns:
+            self._strangers = 0
+            return
+        self._strangers += 1
+        if self._strangers < CONVINCED:
+            side = "ahead of" if ahead_ns > 0 else "behind"
+            raise FarStampError(
+                f"stamp {seconds(stamp_ns)} s: {seconds(abs(ahead_ns))} s {side} the newest, at most "
+                f"{seconds(cache_ns)} s wanted; is the clock of its sender right?"
+            )
+        self.clear()
 
     def _open_gap(self, at: int) -> int:
         """Make room for one sample before index `at`; returns the index of the gap."""

@@ -81,11 +81,13 @@ class TransformTree:
 
     cache_ns: how far behind its newest sample an edge remembers; None keeps everything, for a bag read in one go.
     tolerance_ns: how far outside an edge's samples a stamp may lie. Within it the edge goes on at its last speed.
+    wary: refuse single stamps far from the others of their frame (FarStampError), which in tf2 push all those out.
     Frame names may carry a leading slash, which is dropped as tf2 drops it.
     """
 
-    def __init__(self, cache_ns: int | None = 10_000_000_000, tolerance_ns: int = 0) -> None:
+    def __init__(self, cache_ns: int | None = 10_000_000_000, tolerance_ns: int = 0, wary: bool = False) -> None:
         self._cache_ns = cache_ns
+        self._wary = wary
         self._tolerance_ns = tolerance_ns
         self._edges: dict[str, Edge] = {}  # by child
         self._known: set[str] = set()
@@ -125,8 +127,11 @@ class TransformTree:
             if static:
                 edge = StaticEdge(parent, from_quat_translation(quat_xyzw, translation))
             else:
-                edge = edge if isinstance(edge, MovingEdge) else MovingEdge(self._cache_ns)
-                edge.insert(stamp_ns, translation, quat_xyzw, parent)
+                edge = edge if isinstance(edge, MovingEdge) else MovingEdge(self._cache_ns, self._wary)
+                try:
+                    edge.insert(stamp_ns, translation, quat_xyzw, parent)
+                except StampError as error:
+                    raise type(error)(f"{edge_name}: {error}") from None
             self._edges[child] = edge
             self._known.update((parent, child))
 

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from seg_perception.errors import (
     DisconnectedError,
     ExtrapolationError,
+    FarStampError,
     MessageError,
     StampError,
     TransformLoopError,
     UnknownFrameError,
 )
 from seg_perception.geometry import transform_tree
-from seg_perception.geometry.transform_edges import MovingEdge, Query
+from seg_perception.geometry.transform_edges import CONVINCED, MovingEdge, Query
 from seg_perception.geometry.transform_tree import LATEST, TransformTree
 from seg_perception.geometry.transforms import from_quat_translation, inverse, transform_points
 
@@ -552,3 +553,33 @@ def test_a_sender_of_ever_new_names_is_refused_and_the_known_frames_go_on(monkey
         tree.insert("base", "frame_3", 2, np.eye(4))
     tree.insert("base", "frame_0", 2, np.eye(4))
     assert tree.frames() == ("base", "frame_0", "frame_1", "frame_2")
+
+
+def wary_car() -> TransformTree:
+    tree = TransformTree(wary=True)
+    for i in range(10):
+        tree.insert("odom", "base", T0 + i * S // 10, at(float(i)))
+    return tree
+
+
+@pytest.mark.parametrize("off_s", [3600, -3600])
+def test_a_wary_tree_keeps_its_course_beside_a_sender_whose_clock_is_wrong(off_s: int) -> None:
+    tree = wary_car()
+    for i in range(10, 10 + 3 * CONVINCED):
+        with pytest.raises(FarStampError, match=rf"'odom' -> 'base': .*{'ahead of' if off_s > 0 else 'behind'}"):
+            tree.insert("odom", "base", T0 + off_s * S + i * S // 10, at(-5.0))
+        tree.insert("odom", "base", T0 + i * S // 10, at(float(i)))
+    assert position(tree.T("odom", "base", T0 + 15 * S // 10)) == [15.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("off_s", [3600, -3600])
+def test_a_wary_tree_follows_where_the_time_has_really_changed(off_s: int) -> None:
+    tree = wary_car()
+    for i in range(CONVINCED + 1):
+        stamp_ns = T0 + off_s * S + i * S // 10
+        if i < CONVINCED - 1:
+            with pytest.raises(FarStampError):
+                tree.insert("odom", "base", stamp_ns, at(float(i)))
+        else:
+            tree.insert("odom", "base", stamp_ns, at(float(i)))
+    assert position(tree.T("odom", "base", stamp_ns)) == [float(CONVINCED), 0.0, 0.0]
