@@ -277,10 +277,12 @@ class OutputConfig(Section):
 class DiagnosticsConfig(Section):
     """From when on /diagnostics says WARN and ERROR. 0: never, of that figure."""
 
-    input_age_warn_s: float = setting(1.0, "WARN where an input sent nothing for this long", live=True, minimum=0.0)
+    input_age_warn_s: float = setting(
+        1.0, "WARN where a camera or LiDAR sent nothing for this long", live=True, minimum=0.0
+    )
     input_age_error_s: float = setting(5.0, "the same, ERROR", live=True, minimum=0.0)
     stamp_offset_warn_s: float = setting(
-        1.0, "WARN where the stamps of an input are this far from those of the LiDAR", live=True, minimum=0.0
+        1.0, "WARN where the stamps of a camera are this far from those of the LiDAR", live=True, minimum=0.0
     )
     stamp_offset_error_s: float = setting(10.0, "the same, ERROR", live=True, minimum=0.0)
     residual_warn_ms: float = setting(

@@ -37,11 +37,12 @@ class CameraState:
 @dataclass(frozen=True, slots=True)
 class InputState:
     """One topic that is listened to. age_s: since its last message came, or since activation; stamp_ahead_s: how far
-    the stamp of that message was ahead of the node's clock; None where it has none, or none came."""
+    the stamp of that message was ahead of the node's clock; None where it has none, or none came. kind: only of "image"
+    and "lidar" is it known that messages keep coming, and when they were measured; the rest is told and not judged."""
 
     age_s: float
     stamp_ahead_s: float | None = None
-    is_lidar: bool = False
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +185,17 @@ def _sweeps(node: str, before: Observation, now: Observation, limits: Diagnostic
 
 def _inputs(node: str, now: Observation, limits: DiagnosticsConfig) -> DiagnosticStatus:
     verdict, values = Verdict(), {}
-    of_lidar = next((s.stamp_ahead_s for s in now.inputs.values() if s.is_lidar and s.stamp_ahead_s is not None), None)
+    of_lidar = next(
+        (s.stamp_ahead_s for s in now.inputs.values() if s.kind == "lidar" and s.stamp_ahead_s is not None), None
+    )
     for topic, state in now.inputs.items():
         values[f"{topic}.age_s"] = f"{state.age_s:.3f}"
-        verdict.above(f"age_s of {topic}", state.age_s, limits.input_age_warn_s, limits.input_age_error_s)
-        if state.stamp_ahead_s is None:
+        if state.stamp_ahead_s is not None:
+            values[f"{topic}.stamp_ahead_of_clock_s"] = f"{state.stamp_ahead_s:.3f}"
+        if not state.kind:
             continue
-        values[f"{topic}.stamp_ahead_of_clock_s"] = f"{state.stamp_ahead_s:.3f}"
-        if of_lidar is not None:
+        verdict.above(f"age_s of {topic}", state.age_s, limits.input_age_warn_s, limits.input_age_error_s)
+        if of_lidar is not None and state.stamp_ahead_s is not None:
             off_s = abs(state.stamp_ahead_s - of_lidar)
             offset = limits.stamp_offset_warn_s, limits.stamp_offset_error_s
             verdict.above(f"stamp of {topic}, seconds from the LiDAR's,", off_s, *offset)

@@ -62,8 +62,10 @@ class Inputs:
     def states(self) -> dict[str, InputState]:
         """When each topic was last heard, and how its stamps lie to the node's clock. /tf_static speaks once."""
         now_s = time.monotonic()
+        kinds = {camera.resolved_image_topic(): "image" for camera in self._config.cameras}
+        kinds[self._config.lidar.topic] = "lidar"
         return {
-            topic: InputState(now_s - heard_s, self._stamps_ahead_s.get(topic), topic == self._config.lidar.topic)
+            topic: InputState(now_s - heard_s, self._stamps_ahead_s.get(topic), kinds.get(topic, ""))
             for topic, heard_s in self._heard_s.items()
         }
 

@@ -89,17 +89,18 @@ def judged(now, **limits):
 
 
 def test_an_input_that_fell_silent_is_named_with_its_age():
-    inputs = {"/points": InputState(0.1), "/front/image_raw": InputState(2.0), "/tf": InputState(7.0)}
+    ages = {"/points": (7.0, "lidar"), "/front/image_raw": (2.0, "image"), "/camera_info": (60.0, "")}
+    inputs = {topic: InputState(age_s, kind=kind) for topic, (age_s, kind) in ages.items()}
     level, message = judged(observation(1.0, inputs=inputs), input_age_warn_s=1.0, input_age_error_s=5.0)["inputs"]
     assert level == ERROR
-    assert message == "age_s of /front/image_raw is 2, below 1 wanted; age_s of /tf is 7, below 5 wanted"
+    assert message == "age_s of /points is 7, below 5 wanted; age_s of /front/image_raw is 2, below 1 wanted"
     assert judged(observation(1.0, inputs=inputs), input_age_warn_s=0.0, input_age_error_s=0.0)["inputs"][0] == OK
 
 
 def test_stamps_far_from_those_of_the_lidar_are_named_wherever_the_clock_of_the_node_stands():
     for clock_s in (0.0, -1e8):
         ahead = {"/points": clock_s, "/front/image_raw": clock_s + 3600.0, "/rear/image_raw": clock_s - 0.1}
-        inputs = {topic: InputState(0.0, s, topic == "/points") for topic, s in ahead.items()}
+        inputs = {topic: InputState(0.0, s, "lidar" if topic == "/points" else "image") for topic, s in ahead.items()}
         level, message = judged(observation(1.0, inputs=inputs))["inputs"]
         assert level == ERROR
         assert message.startswith("stamp of /front/image_raw, seconds from the LiDAR's, is 3600")
