@@ -58,7 +58,9 @@ def main() -> int:
     figures: Figures = {"model": args.model.name, "bytes": args.model.stat().st_size, "simulator": speed}
     figures["unseen"] = told("evaluate", args.model, "--data", unseen)
     figures["points"] = told("evaluate", args.model, "--data", args.drive, "--kind", "points")
-    figures["int8"] = {target: quantized(args.model, target, calibration, unseen) for target in ("cpu", "tensorrt")}
+    before = figures["unseen"]["semantic"]["mean_iou"]
+    targets = ("cpu", "tensorrt")
+    figures["int8"] = {each: quantized(args.model, each, calibration, unseen, before) for each in targets}
     if args.checkpoint:
         figures["export"] = exported(args.checkpoint, args.model, unseen)
     if REFERENCE.is_file():
@@ -102,18 +104,18 @@ def told(*words: object) -> Figures:
     return report
 
 
-def quantized(model: Path, target: str, calibration: Path, unseen: Path) -> Figures:
-    """Loss and speed of the int8 form, which stays in bench_out. Whatever the loss, it is written."""
+def quantized(model: Path, target: str, calibration: Path, unseen: Path, before: float) -> Figures:
+    """Loss and speed of the int8 form, which is written to bench_out whatever they are. before: `model`'s mean IoU."""
     int8 = OUT / f"{model.stem}.{target}.onnx"
     source = ("--target", target, "--calibration", calibration / "images", "--pictures", 16)
     run("quantize", model, int8, *source, "--min-agreement", 0)
-    before, after = (told("evaluate", path, "--data", unseen)["semantic"] for path in (model, int8))
+    after = told("evaluate", int8, "--data", unseen)["semantic"]["mean_iou"]
     picture = read_pictures(calibration / "images", model, 1)[0]
     same = labels_of(model, unseen), labels_of(int8, unseen)
     return {
         "bytes": int8.stat().st_size,
-        "mean_iou": before["mean_iou"],
-        "mean_iou_int8": after["mean_iou"],
+        "mean_iou": before,
+        "mean_iou_int8": after,
         "agreement": float(np.mean([(a == b).mean() for a, b in zip(*same, strict=True)])),
         "speed": speed_ratios(model, int8, picture),
     }
