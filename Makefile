@@ -5,7 +5,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak fuzz lint bench accuracy accuracy-geometry accuracy-labels reference venv extras trt-check gpu-check clean distclean
+.PHONY: help demo test soak fuzz lint bench latency accuracy accuracy-geometry accuracy-labels reference venv extras trt-check gpu-check clean distclean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -16,8 +16,9 @@ demo: $(READY)  ## play a drive through the live node; results in demo_out/
 test: $(READY)  ## every test that this machine can run
 	$(VENV)/bin/pytest
 
-soak: $(READY)  ## the tests that take minutes
-	$(VENV)/bin/pytest -m soak
+SOAK_MINUTES := 30
+soak: $(READY)  ## the tests that take minutes; SOAK_MINUTES of them the live node
+	SOAK_MINUTES=$(SOAK_MINUTES) $(VENV)/bin/pytest -m soak
 
 FUZZ := --cases 100000
 fuzz: $(READY)  ## 100,000 spoilt messages, with bounds checked in every compiled loop
@@ -30,6 +31,9 @@ lint: $(READY)  ## ruff (rules and format) and mypy
 
 bench: $(READY)  ## time every stage on this machine
 	$(VENV)/bin/python benchmarks/run.py
+
+latency: $(READY)  ## time the live node against its stages alone, over DDS
+	$(VENV)/bin/python benchmarks/node_latency.py
 
 accuracy: accuracy-geometry accuracy-labels  ## both of the next two; they need Open3D (make extras)
 

@@ -1,0 +1,138 @@
+"""Everything around the node fails, and comes back: sensors, /tf, the process itself, and its share of the machine."""
+
+import signal
+import time
+
+import live_node as live
+import pytest
+from live_node import CAR, ROAD
+
+from seg_perception.datatypes import UNKNOWN
+
+pytestmark = pytest.mark.ros
+
+GOOD = [ROAD, CAR, UNKNOWN]
+FRONT, REAR, POINTS = "/front/image_raw", "/rear/image_raw/compressed", "/points"
+SWEEP_S = 0.2
+SLOW = f"""
+import sys, time
+from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
+from seg_perception.ros.node import main
+
+segment = OnnxRuntimeSegmenter.segment
+
+def slowly(self, pixels):
+    time.sleep({SWEEP_S / 2})
+    return segment(self, pixels)
+
+OnnxRuntimeSegmenter.segment = slowly
+sys.exit(main(sys.argv))
+"""
+
+
+@pytest.fixture
+def start(tmp_path, model, peer):
+    """start(program, **params) -> a node that we are connected to; stopped at the end, with exit code 0."""
+    nodes = []
+
+    def run(*program, **params):
+        peer.wait_until_alone()
+        peer.clouds.clear()
+        nodes.append(live.NodeProcess(tmp_path, live.parameters(model, **params), program or live.PROGRAM))
+        peer.wait_until_connected()
+        return nodes[-1]
+
+    yield run
+    running = [node for node in nodes if node.alive]
+    codes = [node.stop() for node in nodes]
+    assert codes[len(codes) - len(running) :] == [0] * len(running)
+    assert not any("Traceback" in node.log for node in nodes)
+
+
+def level_of(peer, part):
+    status = peer.statuses.get(f"perception_node: {part}")
+    return (status.level, status.message) if status else (b"", "")
+
+
+def test_sensors_that_stop_are_named_and_used_again_when_they_are_back(start, peer):
+    start()
+    assert peer.labels_of(peer.send_good()) == GOOD
+    for topic, part, words in ((FRONT, "camera front", "no image came"), (POINTS, "sweeps", "no sweep came")):
+        end_s = time.monotonic() + live.PATIENCE_S
+        while words not in level_of(peer, part)[1]:
+            assert time.monotonic() < end_s, f"waited in vain for '{words}'"
+            stamp = peer.send_good(without=(topic,))
+            peer.spin_for(0.1)
+        if topic == FRONT:
+            assert peer.labels_of(stamp) == GOOD  # the other camera sees the same
+        assert level_of(peer, part)[0] == b"\x01"
+        while level_of(peer, part)[0] != b"\x00":
+            assert time.monotonic() < end_s + live.PATIENCE_S, f"waited in vain for {part} to be well"
+            stamp = peer.send_good()
+            peer.spin_for(0.1)
+        assert peer.labels_of(stamp) == GOOD
+
+
+def odometry(stamp_ns):
+    return live.tf_message(live.transform("odom", "lidar", stamp_ns))
+
+
+def test_a_sweep_waits_for_tf_that_is_late_and_goes_without_tf_that_never_comes(start, peer):
+    start(motion={"mode": "auto"}, pairing={"deadline_ms": 2000.0})
+    peer.send("/tf", odometry(peer.stamp_ns))
+    stamp = peer.send_good()
+    peer.spin_for(0.3)
+    assert stamp not in peer.clouds
+    peer.send("/tf", odometry(stamp + live.STEP_NS))
+    assert peer.labels_of(stamp) == GOOD
+    peer.stamp_ns += live.STEP_NS
+    assert "motion_assumed_static" not in peer.causes()
+    assert peer.labels_of(peer.send_good()) == GOOD  # after its deadline
+    peer.spin_until(lambda: peer.causes().get("motion_assumed_static"), "the missing odometry to be counted")
+    assert "odom" in peer.last_words("motion_assumed_static")
+
+
+def test_tf_that_comes_in_the_wrong_order_is_put_in_order(start, peer):
+    start(motion={"mode": "required"}, pairing={"deadline_ms": 2000.0})
+    first = peer.stamp_ns
+    for step in (5, 3, 4, 1, 2, 0):
+        peer.send("/tf", odometry(first + step * live.STEP_NS))
+    for _ in range(4):
+        assert peer.labels_of(peer.send_good()) == GOOD
+    assert not any(cause.startswith("tf") for cause in peer.causes())
+
+
+def test_a_node_that_is_killed_is_replaced_by_one_that_goes_on(start, peer):
+    killed = start()
+    assert peer.labels_of(peer.send_good()) == GOOD
+    killed.stop(signal.SIGKILL)
+    for _ in range(5):
+        peer.send_good()
+        peer.spin_for(0.05)
+    start()
+    assert peer.labels_of(peer.send_good()) == GOOD
+
+
+@pytest.mark.slow
+def test_three_times_the_load_that_it_can_serve_costs_sweeps_and_not_time(start, peer):
+    start("-c", SLOW)
+    peer.labels_of(peer.send_good())
+    sent_s, received_s = {}, {}
+    end_s = time.monotonic() + 10.0
+    while time.monotonic() < end_s:
+        sent_s[peer.send_good()] = time.monotonic()
+        peer.spin_for(SWEEP_S / 3)
+        for stamp in peer.clouds:
+            received_s.setdefault(stamp, time.monotonic())
+    peer.spin_for(3.0)
+    latency_s = [received_s[stamp] - sent_s[stamp] for stamp in sorted(sent_s) if stamp in received_s]
+    half = len(latency_s) // 2
+    queue = 5 + 2  # those that wait, the one at work, and one that waits for its image
+    assert max(latency_s) < queue * SWEEP_S * 3
+    assert max(latency_s[half:]) < max(latency_s[:half]) * 1.5 + SWEEP_S
+    summary = peer.summary()
+    dropped = summary["causes"]["sweep_overload"]
+    assert dropped > len(sent_s) / 3
+    lost = summary["causes"].get("lost_in_transport/points", 0)
+    assert summary["sweeps_in"] + lost == len(sent_s) + 1
+    assert summary["sweeps_in"] == summary["sweeps_out"] + dropped
