@@ -39,12 +39,8 @@ from seg_perception.messages.image import image_fields
 from seg_perception.messages.labels import label_info_fields
 from seg_perception.messages.pointcloud import cloud_fields
 from seg_perception.messages.transforms import StampedTransform, tf_fields
+from seg_perception.messages.vision_msgs import VISION_MSGS
 
-# vision_msgs is in none of the library's type stores. These are the standard definitions, field for field.
-_VISION_MSGS = {
-    "vision_msgs/msg/VisionClass": "uint16 class_id\nstring class_name\n",
-    "vision_msgs/msg/LabelInfo": "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold\n",
-}
 _METADATA_VERSION: Literal[8] = 8  # the newest whose QoS profiles are still readable to Humble
 _FOREVER = QosTime(9223372036, 854775807)
 _COMPRESSION = {
@@ -247,13 +243,13 @@ class BagWriter:
         except Exception as error:
             raise BagError(f"bag {self.path}: {topic}: {_sentence(error)}") from error
 
-    def write(self, topic: str, type: str, fields: Mapping[str, Any], log_ns: int) -> None:
-        """Write a message of any standard type from its fields: a mapping, nested as the message is."""
+    def write(self, topic: str, type: str, fields: Mapping[str, Any], log_ns: int, qos: TopicQos | None = None) -> None:
+        """Write a message of any standard type from its fields: a mapping, nested as the message is. qos: as above."""
         try:
             data = self._types.serialize(type, fields)
         except Exception as error:
             raise BagError(f"bag {self.path}: {topic}: no {type} can be made of it: {_sentence(error)}") from error
-        self.write_raw(topic, type, log_ns, data)
+        self.write_raw(topic, type, log_ns, data, qos)
 
     def write_image(
         self,
@@ -286,10 +282,12 @@ class BagWriter:
         log_ns = record.stamp_ns if log_ns is None else log_ns
         self.write(topic, "sensor_msgs/msg/CameraInfo", camera_info_fields(record), log_ns)
 
-    def write_cloud(self, topic: str, cloud: PointCloud, log_ns: int | None = None) -> None:
+    def write_cloud(
+        self, topic: str, cloud: PointCloud, log_ns: int | None = None, qos: TopicQos | None = None
+    ) -> None:
         """Write a sensor_msgs/PointCloud2."""
         fields = {"header": header_fields(cloud.stamp_ns, cloud.frame_id), **cloud_fields(cloud)}
-        self.write(topic, "sensor_msgs/msg/PointCloud2", fields, cloud.stamp_ns if log_ns is None else log_ns)
+        self.write(topic, "sensor_msgs/msg/PointCloud2", fields, cloud.stamp_ns if log_ns is None else log_ns, qos)
 
     def write_tf(self, topic: str, transforms: Sequence[StampedTransform], log_ns: int | None = None) -> None:
         """Write a tf2_msgs/TFMessage. topic: "/tf", or "/tf_static", which is recorded as latched."""
@@ -339,7 +337,7 @@ class _Types:
 
     def __init__(self) -> None:
         self.store: Typestore = get_typestore(Stores.ROS2_JAZZY)
-        for name, definition in _VISION_MSGS.items():
+        for name, definition in VISION_MSGS.items():
             self.store.register(get_types_from_msg(definition, name))
 
     def learn(self, connections: Iterable[Connection]) -> None:

@@ -355,6 +355,8 @@ class VoxelMapConfig(Section):
                                      minimum=0.05, maximum=3600.0)  # fmt: skip
     clearing: bool = setting(True, "take out movable voxels that a later sweep looks through")
     clearing_range_m: float = setting(60.0, "as far from the LiDAR as this", minimum=1.0, maximum=300.0)
+    period_s: float = setting(1.0, "seconds between clouds of the whole map", minimum=0.0, maximum=3600.0)
+    file: str = setting("", "where ~/save_map writes and ~/load_map reads: a .ply, .pcd or .npz", live=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +375,7 @@ class BevConfig(Section):
     drivable_probability: float = setting(0.5, "cells above this are told as drivable", minimum=0.0, maximum=1.0)
     bridge_m: float = setting(1.0, "gaps in the ground up to this wide, between beams, are bridged",
                               minimum=0.0, maximum=10.0)  # fmt: skip
+    period_s: float = setting(0.2, "seconds between publications of the grid", minimum=0.0, maximum=3600.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,26 +6,30 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from seg_perception.config import Config
-from seg_perception.errors import TransformError
+from seg_perception.errors import ConfigError, TransformError
 from seg_perception.labels import Taxonomy
 from seg_perception.pipeline import SweepResult
-from seg_perception.scene.memory import SceneMemory
+from seg_perception.scene.map_files import check_suffix, load_map, save_map
+from seg_perception.scene.memory import SceneMemory, SceneUpdate
+from seg_perception.scene.voxel_hash import FULL_SHARE
+from seg_perception.scene.voxel_map import MapCloud, VoxelMap
 from seg_perception.statistics import RunStatistics
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-WITHOUT_ODOMETRY, FAULT = "scene_without_odometry", "scene_error"
+WITHOUT_ODOMETRY, FAULT, MAP_FULL = "scene_without_odometry", "scene_error", "map_full"
 
 
 class SceneStep:
     """Takes results of the pipeline into one `SceneMemory`, in two halves; one thread calls both.
 
     problem: told the cause and the sentence of every sweep that the scene goes without. memory: None where objects, map
-    and grid are all switched off. lock: held while the memory changes; whoever reads it from another thread takes it.
+    and grid are all switched off; of that thread alone. Maps are saved and loaded from any thread.
     """
 
     def __init__(
@@ -33,7 +37,9 @@ class SceneStep:
     ) -> None:
         self._config, self._taxonomy = config, taxonomy
         self._statistics, self._problem = statistics, problem
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
+        self._loaded: MapCloud | None = None  # waits for the next sweep, whose thread owns the memory
+        self._tracked: dict[str, int] = {}
         self.memory: SceneMemory | None = None
         self.forget()
 
@@ -42,7 +48,7 @@ class SceneStep:
         config = self._config
         if config.objects.enabled or config.voxel_map.enabled or config.bev.enabled:
             memory = SceneMemory(config, self._taxonomy)
-            with self.lock:
+            with self._lock:
                 self.memory = memory
 
     def recognise(self, result: SweepResult) -> SweepResult:
@@ -58,11 +64,74 @@ class SceneStep:
         if self.memory is None or result.scene is None:
             return
         memory, scene = self.memory, result.scene
-        with self.lock:
-            self._spared(result, lambda: memory.remember(scene))
+        with self._lock:
+            self._spared(result, lambda: self._remember(memory, scene))
         for stage, seconds in scene.stage_seconds.items():
             self._statistics.add_seconds(stage, seconds)
         self._statistics.add_seconds("scene", sum(scene.stage_seconds.values()))
+
+    def save_map(self, path: Path) -> str:
+        """Write every voxel of the map, as `map_files.save_map` does; returns a sentence. The file appears when it is
+        complete. Raises SegPerceptionError, OSError.
+        """
+        check_suffix(path)
+        with self._lock:
+            voxels = self._map().cloud()
+        part = path.with_name(f".{path.stem}.part{path.suffix}")
+        try:
+            save_map(voxels, part, self._taxonomy.colors)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        return f"{len(voxels)} voxels written to {path}"
+
+    def load_map(self, path: Path) -> str:
+        """Read a map, whose voxels vote in this one before the next sweep does; returns a sentence. It lies right only
+        where the fixed frame is that of the drive it was saved on. Raises SegPerceptionError, OSError.
+        """
+        self._map()
+        voxels = load_map(path)
+        with self._lock:
+            self._loaded = voxels
+        return f"{len(voxels)} voxels read from {path}; they are in the map with the next sweep"
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """How much is remembered, and how much can be: flat, for diagnostics. Empty where everything is off."""
+        memory = self.memory
+        state: dict[str, Any] = {}
+        if memory is not None and memory.voxel_map:
+            held = memory.voxel_map.state
+            state |= {"voxels": held.voxels, "voxels_at_most": int(FULL_SHARE * held.capacity)}
+            state |= {"points_without_room": held.refused, "map_mib": round(held.nbytes / 2**20, 1)}
+        if memory is not None and memory.grid:
+            state["grid_mib"] = round(memory.grid.nbytes / 2**20, 1)
+        return {**state, **self._tracked}
+
+    def _map(self) -> VoxelMap:
+        if self.memory is None or self.memory.voxel_map is None:
+            raise ConfigError("voxel_map.enabled: true wanted, false seen: there is no map")
+        return self.memory.voxel_map
+
+    def _remember(self, memory: SceneMemory, scene: SceneUpdate) -> None:
+        tracks = scene.tracks
+        self._tracked = {} if tracks is None else {"tracks": int(tracks.confirmed.sum())}
+        loaded, self._loaded = self._loaded, None
+        if memory.voxel_map is None:
+            memory.remember(scene)
+            return
+        before = memory.voxel_map.state.refused
+        if loaded is not None:
+            memory.voxel_map.add(loaded, scene.cloud.scan.stamp_ns)
+        memory.remember(scene)
+        state = memory.voxel_map.state
+        if state.refused > before:
+            radius_m, points = memory.voxel_map.config.radius_m, state.refused - before
+            self._problem(
+                MAP_FULL,
+                f"{points} points found no room in the map, which holds {state.voxels} voxels; raise "
+                f"voxel_map.capacity ({state.capacity}) or lower voxel_map.radius_m ({radius_m})",
+            )
 
     def _spared(self, result: SweepResult, action: Callable[[], T]) -> T | None:
         """What the action gives; None where anything happens in it, which is counted and told, and goes no further."""

@@ -9,7 +9,8 @@ from small_world import CAR, MS, ROAD, T0
 from test_intake import Drive, cloud_message, image_message, tf_message
 
 from seg_perception.datatypes import UNKNOWN
-from seg_perception.scene_step import FAULT, WITHOUT_ODOMETRY
+from seg_perception.errors import ConfigError, MessageError
+from seg_perception.scene_step import FAULT, MAP_FULL, WITHOUT_ODOMETRY
 
 SCENE = {
     "objects": {"enabled": True, "min_points": 3},
@@ -34,10 +35,10 @@ class Ride(Drive):
         super().__init__(**{**SCENE, **settings})
         self.odometry = odometry
 
-    def sweep(self, stamp_ns: int):
+    def sweep(self, stamp_ns: int, points: np.ndarray | None = None):
         """The result of a sweep, and the same when it was remembered."""
         self.intake.image("front", image_message(stamp_ns))
-        self.intake.cloud(cloud_message(stamp_ns, thing()), 0.0)
+        self.intake.cloud(cloud_message(stamp_ns, thing() if points is None else points), 0.0)
         if self.odometry:
             self.intake.transforms(tf_message(("odom", "base_link", np.eye(4)), stamp_ns=stamp_ns), static=False)
         result = self.intake.next_result(0.0)
@@ -98,6 +99,48 @@ def test_a_fault_in_the_scene_costs_the_sweep_its_scene_and_not_its_labels(monke
     assert "a mistake" in ride.said[FAULT]
     monkeypatch.undo()
     assert ride.sweep(T0 + 100 * MS)[1].scene is not None
+
+
+def test_a_saved_map_is_in_another_memory_with_its_next_sweep(tmp_path):
+    ride, other = Ride(), Ride()
+    ride.sweep(T0)
+    said = ride.intake.scene.save_map(tmp_path / "map.npz")
+    held = ride.intake.scene.memory.voxel_map.state.voxels
+    assert said == f"{held} voxels written to {tmp_path}/map.npz"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["map.npz"]
+    other.odometry = False  # its own sweep leaves nothing
+    other.intake.scene.load_map(tmp_path / "map.npz")
+    other.sweep(T0)
+    assert other.intake.scene.state["voxels"] == 0
+    other.odometry = True
+    other.sweep(T0 + 100 * MS)
+    assert other.intake.scene.state["voxels"] == held
+    found = other.intake.scene.memory.voxel_map.cloud()
+    assert set(found.class_id) == {ROAD, CAR}
+
+
+def test_a_map_that_cannot_be_written_or_is_not_there_is_refused(tmp_path):
+    scene = Ride().intake.scene
+    with pytest.raises(MessageError, match=r"\.ply, \.pcd, \.npz"):
+        scene.save_map(tmp_path / "map.las")
+    with pytest.raises(OSError, match="nowhere"):
+        scene.save_map(tmp_path / "nowhere" / "map.ply")
+    with pytest.raises(OSError, match=r"none\.ply"):
+        scene.load_map(tmp_path / "none.ply")
+    with pytest.raises(ConfigError, match="there is no map"):
+        Ride(voxel_map={"enabled": False}).intake.scene.save_map(tmp_path / "map.ply")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_map_is_counted_and_says_what_to_change():
+    ride = Ride(voxel_map={"enabled": True, "capacity": 1 << 10, "voxel_m": 0.02})
+    y, z = np.meshgrid(np.linspace(-4.0, -2.5, 50), np.linspace(-0.5, 0.5, 40))
+    ride.sweep(T0, np.column_stack([np.full(y.size, 10.0), y.ravel(), z.ravel()]).astype(np.float32))
+    assert ride.causes == {MAP_FULL: 1}
+    assert "raise voxel_map.capacity (1024)" in ride.said[MAP_FULL]
+    state = ride.intake.scene.state
+    assert state["voxels"] == state["voxels_at_most"] == 819
+    assert state["points_without_room"] > 500
 
 
 def test_stamps_that_jump_back_empty_the_scene():

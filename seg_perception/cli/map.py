@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from seg_perception.bags import BagReader
@@ -30,8 +29,8 @@ from seg_perception.scene.memory import SceneMemory
 
 _CAPACITY = 1 << 21  # voxels of a whole drive, unless more are configured
 
-Labelled = tuple[SemanticCloud, NDArray[np.float32], NDArray[np.float64]]
-"""A labelled sweep, its points at one instant, and T_fixed_lidar at that instant."""
+Taken = tuple[SemanticCloud, bool]
+"""A labelled sweep, and whether the map took it in."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -62,19 +61,22 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{args.out}: its folder does not exist")
     config = _map_config(with_model(config_for(args.bag, args.config), args.model), args)
     taxonomy = Taxonomy.load(config.taxonomy)
-    memory = SceneMemory(config, taxonomy)
     sweeps = missed = points = 0
     with BagReader(args.bag) as bag:
         topic = args.labelled or (POINTS_TOPIC if POINTS_TOPIC in bag.topics else "")
-        found = _recorded(bag, topic, config) if topic else _replayed(bag, config)
+        if topic:
+            memory = SceneMemory(config, taxonomy)
+            found = _recorded(bag, topic, config, memory)
+        else:
+            intake = Intake(config, load_segmenter(config.inference), lambda cause, sentence: None)
+            found = ((result.cloud, result.scene is not None) for result in replay(bag, intake))
         total = bag.counts.get(topic or config.lidar.topic, 0)
-        for sweep in tqdm(islice(found, args.limit), total=min(total, args.limit or total), unit="sweep"):
-            if sweep is None:
-                missed += 1
-                continue
-            cloud, moved, T_fixed_lidar = sweep
-            memory.update(cloud, moved, T_fixed_lidar)
-            sweeps, points = sweeps + 1, points + int(cloud.labelled.sum())
+        for cloud, taken in tqdm(islice(found, args.limit), total=min(total, args.limit or total), unit="sweep"):
+            sweeps, missed = sweeps + taken, missed + (not taken)
+            points += int(cloud.labelled.sum()) if taken else 0
+        if not topic:
+            assert intake.scene.memory is not None
+            memory = intake.scene.memory
     assert memory.voxel_map is not None
     if not sweeps:
         raise BagError(f"bag {args.bag}: none of its {missed} sweeps could be placed in '{config.motion.fixed_frame}'")
@@ -102,22 +104,22 @@ def _map_config(config: Config, args: argparse.Namespace) -> Config:
     return dataclasses.replace(config, voxel_map=voxel_map, objects=objects, bev=bev)
 
 
-def _replayed(bag: BagReader, config: Config) -> Iterator[Labelled | None]:
-    """Every sweep of the bag, labelled by the configured network; None where the fixed frame cannot be reached."""
-    intake = Intake(config, load_segmenter(config.inference), lambda cause, sentence: None)
-    for result in replay(bag, intake):
-        yield _placed(result.cloud, intake.tree, config)
-
-
-def _recorded(bag: BagReader, topic: str, config: Config) -> Iterator[Labelled | None]:
-    """Every labelled cloud of a topic."""
+def _recorded(bag: BagReader, topic: str, config: Config, memory: SceneMemory) -> Iterator[Taken]:
+    """Every labelled cloud of a topic, taken into the memory where the fixed frame can be reached."""
     if bag.topics.get(topic) != "sensor_msgs/msg/PointCloud2":
         raise BagError(f"bag {bag.path}: no cloud on {topic}; its topics are {list(bag.topics)}")
     tree = TransformTree(cache_ns=None)
     for message in bag.messages({TF, TF_STATIC}):
         insert_tf(tree, message.msg, static=message.topic == TF_STATIC)
     for message in bag.messages({topic}):
-        yield _placed(_labelled(message.msg), tree, config)
+        cloud = _labelled(message.msg)
+        sweep = MovedSweep(cloud.scan, tree, config.motion)
+        try:
+            memory.update(cloud, sweep.points, sweep.T_fixed_lidar())
+        except TransformError:
+            yield cloud, False
+        else:
+            yield cloud, True
 
 
 def _labelled(msg: object) -> SemanticCloud:
@@ -131,12 +133,3 @@ def _labelled(msg: object) -> SemanticCloud:
     count = len(scan)
     instance_id, camera = np.full(count, NO_INSTANCE, np.uint16), np.full(count, NO_CAMERA, np.uint8)
     return SemanticCloud(scan, class_id, probability, instance_id, camera, ())
-
-
-def _placed(cloud: SemanticCloud, tree: TransformTree, config: Config) -> Labelled | None:
-    scan = cloud.scan
-    sweep = MovedSweep(scan, tree, config.motion)
-    try:
-        return cloud, sweep.points, tree.T(config.motion.fixed_frame, scan.frame_id, scan.stamp_ns)
-    except TransformError:
-        return None

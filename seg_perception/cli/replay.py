@@ -12,8 +12,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from seg_perception.bags import BagReader, BagWriter
+from seg_perception.bags import BagReader, BagWriter, TopicQos
 from seg_perception.config import Config
+from seg_perception.datatypes import PointCloud
 from seg_perception.drawing import Pixels, overlay, save, sweep_picture
 from seg_perception.errors import ConfigError
 from seg_perception.inference.loading import load_segmenter
@@ -22,6 +23,8 @@ from seg_perception.labels import Taxonomy
 from seg_perception.messages.pointcloud import encode_semantic_cloud
 from seg_perception.offline import NODE, POINTS_TOPIC, check_topics, config_for, replay
 from seg_perception.pipeline import SweepResult
+from seg_perception.scene_step import SceneStep
+from seg_perception.scene_topics import LATCHED, SceneTopics
 from seg_perception.statistics import summary_lines
 
 _log = logging.getLogger(__name__)
@@ -53,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
         check_topics(bag, config)
         intake = Intake(config, load_segmenter(config.inference), warn_once())
         taxonomy = intake.pipeline.taxonomy
+        topics = SceneTopics(config, taxonomy)
         total = bag.counts[config.lidar.topic]
         total = min(total, args.limit or total)
         if args.picture and args.picture_of >= total:
@@ -64,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
             for number, result in enumerate(tqdm(results, total=total, unit="sweep")):
                 cloud = encode_semantic_cloud(result.cloud, taxonomy.colors)
                 out.write_cloud(POINTS_TOPIC, cloud)
+                _write_scene(out, topics, intake.scene, result)
                 if args.picture and number == args.picture_of:
                     save(args.picture, _picture(result, taxonomy))
     summary = intake.statistics.summary(taxonomy.names)
@@ -83,6 +88,19 @@ def warn_once() -> Callable[[str, str], None]:
             _log.warning("%s: %s", cause, sentence)
 
     return on_problem
+
+
+def _write_scene(out: BagWriter, topics: SceneTopics, step: SceneStep, result: SweepResult) -> None:
+    """All that the live node would tell of the scene after this sweep."""
+    if result.scene is None or step.memory is None:
+        return
+    log_ns = result.cloud.scan.stamp_ns
+    for topic, content in topics.messages(step.memory, result.scene):
+        name, qos = f"{NODE}/{topic}", TopicQos(latched=topic in LATCHED)
+        if isinstance(content, PointCloud):
+            out.write_cloud(name, content, qos=qos)
+        else:
+            out.write(name, topics.types[topic], content, log_ns, qos)
 
 
 def _picture(result: SweepResult, taxonomy: Taxonomy) -> Pixels:

@@ -18,6 +18,7 @@ _BAND_DEG = 0.04  # points whose elevations differ by less are taken for one bea
 _LEAST_DEG = 0.01  # points closer than this are one direction measured twice
 _NEAR_M = 8.0  # nearer points are seen aslant by a beam that does not start at the origin
 _ENOUGH = 20_000  # points: of more, only some of the bands are looked at
+_WIDEST_DEG = 5.0  # as the settings have it; points that seem further apart lie in no order
 _NEEDED = 500  # steps; of fewer there is no saying
 
 
@@ -34,6 +35,8 @@ def with_spacing(config: VisibilityConfig, points: NDArray[np.float32]) -> Visib
     if has_spacing(config) or (measured := measured_spacing(points)) is None:
         return config
     column, beam = (max(round(angle, 2), 0.01) for angle in measured)
+    if max(column, beam) > _WIDEST_DEG:
+        return config
     return replace(config, spacing_deg=config.spacing_deg or column, beam_spacing_deg=config.beam_spacing_deg or beam)
 
 

@@ -133,14 +133,18 @@ def encode_semantic_cloud(semantic: SemanticCloud, colors: NDArray[np.uint8]) ->
         source.is_bigendian,
         source.is_dense,
     )
-    red, green, blue = colors.astype(np.uint32).T
-    packed = red << 16 | green << 8 | blue
     rgb = cloud.field("rgb")
-    rgb.view(rgb.dtype.str.replace("f", "u"))[:] = packed[semantic.class_id]
+    rgb.view(rgb.dtype.str.replace("f", "u"))[:] = packed_colors(colors)[semantic.class_id]
     cloud.field("class_id")[:] = semantic.class_id
     cloud.field("probability")[:] = semantic.probability
     cloud.field("instance_id")[:] = semantic.instance_id
     return cloud
+
+
+def packed_colors(colors: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """(256,) uint32 0x00RRGGBB of (256, 3) RGB: the bits of the float field `rgb`, as RViz and PCL read it."""
+    red, green, blue = colors.astype(np.uint32).T
+    return red << 16 | green << 8 | blue
 
 
 def labels_from_cloud(cloud: PointCloud) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint16]]:

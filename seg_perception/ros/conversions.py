@@ -6,7 +6,10 @@ Bytes go in as `array.array('B')`: rclpy takes that as it is, while it checks ev
 from __future__ import annotations
 
 import array
+import importlib
 from collections.abc import Mapping
+from functools import cache
+from typing import Any
 
 import numpy as np
 import sensor_msgs.msg
@@ -70,6 +73,40 @@ def named_numbers(numbers: Mapping[str, float]) -> Float64MultiArray:
     """std_msgs/Float64MultiArray: `layout.dim[i].label` names `data[i]`."""
     dimensions = [MultiArrayDimension(label=name, size=1, stride=1) for name in numbers]
     return Float64MultiArray(layout=MultiArrayLayout(dim=dimensions), data=list(numbers.values()))
+
+
+def message_type(name: str) -> type:
+    """The class of a message by its name, as "nav_msgs/msg/OccupancyGrid"."""
+    package, *_, kind = name.split("/")
+    return getattr(importlib.import_module(f"{package}.msg"), kind)
+
+
+def message(name: str, fields: Mapping[str, Any]) -> Any:
+    """A message of that name from its fields, a mapping nested as the message is; what is left out keeps its default.
+
+    Numbers in sequences are numpy arrays of the very type.
+    """
+    return _filled(message_type(name), fields)
+
+
+def _filled(kind: type, fields: Mapping[str, Any]) -> Any:
+    built = kind()
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            value = _filled(type(getattr(built, name)), value)
+        elif isinstance(value, np.ndarray) and isinstance(getattr(built, name), array.array):
+            value = array.array(getattr(built, name).typecode, value.tobytes())
+        elif isinstance(value, list) and value:
+            inner = _type_of_entries(kind, name)
+            value = [_filled(inner, entry) for entry in value]
+        setattr(built, name, value)
+    return built
+
+
+@cache
+def _type_of_entries(kind: Any, name: str) -> type:
+    """The class of the messages in a sequence that is the field `name` of another."""
+    return message_type(kind.get_fields_and_field_types()[name].removeprefix("sequence<").removesuffix(">"))
 
 
 def _bytes(data: NDArray[np.uint8]) -> array.array:

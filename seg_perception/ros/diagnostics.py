@@ -17,8 +17,10 @@ from seg_perception.config import DiagnosticsConfig
 from seg_perception.datatypes import ViewReport
 from seg_perception.inference.nvml import GpuState
 from seg_perception.ros.problems import INTERNAL, QUIET
+from seg_perception.scene_step import FAULT, MAP_FULL, WITHOUT_ODOMETRY
 
 SUMMARY = "sweeps"
+SCENE_CAUSES = (FAULT, WITHOUT_ODOMETRY, MAP_FULL)
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 DEFAULT_LIMITS = DiagnosticsConfig()
 
@@ -59,6 +61,7 @@ class Observation:
     inference: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, InputState] = field(default_factory=dict)
     gpus: Sequence[GpuState] = ()
+    scene: Mapping[str, Any] = field(default_factory=dict)
 
 
 def statuses(
@@ -71,6 +74,7 @@ def statuses(
         _transforms(node, before, now),
         _inference(node, now, limits),
         _inputs(node, now, limits),
+        *([_scene(node, before, now)] if now.scene else []),
     ]
 
 
@@ -261,6 +265,15 @@ def _transforms(node: str, before: Observation, now: Observation) -> DiagnosticS
     if now.motion_fallback:
         return status(node, "transforms", WARN, "points are taken as if nothing moved", values)
     return status(node, "transforms", OK, f"{len(now.transforms)} transforms known", values)
+
+
+def _scene(node: str, before: Observation, now: Observation) -> DiagnosticStatus:
+    causes = {cause: count for cause, count in _risen(before, now).items() if cause in SCENE_CAUSES}
+    if FAULT in causes:
+        return status(node, "scene", ERROR, "sweeps are missing from the scene" + _because(causes), now.scene)
+    if causes:
+        return status(node, "scene", WARN, "not all of the sweeps is in the scene" + _because(causes), now.scene)
+    return status(node, "scene", OK, "remembered", now.scene)
 
 
 def _risen(before: Observation, now: Observation) -> dict[str, int]:

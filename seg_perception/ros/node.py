@@ -38,7 +38,9 @@ from seg_perception.ros.log_bridge import bridged
 from seg_perception.ros.outputs import Outputs
 from seg_perception.ros.params import Parameters
 from seg_perception.ros.problems import ProblemLog
+from seg_perception.ros.scene_services import SceneServices
 from seg_perception.ros.worker import Worker
+from seg_perception.scene_step import SceneStep
 
 log = logging.getLogger("seg_perception.ros.node")  # also where this file is run as __main__
 
@@ -59,11 +61,17 @@ class PerceptionNode(LifecycleNode):
         self._is_configured = False
         self._intake: Intake | None = None  # while active
         self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._whole_life.enter_context(SceneServices(self, self._scene))
 
     @property
     def autostart(self) -> bool:
         """Whether the node is to configure and activate by itself."""
         return self._settings.autostart
+
+    def _scene(self) -> SceneStep | None:
+        """That of the intake, while active."""
+        intake = self._intake
+        return intake.scene if intake else None
 
     def start(self) -> bool:
         """Configure and activate, as a lifecycle manager would."""
@@ -148,7 +156,7 @@ class PerceptionNode(LifecycleNode):
         intake = Intake(self._config, self._segmenter, problems)
         self._intake = intake
         self._active.callback(setattr, self, "_intake", None)
-        worker = Worker(intake, self._outputs.publish, self._outputs.show, problems)
+        worker = Worker(intake, self._outputs, problems)
         inputs = Inputs(self, self._config, intake, worker)
         reporter = self._reporter = _Reporter(self, self._config, self._segmenter, inputs, worker, problems)
         # Closed in the reverse order: nothing comes in any more before the worker stops.
@@ -238,6 +246,7 @@ class _Reporter:
             inference=self._inference,
             inputs=self._inputs.states(),
             gpus=gpu_states(),
+            scene=intake.scene.state,
         )
 
     def _tick(self) -> None:

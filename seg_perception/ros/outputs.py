@@ -17,6 +17,8 @@ from seg_perception.messages.pointcloud import encode_semantic_cloud
 from seg_perception.pipeline import SweepResult
 from seg_perception.ros import conversions, qos
 from seg_perception.ros.pictures import Pictures
+from seg_perception.ros.scene_outputs import SceneOutputs
+from seg_perception.scene.memory import SceneMemory, SceneUpdate
 from seg_perception.statistics import StageTimer
 
 
@@ -38,6 +40,7 @@ class Outputs:
             camera.name: Pictures(camera.name, camera.offset_ms, self._taxonomy, self._publisher)
             for camera in self._config.cameras
         }
+        self._scene = SceneOutputs(self._config, self._taxonomy, self._publisher)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,6 +89,10 @@ class Outputs:
         if pictures.watched:
             with timer.stage("draw"):
                 pictures.publish(picture.image, picture.segmentation, self._config.output)
+
+    def publish_scene(self, memory: SceneMemory, update: SceneUpdate) -> dict[str, float]:
+        """What of the scene is due after a sweep, and asked for."""
+        return self._scene.publish(memory, update)
 
     def _publisher(self, message_type: type, topic: str, profile: QoSProfile) -> LifecyclePublisher:
         publisher = self._node.create_lifecycle_publisher(

@@ -6,33 +6,47 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from typing import Protocol
 
 from seg_perception.datatypes import SweepReport
 from seg_perception.intake import Intake, Picture
 from seg_perception.pipeline import SweepResult
 from seg_perception.ros.problems import INTERNAL, ProblemLog
+from seg_perception.scene.memory import SceneMemory, SceneUpdate
 
 log = logging.getLogger(__name__)
 
 ARRIVALS_KEPT = 100
 TICK_S = 0.02  # how late a sweep's deadline may be noticed while no message comes
-Deliver = Callable[[SweepResult], dict[str, float]]
-Show = Callable[[Picture], dict[str, float]]
+
+
+class Deliveries(Protocol):
+    """Who publishes; each method says how long each part of that took."""
+
+    def publish(self, result: SweepResult) -> dict[str, float]:
+        """A labelled sweep."""
+        ...
+
+    def publish_scene(self, memory: SceneMemory, update: SceneUpdate) -> dict[str, float]:
+        """What the scene made of it, afterwards."""
+        ...
+
+    def show(self, picture: Picture) -> dict[str, float]:
+        """An image that waits for no sweep."""
+        ...
 
 
 class Worker:
     """Takes results from the intake and delivers them, while in the `with` block.
 
-    deliver: publishes one result, and says how long each part of that took; show: the same for an image that waits
-    for no sweep. problems: told of what nobody foresaw, which does not end the thread.
+    problems: told of what nobody foresaw, which does not end the thread.
     """
 
-    def __init__(self, intake: Intake, deliver: Deliver, show: Show, problems: ProblemLog) -> None:
+    def __init__(self, intake: Intake, outputs: Deliveries, problems: ProblemLog) -> None:
         self.intake = intake
         self.last_report: SweepReport | None = None
         self._arrivals_s: dict[int, float] = {}
-        self._deliver, self._show = deliver, show
+        self._outputs = outputs
         self.problems = problems
         self._news = threading.Event()
         self._stopping = False
@@ -75,21 +89,25 @@ class Worker:
         if result is None:
             return self._step_picture()
         self.last_report = result.report
-        for stage, seconds in self._deliver(result).items():
-            self.intake.statistics.add_seconds(stage, seconds)
+        self._count_seconds(self._outputs.publish(result))
         arrived_s = self._arrivals_s.pop(result.cloud.scan.stamp_ns, None)
         if arrived_s is not None:
             self.intake.statistics.add_seconds("total", time.monotonic() - arrived_s)
-        self.intake.remember(result)
+        scene, memory = self.intake.remember(result).scene, self.intake.scene.memory
+        if scene is not None and memory is not None:
+            self._count_seconds(self._outputs.publish_scene(memory, scene))
         return True
 
     def _step_picture(self) -> bool:
         picture = self.intake.next_picture()
         if picture is None:
             return False
-        for stage, seconds in self._show(picture).items():
-            self.intake.statistics.add_seconds(stage, seconds)
+        self._count_seconds(self._outputs.show(picture))
         return True
+
+    def _count_seconds(self, stages: dict[str, float]) -> None:
+        for stage, seconds in stages.items():
+            self.intake.statistics.add_seconds(stage, seconds)
 
     def bug(self, where: str, error: Exception) -> None:
         """An error that nobody foresaw is counted, and logged with its traceback."""

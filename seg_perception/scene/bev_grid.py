@@ -59,8 +59,9 @@ class BevLayers:
 
     def occupancy(self, drivable_probability: float = 0.5) -> NDArray[np.int8]:
         """(S, S) the data of a nav_msgs/OccupancyGrid: FREE where drivable, OCCUPIED where not, NOT_SEEN."""
-        known = np.where(self.drivable >= drivable_probability, FREE, OCCUPIED)
-        return np.where(np.isnan(self.drivable), NOT_SEEN, known).astype(np.int8)
+        told = np.where(self.drivable >= drivable_probability, np.int8(FREE), np.int8(OCCUPIED))
+        np.copyto(told, np.int8(NOT_SEEN), where=np.isnan(self.drivable))
+        return told
 
 
 class BevGrid:

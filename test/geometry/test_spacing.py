@@ -59,3 +59,9 @@ def test_the_real_lidar_of_nuscenes_has_32_beams_a_degree_and_a_third_apart(shar
     path = next(shared_data.glob("nuscenes/*.pcd.bin"))
     points = np.fromfile(path, np.float32).reshape(-1, 5)[:, :3]
     assert measured_spacing(points) == pytest.approx((0.335, 1.34), abs=0.01)
+
+
+def test_points_in_no_order_do_not_tell_and_cost_no_sweep():
+    points = np.random.default_rng(1).uniform((5.0, -4.0, 0.0), (9.0, 4.0, 1.0), (2000, 3)).astype(np.float32)
+    assert max(measured_spacing(points)) > 5.0
+    assert with_spacing(VisibilityConfig(), points) == VisibilityConfig()

@@ -1,0 +1,80 @@
+"""What of the scene is told, on which topic and when: the same for the live node and for the replay of a bag."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from seg_perception.config import Config
+from seg_perception.datatypes import PointCloud
+from seg_perception.labels import Taxonomy
+from seg_perception.messages.scene import (
+    Markers,
+    bev_cloud,
+    detections_fields,
+    map_cloud,
+    occupancy_fields,
+    tracks_cloud,
+)
+from seg_perception.scene.memory import SceneMemory, SceneUpdate
+
+OBJECTS, MARKERS, TRACKS = "objects", "objects/markers", "objects/tracks"
+DRIVABLE, CLASSES, MAP = "bev/drivable", "bev/classes", "map"
+LATCHED = (DRIVABLE, MAP)  # Nav2 and RViz ask for the last one when they come
+
+_CLOUD = "sensor_msgs/msg/PointCloud2"
+_OF_OBJECTS = {
+    OBJECTS: "vision_msgs/msg/Detection3DArray",
+    MARKERS: "visualization_msgs/msg/MarkerArray",
+    TRACKS: _CLOUD,
+}
+_OF_GRID = {DRIVABLE: "nav_msgs/msg/OccupancyGrid", CLASSES: _CLOUD}
+_OF_MAP = {MAP: _CLOUD}
+_EARLY_NS = 10_000_000  # sweeps do not come to the nanosecond
+
+
+class SceneTopics:
+    """The messages of one scene. types: by topic, below the node's name, of all that is switched on."""
+
+    def __init__(self, config: Config, taxonomy: Taxonomy) -> None:
+        self.types: dict[str, str] = {
+            **(_OF_OBJECTS if config.objects.enabled else {}),
+            **(_OF_GRID if config.bev.enabled else {}),
+            **(_OF_MAP if config.voxel_map.enabled else {}),
+        }
+        self._config, self._taxonomy = config, taxonomy
+        self._frame = config.motion.fixed_frame
+        self._markers = Markers(taxonomy)
+        self._told_ns: dict[str, int] = {}
+
+    def messages(
+        self, memory: SceneMemory, update: SceneUpdate, wanted: Callable[[str], bool] = lambda topic: True
+    ) -> Iterator[tuple[str, PointCloud | Mapping[str, Any]]]:
+        """What is due after this sweep on those topics that are wanted: a cloud, or the fields of the message."""
+        frame, colors = self._frame, self._taxonomy.colors
+        stamp_ns = update.cloud.scan.stamp_ns
+        tracks = update.tracks
+        if tracks is not None:
+            if wanted(OBJECTS):
+                yield OBJECTS, detections_fields(tracks, self._taxonomy, frame, stamp_ns)
+            if wanted(MARKERS):
+                yield MARKERS, self._markers.fields(tracks, frame, stamp_ns)
+            if wanted(TRACKS):
+                yield TRACKS, tracks_cloud(tracks, colors, frame, stamp_ns)
+        bev = self._config.bev
+        if memory.grid and (wanted(DRIVABLE) or wanted(CLASSES)) and self._due("bev", bev.period_s, stamp_ns):
+            layers = memory.grid.layers(stamp_ns, update.objects)
+            if wanted(DRIVABLE):
+                yield DRIVABLE, occupancy_fields(layers, bev.drivable_probability, frame, stamp_ns)
+            if wanted(CLASSES):
+                yield CLASSES, bev_cloud(layers, colors, frame, stamp_ns)
+        if memory.voxel_map and wanted(MAP) and self._due(MAP, self._config.voxel_map.period_s, stamp_ns):
+            yield MAP, map_cloud(memory.voxel_map.cloud(), colors, frame, stamp_ns)
+
+    def _due(self, what: str, period_s: float, stamp_ns: int) -> bool:
+        """Whether a period has passed on the sweeps' own clock, or that jumped back."""
+        told_ns = self._told_ns.get(what)
+        if told_ns is not None and 0 <= stamp_ns - told_ns < period_s * 1e9 - _EARLY_NS:
+            return False
+        self._told_ns[what] = stamp_ns
+        return True
