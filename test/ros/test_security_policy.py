@@ -49,7 +49,9 @@ def allowed():
     for group in profile:
         for permission in group.attrib:
             assert group.get(permission) == "ALLOW"
-            found[permission] |= {entry.text for entry in group}
+            names = [entry.text for entry in group]
+            assert len(set(names)) == len(names)
+            found[permission] |= set(names)
     return found
 
 
