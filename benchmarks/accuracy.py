@@ -79,25 +79,32 @@ def ours(**settings: object) -> Method:
     return label
 
 
+DEFAULT = "motion, patches and edges (the default)"
 METHODS: dict[str, Method] = {
     "naive sampling: no motion, no occlusion": naive,
     "motion alone": ours(visibility={"method": "none"}, edges={"method": "none"}),
     "motion and patches": ours(edges={"method": "none"}),
-    "motion, patches and edges (the default)": ours(),
+    DEFAULT: ours(),
     "the default, one stamp a sweep": lambda sweep: ours()(sweep.without_times()),
 }
 
 
 def scores(methods: dict[str, Method], static_world: bool) -> dict[str, dict[str, GeometryScore]]:
-    """By method: of all points, and of those on things that move."""
+    """By method and part: of all points, of those on things that move, of each distance between the sensors, and of the
+    drives that settings are chosen on (even seeds) and those that they are not (odd seeds)."""
     is_thing = Taxonomy.load("cityscapes").is_thing
-    totals = {name: {"all": GeometryScore(), "moving": GeometryScore()} for name in methods}
+    totals: dict[str, dict[str, GeometryScore]] = {name: {} for name in methods}
     for sweep in true_sweeps(specs(static_world)):
+        seeds = "chosen on" if sweep.spec.seed % 2 == 0 else "held out"
+        everything = np.ones(len(sweep.scan), bool)
+        parts = {"all": everything, "moving": sweep.speed > MOVING_MPS}
+        parts |= {seeds: everything, f"{sweep.spec.distance:.2f} m": everything}
         for name, method in methods.items():
             class_id = method(sweep)
-            for which, rows in (("all", slice(None)), ("moving", sweep.speed > MOVING_MPS)):
+            for part, rows in parts.items():
                 truth = sweep.class_id[rows], sweep.in_view[:, rows], sweep.visible[:, rows]
-                totals[name][which] = totals[name][which] + score_labels(class_id[rows], *truth, is_thing)
+                score = score_labels(class_id[rows], *truth, is_thing)
+                totals[name][part] = totals[name].get(part, GeometryScore()) + score
     return totals
 
 
@@ -113,6 +120,15 @@ def table(rows: dict[str, GeometryScore]) -> str:
     return "\n".join(lines)
 
 
+def write(block: str, content: str) -> None:
+    """Put a table into its place on the page."""
+    if PAGE.is_file():
+        page = PAGE.read_text(encoding="utf-8")
+        content = f"<!-- geometry {block} -->\n{content}\n<!-- end -->"
+        page = re.sub(rf"<!-- geometry {block} -->.*?<!-- end -->", lambda _: content, page, flags=re.DOTALL)
+        PAGE.write_text(page, encoding="utf-8")
+
+
 def main() -> None:
     """Run, print, write the figures and the page's tables."""
     OUT.mkdir(exist_ok=True)
@@ -124,11 +140,15 @@ def main() -> None:
             rows |= {f"{name}: points on what moves": parts["moving"] for name, parts in totals.items()}
         print(f"\n{world} world, {SEEDS} drives\n{table(rows)}", flush=True)
         figures[world] = {name: {key: getattr(score, key) for key in score.__slots__} for name, score in rows.items()}
-        if PAGE.is_file():
-            page = PAGE.read_text(encoding="utf-8")
-            block = f"<!-- geometry {world} -->\n{table(rows)}\n<!-- end -->"
-            page = re.sub(rf"<!-- geometry {world} -->.*?<!-- end -->", lambda _, b=block: b, page, flags=re.DOTALL)
-            PAGE.write_text(page, encoding="utf-8")
+        write(world, table(rows))
+        if world == "static":
+            parts = {part: score for part, score in totals[DEFAULT].items() if part not in ("all", "moving")}
+            rows = {f"the default: {part}": parts[part] for part in sorted(parts)}
+            print(f"\n{table(rows)}", flush=True)
+            write("parts", table(rows))
+            figures["parts"] = {
+                name: {key: getattr(score, key) for key in score.__slots__} for name, score in rows.items()
+            }
     (OUT / "accuracy_geometry.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 

@@ -207,11 +207,15 @@ class VisibilityConfig(Section):
         0.0, "angle between neighbouring LiDAR beams, degrees; 0: measured", minimum=0.0, maximum=5.0
     )
     cover: float = setting(
-        1.0, "a point covers this much of the spacing to each side and hides what is behind", minimum=0.0, maximum=4.0
+        0.8, "a point covers this much of the spacing to each side and hides what is behind", minimum=0.0, maximum=4.0
     )
     beam_cover: float = setting(
-        0.75, "the same up and down; at 1 surfaces begin to hide their own next beam", minimum=0.0, maximum=4.0
+        0.7, "the same up and down; at 1 surfaces begin to hide their own next beam", minimum=0.0, maximum=4.0
     )
+    freestanding_cover: float = setting(
+        1.2, "points on what has something behind it (the taxonomy's group `freestanding`) cover this much more",
+        minimum=0.0, maximum=4.0
+    )  # fmt: skip
     depth_tolerance_m: float = setting(
         0.2, "a point this much behind the surface before it is still on it", minimum=0.0, maximum=100.0
     )
@@ -235,7 +239,7 @@ class EdgesConfig(Section):
         live=True,
     )
     agreement: float = setting(
-        0.66, "share of the neighbours that has to agree to contradict a label", minimum=0.5, maximum=1.0, live=True
+        0.75, "share of the neighbours that has to agree to contradict a label", minimum=0.5, maximum=1.0, live=True
     )
 
 

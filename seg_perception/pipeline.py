@@ -74,6 +74,8 @@ class Pipeline:
         self._cameras: dict[str, CameraModel] = {}
         self._readout_ns = {camera.name: round(camera.readout_ms * 1e6) for camera in config.cameras}
         self._visibility = config.visibility
+        free = self.taxonomy.members(self.taxonomy.groups.get("freestanding", ()))
+        self._growth = np.where(free, config.visibility.freestanding_cover, 1.0).astype(np.float32)
         self._frames = {camera.name: Frame.of(camera) for camera in config.cameras}
         self._kept = {camera.name: _KEPT_AHEAD for camera in config.cameras if camera.segment != "paired"}
         self._segmented: dict[str, dict[int, Segmentation]] = {}  # by camera and stamp, oldest first
@@ -120,7 +122,8 @@ class Pipeline:
                 with timer.stage("hide"):
                     if by_direction is None:
                         by_direction = range_image(sweep.points, self._visibility, self._workspace)
-                    hider = hiding(in_view, by_direction, camera, self._visibility, self._workspace)
+                    growth = self._growth[labels.class_id]
+                    hider = hiding(in_view, by_direction, camera, self._visibility, self._workspace, growth)
                     kept = settle(labels.class_id, hider, in_view.index, by_direction, config.edges, self._workspace)
                     seen = in_view.select(kept)
                     placed = worth(scan, seen.index, seen.uv, image.size, image.stamp_ns, config.painting)

@@ -4,6 +4,8 @@ At a border, calibration, time and the network's blur let a label bleed onto wha
 other on one surface mostly carry one label, so where a point's label is another than that of its surface, one of the
 two is wrong and the point stays unknown. And where geometry alone would hide a point at the border of something nearer,
 the picture tells: its label is that of its own surface and not that of the nearer thing, so the camera looks past it.
+Nor does a camera see one point in the middle of a surface that something else hides from it: it shone through a gap
+that the LiDAR's spacing left.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from seg_perception.geometry.workspace import Workspace
 
 _ROWS, _COLUMNS = 1, 2  # neighbours asked: that many rows and columns to each side
 _NEEDED = 2  # fewer neighbours on the same surface decide nothing
+_HIDDEN = 254  # among the labels of neighbours: something hides it
+_SHADOW, _SHADOWED = 0.6, 3  # with more than that share of at least so many neighbours hidden, a point is hidden too
 
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
@@ -51,12 +55,12 @@ def settle(
 
 @_compiled
 def _spread(class_id, hider, index, cells, cell, labels):  # type: ignore[no-untyped-def]
-    """The label of each cell's nearest point, where that one is in view and nothing hides it."""
+    """The label of each cell's nearest point where that one is in view; _HIDDEN where something hides it."""
     labels[:] = UNKNOWN
     for m in range(index.shape[0]):
         at = cell[index[m]]
-        if hider[m] < 0 and cells[at] == index[m]:
-            labels[at] = class_id[m]
+        if cells[at] == index[m]:
+            labels[at] = class_id[m] if hider[m] < 0 else _HIDDEN
 
 
 @_compiled
@@ -78,8 +82,14 @@ def _settle(class_id, hider, index, labels, nearest, across, along, rows, cells,
         ):  # nobody contradicts
             continue
         around = (labels, nearest, rows, across[at], along[at])
-        surface, votes, asked = _ask(label, at, cells[at] == i, ranges[i], step_m + 0.01 * ranges[i], *around)
-        kept[m] = surface == label or (hider[m] < 0 and (asked < _NEEDED or votes < agreement * asked))
+        reach = step_m + 0.01 * ranges[i]
+        surface, votes, asked, shadowed = _ask(label, at, cells[at] == i, ranges[i], reach, *around)
+        if hider[m] >= 0:
+            kept[m] = surface == label
+        elif asked + shadowed >= _SHADOWED and shadowed > _SHADOW * (asked + shadowed):
+            kept[m] = False
+        else:
+            kept[m] = surface == label or asked < _NEEDED or votes < agreement * asked
 
 
 @_compiled
@@ -90,8 +100,9 @@ def _differs(neighbour, label):  # type: ignore[no-untyped-def]
 @_compiled
 def _ask(label, at, is_nearest, here, reach, labels, nearest, rows, across, along):  # type: ignore[no-untyped-def]
     """The commonest label among the neighbours on the point's surface that nothing hides (its own, if that has half of
-    them), its votes, and how many were asked. A running majority finds it wherever one label has more than half."""
-    asked, same, leading, lead = 0, 0, np.uint8(UNKNOWN), 0
+    them), its votes, how many were asked, and how many are hidden. A running majority finds it wherever one label has
+    more than half."""
+    asked, same, leading, lead, shadowed = 0, 0, np.uint8(UNKNOWN), 0, 0
     for right in range(-_COLUMNS, _COLUMNS + 1):
         for up in range(-_ROWS, _ROWS + 1):
             place = at + right * rows + up
@@ -100,17 +111,20 @@ def _ask(label, at, is_nearest, here, reach, labels, nearest, rows, across, alon
                 continue
             if abs(nearest[place] - here) > reach + across * abs(right) + along * abs(up):
                 continue
+            if vote == _HIDDEN:
+                shadowed += 1
+                continue
             asked += 1
             same += vote == label
             if lead == 0:
                 leading = vote
             lead += 1 if vote == leading else -1
     if 2 * same >= asked and same > 0:
-        return label, same, asked
+        return label, same, asked, shadowed
     votes = 0
     for right in range(-_COLUMNS, _COLUMNS + 1):
         for up in range(-_ROWS, _ROWS + 1):
             place = at + right * rows + up
             if labels[place] == leading and not (is_nearest and place == at):
                 votes += abs(nearest[place] - here) <= reach + across * abs(right) + along * abs(up)
-    return leading, votes, asked
+    return leading, votes, asked, shadowed

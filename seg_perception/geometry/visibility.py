@@ -45,12 +45,14 @@ def hiding(
     camera: CameraModel,
     config: VisibilityConfig,
     workspace: Workspace | None = None,
+    growth: NDArray[np.float32] | None = None,
 ) -> NDArray[np.int32]:
     """(M,) int32: which of the M points in view hides each of them from the camera, -1 where none does.
 
     sweep: the points projected, by direction. A point is hidden where the patch of a nearer one covers it and it lies
     behind that one by more than depth_tolerance_m plus what the nearer one's surface recedes from one LiDAR point to
-    the next. workspace: whose arrays to use; the answer is one of them.
+    the next. workspace: whose arrays to use; the answer is one of them. growth: (M,) by how much the patch of each
+    point is larger than configured; as configured where not given.
     """
     workspace = workspace or Workspace()
     hider = workspace.array("hider", len(projection.index), np.int32)
@@ -62,8 +64,10 @@ def hiding(
     buffer = workspace.array("patches", shape, np.int64)
     column, beam = (math.radians(angle) / cell_px for angle in _spacing(config))
     half = config.cover * column * float(camera.K[0, 0]), config.beam_cover * beam * float(camera.K[1, 1])
+    if growth is None:
+        growth = np.broadcast_to(np.float32(1.0), len(projection.index))
     by_direction = (sweep.cell, sweep.range, sweep.across.ravel(), sweep.along.ravel())
-    _cover(*projection.arrays, *by_direction, cell_px, half, config.depth_tolerance_m, buffer)
+    _cover(*projection.arrays, *by_direction, growth, cell_px, half, config.depth_tolerance_m, buffer)
     _look_up(projection.uv, projection.distance, cell_px, buffer, hider)
     return hider
 
@@ -74,14 +78,14 @@ def _spacing(config: VisibilityConfig) -> tuple[float, float]:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _cover(index, uv, distance, cell, ranges, across, along, cell_px, half, tolerance_m, buffer):  # type: ignore[no-untyped-def]
+def _cover(index, uv, distance, cell, ranges, across, along, growth, cell_px, half, tolerance_m, buffer):  # type: ignore[no-untyped-def]
     """Each point's patch into the buffer: the least distance beyond which it hides, and whose patch that is."""
     height, width = buffer.shape
     buffer[:] = _FREE
     per_px = 1.0 / cell_px
     for m in range(index.shape[0]):
         i = index[m]
-        scale = min(ranges[i] / distance[m], _LARGEST)
+        scale = min(ranges[i] / distance[m], _LARGEST) * growth[m]
         u, v = (uv[m, 0] + 0.5) * per_px + 0.5, (uv[m, 1] + 0.5) * per_px + 0.5
         left, right = int(max(u - half[0] * scale, 0.0)), min(int(u + half[0] * scale), width)
         top, bottom = int(max(v - half[1] * scale, 0.0)), min(int(v + half[1] * scale), height)

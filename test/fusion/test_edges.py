@@ -77,3 +77,15 @@ def test_a_point_alone_keeps_its_label_and_unknown_asks_nobody():
     sweep = range_image(one, VisibilityConfig())
     assert settle(np.array([CAR], np.uint8), NOBODY[:1], EVERYONE[:1], sweep, EdgesConfig()).tolist() == [True]
     assert settle(np.array([UNKNOWN], np.uint8), NOBODY[:1], EVERYONE[:1], sweep, EdgesConfig()).tolist() == [True]
+
+
+def test_a_point_that_shines_through_a_gap_in_a_shadow_is_hidden_as_its_neighbours_are():
+    """A tree hides the house behind it but for one point, at which the picture shows the tree as well."""
+    sweep, said, hider = grid(), labels(), NOBODY.copy()
+    shadow = [at(row, column) for row in (2, 3, 4) for column in range(13, 18)]
+    hider[shadow], said[shadow] = at(3, 9), CAR
+    hider[at(3, 15)] = -1
+    assert not settle(said, hider, EVERYONE, sweep, EdgesConfig())[at(3, 15)]
+    hider[shadow[:10]] = -1  # most of its neighbours are seen
+    said[:] = HOUSE
+    assert settle(said, hider, EVERYONE, sweep, EdgesConfig())[at(3, 15)]

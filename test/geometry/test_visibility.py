@@ -93,6 +93,19 @@ def test_a_pole_hides_the_wall_behind_it():
     assert (surface[projection.index[hider[last]]] == 0).all()
 
 
+def test_what_grows_hides_further_beside_it():
+    near, spacing = [10.0, 0.0, 0.0], np.radians(0.2)
+    behind = [20.0, 0.0, 0.5]  # on one line of sight with it, but for what is added
+    behind[1] = 19.2 * 1.1 * spacing
+    projection = in_view(np.array([near, behind], np.float32))
+    sweep = range_image(projection.points, VisibilityConfig())
+    grown = [
+        (hiding(projection, sweep, CAMERA, VisibilityConfig(), growth=np.full(2, growth, np.float32)) >= 0).tolist()
+        for growth in (1.0, 2.0)
+    ]
+    assert grown == [[False, False], [False, True]]
+
+
 def test_a_little_behind_is_still_the_same_surface():
     for behind, is_seen in ((0.1, True), (0.4, False)):
         points = np.array([[10.0, 0.0, 0.0], [10.0 + behind, 0.0, -0.02]], np.float32)
