@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from seg_perception.pipeline import Pipeline
 OUT, PAGE = Path("bench_out"), Path("docs/accuracy.md")
 SEEDS = 12
 MOVING_MPS = 0.5
+ROW_TIME_US = 30.0
 Method = Callable[[TrueSweep], NDArray[np.uint8]]
 
 
@@ -52,6 +54,11 @@ def specs(static_world: bool) -> list[DriveSpec]:
         DriveSpec(seed, round(0.5 + seed / (SEEDS - 1), 3), static_world, sweeps=4 if static_world else 2)
         for seed in range(SEEDS)
     ]
+
+
+def rolling_specs() -> list[DriveSpec]:
+    """Two of these drives with cameras that expose their rows one after the other, 32 ms from first to last."""
+    return [replace(specs(True)[seed], row_time_us=ROW_TIME_US, sweeps=2) for seed in (1, 4)]
 
 
 def naive(sweep: TrueSweep) -> NDArray[np.uint8]:
@@ -89,12 +96,19 @@ METHODS: dict[str, Method] = {
 }
 
 
-def scores(methods: dict[str, Method], static_world: bool) -> dict[str, dict[str, GeometryScore]]:
+READOUT = {"readout_ms": ROW_TIME_US * 1e-3 * (SIZE[1] - 1)}
+ROLLING: dict[str, Method] = {
+    "row time given": ours(camera={"front": READOUT, "left": READOUT}),
+    "row time ignored": ours(),
+}
+
+
+def scores(methods: dict[str, Method], drives: list[DriveSpec]) -> dict[str, dict[str, GeometryScore]]:
     """By method and part: of all points, of those on things that move, of each distance between the sensors, and of the
     drives that settings are chosen on (even seeds) and those that they are not (odd seeds)."""
     is_thing = Taxonomy.load("cityscapes").is_thing
     totals: dict[str, dict[str, GeometryScore]] = {name: {} for name in methods}
-    for sweep in true_sweeps(specs(static_world)):
+    for sweep in true_sweeps(drives):
         seeds = "chosen on" if sweep.spec.seed % 2 == 0 else "held out"
         everything = np.ones(len(sweep.scan), bool)
         parts = {"all": everything, "moving": sweep.speed > MOVING_MPS}
@@ -120,6 +134,11 @@ def table(rows: dict[str, GeometryScore]) -> str:
     return "\n".join(lines)
 
 
+def counts(rows: dict[str, GeometryScore]) -> dict[str, dict[str, int]]:
+    """For the file of figures."""
+    return {name: {key: getattr(score, key) for key in score.__slots__} for name, score in rows.items()}
+
+
 def write(block: str, content: str) -> None:
     """Put a table into its place on the page."""
     if PAGE.is_file():
@@ -134,21 +153,23 @@ def main() -> None:
     OUT.mkdir(exist_ok=True)
     figures = {}
     for world in ("static", "moving"):
-        totals = scores(METHODS, world == "static")
+        totals = scores(METHODS, specs(world == "static"))
         rows = {name: parts["all"] for name, parts in totals.items()}
         if world == "moving":
             rows |= {f"{name}: points on what moves": parts["moving"] for name, parts in totals.items()}
         print(f"\n{world} world, {SEEDS} drives\n{table(rows)}", flush=True)
-        figures[world] = {name: {key: getattr(score, key) for key in score.__slots__} for name, score in rows.items()}
+        figures[world] = counts(rows)
         write(world, table(rows))
         if world == "static":
             parts = {part: score for part, score in totals[DEFAULT].items() if part not in ("all", "moving")}
             rows = {f"the default: {part}": parts[part] for part in sorted(parts)}
             print(f"\n{table(rows)}", flush=True)
             write("parts", table(rows))
-            figures["parts"] = {
-                name: {key: getattr(score, key) for key in score.__slots__} for name, score in rows.items()
-            }
+            figures["parts"] = counts(rows)
+    rows = {name: parts["all"] for name, parts in scores(ROLLING, rolling_specs()).items()}
+    print(f"\nrolling shutter\n{table(rows)}", flush=True)
+    write("rolling", table(rows))
+    figures["rolling"] = counts(rows)
     (OUT / "accuracy_geometry.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
