@@ -44,7 +44,7 @@ ACCURACY :=
 accuracy-labels: $(READY)  ## the network's labels on unseen drives, INT8, export (ACCURACY='--model net.onnx')
 	$(VENV)/bin/python benchmarks/accuracy_labels.py $(ACCURACY)
 
-reference: $(READY)  ## write what is generated from config.py: the schema, the table of settings
+reference: $(READY)  ## write what is generated from seg_perception/config: the schema, the table of settings
 	$(VENV)/bin/python tools/write_reference.py
 
 venv: $(READY)  ## only build .venv

@@ -1,6 +1,6 @@
 """What a parameter file may say, told to other programs: a JSON Schema, and the table of docs/interfaces.md.
 
-Both are walked from the dataclasses of `config.py`; nothing is repeated here. `make reference` writes them.
+Both are walked from the dataclasses of `seg_perception/config`; nothing is repeated here. `make reference` writes them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The JSON Schema and the table of settings are those of config.py, and the schema judges as `Config` does."""
+"""The JSON Schema and the table of settings are those of the config, and the schema judges as `Config` does."""
 
 import subprocess
 import sys

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write what is generated from config.py: config/perception.schema.json, and the table of docs/interfaces.md.
+"""Write what is generated from the settings: config/perception.schema.json, and the table of docs/interfaces.md.
 
 `make reference` runs it after a change of the settings; with --check it writes nothing and fails where they differ.
 """
@@ -37,7 +37,9 @@ def main() -> int:
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
         differing += 1
-        print(f"{path.relative_to(ROOT)}: {'is not what config.py says; run `make reference`' * checking or 'written'}")
+        print(
+            f"{path.relative_to(ROOT)}: {'is not what the settings say; run `make reference`' * checking or 'written'}"
+        )
         if not checking:
             path.write_text(text, encoding="utf-8")
     return differing if checking else 0

@@ -1,4 +1,4 @@
-"""Every setting of `config.py` as a ROS parameter, and back. All is walked, nothing repeated.
+"""Every setting of `seg_perception/config` as a ROS parameter, and back. All is walked, nothing repeated.
 
 A section's setting is `<section>.<name>` (`motion.mode`); a camera's is `camera.<camera>.<name>`; `cameras` lists the
 names. What cannot be declared (an unknown name, a wrong type, a value out of range) does not stop the node from being

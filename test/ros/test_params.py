@@ -1,4 +1,4 @@
-"""Parameters are the settings of `config.py`, one for one."""
+"""Parameters are the settings of `seg_perception/config`, one for one."""
 
 import dataclasses
 
