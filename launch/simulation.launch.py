@@ -1,6 +1,6 @@
 """Make up a drive from a seed, then play it through the node. Needs Open3D.
 
-ros2 launch seg_perception simulation.launch.py model:=/data/street.onnx seed:=7 cameras:=3
+ros2 launch seg_perception simulation.launch.py out:=drive.mcap seed:=7 cameras:=3
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
 from launch import LaunchDescription
+from seg_perception.shipped import MODEL
 
 REPLAY = Path(get_package_share_directory("seg_perception")) / "launch" / "replay.launch.py"
 
@@ -21,7 +22,7 @@ ARGUMENTS = {
     "seed": ("0", "another seed, another street"),
     "seconds": ("20", "how long the drive is"),
     "cameras": ("1", "1 to 8, evenly around"),
-    "model": ("", "deployed ONNX file"),
+    "model": (str(MODEL), "deployed ONNX file; by default the one that ships"),
     "backend": ("onnxruntime", "what runs the network"),
     "rviz": ("true", "start RViz"),
     "record": ("", "rosbag2 to record what comes out into; empty: none"),
