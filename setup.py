@@ -69,6 +69,7 @@ setup(
         "tensorrt-rtx": ["tensorrt-rtx-cu13-libs>=1.7", "tensorrt-rtx-cu13-bindings>=1.7", "cuda-bindings>=12.8"],
         "openvino": ["openvino>=2024.0"],
         "open3d": ["open3d>=0.18"],
+        "viewer": ["open3d>=0.18", "rerun-sdk>=0.26; python_version >= '3.11'"],
         "dev": [
             "colcon-ros>=0.5",
             "hypothesis>=6.100",

@@ -24,7 +24,7 @@ TIERS = (
     ("scene_step", "scene_topics", "drawing", "models"),
     ("intake", "evaluation"),
     ("offline", "importers", "export", "simulation", "training"),
-    ("ros", "registry", "calibration"),
+    ("ros", "registry", "calibration", "viewing"),
     ("doctor",),
     ("cli",),
 )
@@ -32,7 +32,7 @@ TIERS = (
 
 TIER_OF = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms}
 
-BESIDE_THE_PIPELINE = {"models", "export", "training", "simulation", "evaluation", "registry", "calibration"}
+BESIDE_THE_PIPELINE = {"models", "export", "training", "simulation", "evaluation", "registry", "calibration", "viewing"}
 
 ROS_PACKAGES = {
     "rclpy",
@@ -52,7 +52,8 @@ DOORS = {
     "tensorrt": ("inference/tensorrt_library.py",),
     "cuda": ("inference/cuda_runtime.py",),
     "openvino": ("inference/openvino_segmenter.py",),
-    "open3d": ("simulation/raycast.py",),
+    "open3d": ("simulation/raycast.py", "viewing/open3d_window.py"),
+    "rerun": ("viewing/rerun_file.py",),
     "scipy": ("scene/", "calibration/"),
     "torch": ("models/", "export/", "training/"),
     "ROS": ("ros/",),

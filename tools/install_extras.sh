@@ -11,6 +11,7 @@ pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check --con
     echo "install_extras: the index of CPU builds is out of reach; taking torch from the configured index"
 "${pip[@]}" torch
 "${pip[@]}" open3d openvino
+"$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' && "${pip[@]}" rerun-sdk  # needs NumPy 2
 "${pip[@]}" torchvision torchmetrics  # independent implementations that ours are held against
 
 # Open3D links with these libraries even where it never opens a window.

@@ -25,6 +25,7 @@ from seg_perception.cli import (
     simulate,
     simulate_pictures,
     train,
+    view,
 )
 from seg_perception.errors import SegPerceptionError
 
@@ -35,6 +36,7 @@ COMMANDS = (
     play,
     replay,
     map,
+    view,
     demo,
     deploy,
     check_calibration,
