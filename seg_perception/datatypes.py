@@ -161,16 +161,20 @@ class PointLabels:
 
     class_id: (N,) uint8 train ids, UNKNOWN where the image has nothing to say. probability: (N,) float32 of that class.
     margin: (N,) float32, probability of the best class minus that of the second: small near a label boundary.
+    instance_id: (N,) uint16, which thing of the image, NO_INSTANCE for none; None where it does not tell things apart.
     """
 
     class_id: NDArray[np.uint8]
     probability: NDArray[np.float32]
     margin: NDArray[np.float32]
+    instance_id: NDArray[np.uint16] | None = None
 
     def __post_init__(self) -> None:
         _check_shape("PointLabels", "class_id", self.class_id, (None,), "uint8")
         _check_shape("PointLabels", "probability", self.probability, self.class_id.shape, "float32")
         _check_shape("PointLabels", "margin", self.margin, self.class_id.shape, "float32")
+        if self.instance_id is not None:
+            _check_shape("PointLabels", "instance_id", self.instance_id, self.class_id.shape, "uint16")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -34,6 +34,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--network-size", type=size_of, help="size the picture is resized to (as exported)")
     parser.add_argument("--image-size", type=size_of, help="fix the camera's size, as TensorRT likes it (any)")
     parser.add_argument("--output", default="", help="name of the output, where the network has several")
+    parser.add_argument("--centre", default="", help="name of the output that is a heat map of the centres of things")
+    parser.add_argument(
+        "--offset", default="", help="name of the output that points from each pixel to the centre of its thing"
+    )
     parser.add_argument("--gives", choices=("auto", "logits", "labels"), default="auto", help="what that output holds")
     parser.add_argument("--labels", action="store_true", help="put out labels and confidence instead of class scores")
     parser.add_argument("--picture", help="a real picture to compare both networks on (a synthetic one)")
@@ -65,11 +69,15 @@ def run(args: argparse.Namespace) -> int:
         output=args.output,
         gives=args.gives,
         labels=args.labels,
+        centre=args.centre,
+        offset=args.offset,
     )
     contract = deploy(args.source, args.destination, spec, read_picture(args.picture) if args.picture else None)
     image = "any size" if contract.image_size is None else "{}x{}".format(*contract.image_size)
     print(f"{args.destination}: pixels of {image}, RGB -> network {_text(contract.network_size)}")
     print(f"  {contract.output} {_text(contract.output_size)}, {contract.num_classes} classes of {contract.taxonomy}")
+    if contract.things:
+        print(f"  centre and offset beside them, which tell things of {len(contract.things)} classes apart")
     own = contract.network_alignment
     told = "assumed from the sides: the graph does not tell" if contract.alignment_assumed else "from the graph"
     print(

@@ -26,8 +26,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "evaluate",
         help="measure labels of pictures, or of points, against their truth",
-        description="Measure a deployed network (.onnx) or a checkpoint of a training (.pt, needs PyTorch; with PQ "
-        "where it is a Panoptic-DeepLab) on labelled pictures. With --kind points, measure the labels of points on a "
+        description="Measure a deployed network (.onnx) or a checkpoint of a training (.pt, needs PyTorch), with PQ "
+        "where it tells things apart, on labelled pictures. With --kind points, measure the labels of points on a "
         "simulated drive: those of a labelled bag, or those that the network gives when the drive is replayed. "
         "A pixel or point that gets no label is a miss.",
     )
@@ -161,10 +161,21 @@ def _predictor(model: Path, taxonomy: str | None) -> tuple[Any, Taxonomy]:
         predictor = TorchPredictor(model)
         return predictor, Taxonomy.load(taxonomy) if taxonomy else predictor.taxonomy
     from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
+    from seg_perception.inference.panoptic_merging import settled
+    from seg_perception.inference.segmenter import LogitsSegmentation
 
     segmenter = OnnxRuntimeSegmenter(model)
     named = Taxonomy.load(taxonomy or segmenter.contract.taxonomy)
-    return lambda pixels: (segmenter.segment(pixels).label_image(), None), named
+
+    def predict(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint16] | None]:
+        segmentation = segmenter.segment(pixels)
+        labels = segmentation.label_image()
+        instances = segmentation.instance_image(labels) if isinstance(segmentation, LogitsSegmentation) else None
+        if instances is None:
+            return labels, None
+        return settled(labels, instances, named.is_thing), instances
+
+    return predict, named
 
 
 def _measure(predictor: Any, samples: Iterable[Sample], taxonomy: Taxonomy) -> dict[str, Any]:

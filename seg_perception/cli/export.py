@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"{args.destination}: network {_text(contract.network_size)}, logits {_text(contract.output_size)}, ", end="")
     print(f"{Path(args.destination).stat().st_size / 1e6:.1f} MB")
     kind = "pictures" if pictures else "synthetic picture (give real ones with --picture)"
-    print(f"  compared on {report.pictures} {kind}: logits differ by {report.difference:.2g} of the largest,")
+    maps = "logits, centres and offsets" if contract.things else "logits"
+    print(f"  compared on {report.pictures} {kind}: {maps} differ by {report.difference:.2g} of the largest,")
     print(f"  {report.agreement:.4%} of the labels are equal")
     return 0
 

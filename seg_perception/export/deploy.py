@@ -20,15 +20,17 @@ from onnx import ModelProto, TensorProto, compose, helper
 import seg_perception
 from seg_perception.errors import ModelError
 from seg_perception.export.graph import file_hash, prune, read_model, set_input_shape
-from seg_perception.export.head import Head, find_head
+from seg_perception.export.head import Head, MapTaps, find_head, find_map
 from seg_perception.export.resizing import resize_network
-from seg_perception.export.verification import SourceNetwork, label_agreement, synthetic_picture
+from seg_perception.export.verification import SourceNetwork, label_agreement, map_difference, synthetic_picture
 from seg_perception.export.wrapping import append_labels, append_logits, prepend_input
-from seg_perception.inference.contract import METADATA_KEY, ModelContract
+from seg_perception.inference.contract import MAPS, METADATA_KEY, ModelContract
 from seg_perception.labels import Taxonomy
 
 _INPUT_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8)
 _PREFIX = "net/"
+LARGEST_MAP_DIFFERENCE = 1e-3
+"""Between centres and offsets of the source and of the deployed network, as a share of the largest above 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class DeploySpec:
     None: as exported. image_size: of the camera, for backends that need fixed shapes; None: any. output: name, where
     the network has several. gives: what the output holds, logits or labels; auto: from the graph. labels: put out
     labels and confidence at the network's own output size instead of logits. min_agreement: share of labels that must
-    equal the source's.
+    equal the source's. centre, offset: names of the outputs that tell things apart, as `ModelContract` has them; empty:
+    none.
     """
 
     taxonomy: str = "cityscapes"
@@ -55,11 +58,17 @@ class DeploySpec:
     gives: str = "auto"
     labels: bool = False
     min_agreement: float = 0.999
+    centre: str = ""
+    offset: str = ""
 
     def __post_init__(self) -> None:
         _one_of("channel_order", self.channel_order, ("rgb", "bgr"))
         _one_of("layout", self.layout, ("auto", "NCHW", "NHWC"))
         _one_of("gives", self.gives, ("auto", "logits", "labels"))
+        if bool(self.centre) != bool(self.offset):
+            raise ModelError(f"centre and offset: both wanted, or neither; '{self.centre}' and '{self.offset}' seen")
+        if self.centre and self.labels:
+            raise ModelError("centre and offset: class scores wanted beside them, labels asked for")
         for name in ("mean", "scale"):
             values = getattr(self, name)
             if len(values) != 3 or not np.isfinite(values).all() or (name == "scale" and 0.0 in values):
@@ -80,14 +89,20 @@ def deploy(
     """
     source, destination = Path(source), Path(destination)
     taxonomy = Taxonomy.load(spec.taxonomy)
-    model = _single_output(read_model(source), spec.output)
+    things = tuple(entry.train_id for entry in taxonomy.trained if entry.thing) if spec.centre else ()
+    if spec.centre and not 0 < len(things) < len(taxonomy.trained):
+        raise ModelError(
+            f"centre and offset: things and stuff wanted, taxonomy '{taxonomy.name}' has no such two kinds"
+        )
+    model = _wanted_outputs(read_model(source), spec)
     network = _at_network_size(model, spec)
     head = _head(network, spec, taxonomy)
     _check_classes(head, taxonomy)
-    contract = _contract(source, spec, taxonomy, network, head)
+    maps = _maps(network, spec, head)
+    contract = dataclasses.replace(_contract(source, spec, taxonomy, network, head), things=things)
     if picture is None:
         picture = synthetic_picture(spec.image_size or network.size)
-    deployed = _wrapped(network, head, contract)
+    deployed = _wrapped(network, head, maps, contract)
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".deploy") as folder:
         path = Path(folder) / "model.onnx"
@@ -98,22 +113,30 @@ def deploy(
                 f"model {source}: deployed, it gives {agreement:.2%} of the labels it gave before, "
                 f"{spec.min_agreement:.2%} wanted"
             )
+        difference = map_difference(network, maps, path, picture)
+        if difference > LARGEST_MAP_DIFFERENCE:
+            raise ModelError(
+                f"model {source}: deployed, its centres and offsets differ by {difference:.2g} of the largest, at most "
+                f"{LARGEST_MAP_DIFFERENCE:.2g} wanted"
+            )
         contract = dataclasses.replace(contract, label_agreement=agreement)
         _save(deployed, contract, path)
         path.replace(destination)
     return contract
 
 
-def _single_output(model: ModelProto, name: str) -> ModelProto:
-    """Keep the output that holds the segmentation."""
-    names = [output.name for output in model.graph.output]
-    if name and name not in names:
-        raise ModelError(f"output '{name}': the network has {names}")
-    if not name and len(names) != 1:
-        raise ModelError(f"the network has the outputs {names}; say with --output which one is the segmentation")
-    kept = [output for output in model.graph.output if output.name == (name or names[0])]
+def _wanted_outputs(model: ModelProto, spec: DeploySpec) -> ModelProto:
+    """Keep the output that holds the segmentation, which comes first, and those that tell things apart."""
+    outputs = {output.name: output for output in model.graph.output}
+    maps = [spec.centre, spec.offset] if spec.centre else []
+    for name in filter(None, (spec.output, *maps)):
+        if name not in outputs:
+            raise ModelError(f"output '{name}': the network has {list(outputs)}")
+    scores = [spec.output] if spec.output else [name for name in outputs if name not in maps]
+    if len(scores) != 1:
+        raise ModelError(f"the network has the outputs {list(outputs)}; say with --output which is the segmentation")
     del model.graph.output[:]
-    model.graph.output.extend(kept)
+    model.graph.output.extend(outputs[name] for name in (*scores, *maps))
     prune(model)
     return compose.add_prefix(model, _PREFIX, inplace=True)
 
@@ -162,6 +185,25 @@ def _head(network: SourceNetwork, spec: DeploySpec, taxonomy: Taxonomy) -> Head:
         raise ModelError(f"at network size {network.size[0]}x{network.size[1]}: {error}") from error
 
 
+def _maps(network: SourceNetwork, spec: DeploySpec, head: Head) -> dict[str, MapTaps]:
+    """Where `centre` and `offset` are at the stride of the logits. Raises ModelError where they lie elsewhere."""
+    if not spec.centre:
+        return {}
+    if head.logits is None:
+        raise ModelError("centre and offset: class scores wanted beside them, labels seen")
+    feed = network.feed(synthetic_picture(network.size))
+    taps: dict[str, MapTaps] = {}
+    for (name, channels), output in zip(MAPS.items(), (spec.centre, spec.offset), strict=True):
+        taps[name] = find_map(network.model, f"{_PREFIX}{output}", feed, network.size, channels)
+        tap = taps[name].own
+        if tap.size != head.logits.size or tap.alignment != head.logits.alignment:
+            raise ModelError(
+                f"output '{output}': the {name} at the places of the logits wanted, {head.logits.size} samples by "
+                f"{head.logits.alignment}; {tap.size} by {tap.alignment} seen"
+            )
+    return taps
+
+
 def _input_layout(sides: list[int], wanted: str) -> str:
     """NCHW or NHWC, from the side that is 3."""
     if len(sides) != 4 or sides[0] not in (0, 1):
@@ -208,7 +250,7 @@ def _contract(source: Path, spec: DeploySpec, taxonomy: Taxonomy, network: Sourc
     )
 
 
-def _wrapped(network: SourceNetwork, head: Head, contract: ModelContract) -> ModelProto:
+def _wrapped(network: SourceNetwork, head: Head, maps: dict[str, MapTaps], contract: ModelContract) -> ModelProto:
     """The network with raw pixels in and the contract's outputs out."""
     deployed = ModelProto()
     deployed.CopyFrom(network.model)
@@ -217,7 +259,7 @@ def _wrapped(network: SourceNetwork, head: Head, contract: ModelContract) -> Mod
         append_labels(deployed, head)
     else:
         assert head.logits is not None
-        append_logits(deployed, head, head.logits)
+        append_logits(deployed, head, head.logits, {name: taps.own for name, taps in maps.items()})
     prepend_input(
         deployed,
         layout=network.layout,

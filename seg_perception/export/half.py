@@ -19,7 +19,7 @@ from seg_perception.errors import ModelError
 from seg_perception.export.graph import first_line
 from seg_perception.export.verification import synthetic_picture
 from seg_perception.export.wrapping import NAMESPACE
-from seg_perception.inference.contract import INPUT_NAME, ModelContract
+from seg_perception.inference.contract import INPUT_NAME, MAPS, ModelContract
 from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
 
 LARGEST = float(np.finfo(np.float16).max)
@@ -92,7 +92,7 @@ def _convert(model: ModelProto, source: Path) -> None:
     del graph.node[:]
     graph.node.extend([*front, cast, *network])
     for output in graph.output:
-        if output.name == "logits" and output.type.tensor_type.elem_type == TensorProto.FLOAT:
+        if output.name in ("logits", *MAPS) and output.type.tensor_type.elem_type == TensorProto.FLOAT:
             output.type.tensor_type.elem_type = TensorProto.FLOAT16
 
 

@@ -40,6 +40,14 @@ class Tap:
 
 
 @dataclass(frozen=True, slots=True)
+class MapTaps:
+    """An output that is a plain map. whole: as the network up-samples it; own: at its own stride."""
+
+    whole: Tap
+    own: Tap
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """What a network gives, and where.
 
@@ -77,16 +85,28 @@ def find_head(
     return _HeadReader(model, feed, network_size, num_classes).read(gives_labels)
 
 
+def find_map(
+    model: ModelProto, output: str, feed: Mapping[str, NDArray], network_size: tuple[int, int], channels: int
+) -> MapTaps:
+    """Where the values of `output`, (1, channels, h, w), can be read. Raises ModelError where it is no such map."""
+    return _HeadReader(model, feed, network_size, channels, output).read_map()
+
+
 class _HeadReader:
-    """Walks from the output towards the input, one node at a time."""
+    """Walks from an output, by default the first, towards the input, one node at a time."""
 
     def __init__(
-        self, model: ModelProto, feed: Mapping[str, NDArray], network_size: tuple[int, int], num_classes: int | None
+        self,
+        model: ModelProto,
+        feed: Mapping[str, NDArray],
+        network_size: tuple[int, int],
+        num_classes: int | None,
+        output: str = "",
     ) -> None:
         self._index = GraphIndex(model)
         self._network_size = network_size
         self._num_classes = num_classes
-        self._output = model.graph.output[0].name
+        self._output = output or model.graph.output[0].name
         self._values = run(session_of(model, self._watched()), feed)
 
     def read(self, gives_labels: bool | None) -> Head:
@@ -118,6 +138,18 @@ class _HeadReader:
             channels=channels,
             are_probabilities=blends_probabilities,
         )
+
+    def read_map(self) -> MapTaps:
+        """See `find_map`."""
+        value = self._values[self._output]
+        layout = self._guess_layout(value.shape)
+        if value.shape[layout.index("C")] != self._num_classes or not np.issubdtype(value.dtype, np.floating):
+            raise ModelError(
+                f"output '{self._output}': floats (1, {self._num_classes}, h, w) wanted, "
+                f"{value.dtype} of shape {value.shape} seen"
+            )
+        whole = self._tap(self._output, layout)
+        return MapTaps(whole, self._cut(whole))
 
     def _watched(self) -> list[str]:
         """Every tensor of the tail, and the scales of its Resizes."""

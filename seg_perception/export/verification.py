@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from seg_perception.errors import ModelError
-from seg_perception.export.graph import run, session_of
-from seg_perception.export.head import Head
-from seg_perception.inference.contract import Alignment
+from seg_perception.export.graph import read_model, run, session_of
+from seg_perception.export.head import Head, MapTaps
+from seg_perception.inference.contract import INPUT_NAME, Alignment
 from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
 
 
@@ -53,10 +54,7 @@ def source_labels(network: SourceNetwork, head: Head, picture: NDArray[np.uint8]
         tap = head.scores or head.labels
         assert tap is not None
         return value.reshape(tap.size[1], tap.size[0]).astype(np.uint8)
-    layout = head.output_layout
-    planes = np.transpose(value, [layout.index(letter) for letter in layout if letter not in "CHW"]
-                          + [layout.index(letter) for letter in "CHW"])  # fmt: skip
-    planes = planes.reshape(planes.shape[-3:])
+    planes = _planes_last(value, head.output_layout)
     if head.channels == 1:
         return (planes[0] > (0.5 if head.output_is_probability else 0.0)).astype(np.uint8)
     return planes.argmax(axis=0).astype(np.uint8)
@@ -73,6 +71,28 @@ def label_agreement(network: SourceNetwork, head: Head, deployed: Path, picture:
     finally:
         segmenter.close()
     return float((sampled == source_labels(network, head, picture).ravel()).mean())
+
+
+def map_difference(
+    network: SourceNetwork, maps: Mapping[str, MapTaps], deployed: Path, picture: NDArray[np.uint8]
+) -> float:
+    """How far the deployed network's centres and offsets, blended at the places of the source's own samples, are from
+    the source's, at most, as a share of the source's largest where that is above 1. 0 where there are none."""
+    if not maps:
+        return 0.0
+    session = session_of(read_model(deployed))
+    height, width, _ = session.get_inputs()[0].shape
+    if isinstance(width, int):
+        picture = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    wanted, seen = run(session_of(network.model), network.feed(picture)), run(session, {INPUT_NAME: picture})
+    worst = 0.0
+    for name, taps in maps.items():
+        whole = taps.whole
+        value = _planes_last(wanted[whole.tensor], whole.layout).astype(np.float64)
+        blended = _blended(seen[name].reshape(-1, taps.own.size[1], taps.own.size[0]), taps)
+        scale = max(1.0, float(np.abs(value).max()))
+        worst = max(worst, float(np.abs(blended - value).max()) / scale)
+    return worst
 
 
 def synthetic_picture(size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -95,6 +115,30 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
     if pixels is None:
         raise ModelError(f"picture {path}: no readable picture")
     return np.ascontiguousarray(pixels[..., ::-1])
+
+
+def _planes_last(value: NDArray, layout: str) -> NDArray:
+    """A network's output as (C, h, w)."""
+    planes = np.transpose(value, [layout.index(letter) for letter in layout if letter not in "CHW"]
+                          + [layout.index(letter) for letter in "CHW"])  # fmt: skip
+    return planes.reshape(planes.shape[-3:])
+
+
+def _blended(planes: NDArray, taps: MapTaps) -> NDArray[np.float64]:
+    """(C, h, w) at the network's stride -> blended bilinearly at the samples of the source's own output."""
+    whole, own = taps.whole, taps.own
+    for axis, scales, offsets in (
+        (1, (whole.alignment.scale_v, own.alignment.scale_v), (whole.alignment.offset_v, own.alignment.offset_v)),
+        (2, (whole.alignment.scale_u, own.alignment.scale_u), (whole.alignment.offset_u, own.alignment.offset_u)),
+    ):
+        last = planes.shape[axis] - 1
+        pixels = (np.arange(whole.size[2 - axis]) - offsets[0]) / scales[0]
+        places = np.clip(scales[1] * pixels + offsets[1], 0, last)
+        first = np.minimum(places.astype(np.intp), max(last - 1, 0))
+        weight = (places - first).reshape(-1, *[1] * (2 - axis))
+        before, after = planes.take(first, axis), planes.take(np.minimum(first + 1, last), axis)
+        planes = before + (after - before) * weight
+    return planes
 
 
 def _places(network: SourceNetwork, head: Head, picture: NDArray[np.uint8]) -> NDArray[np.float64]:

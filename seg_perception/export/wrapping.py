@@ -6,15 +6,16 @@ reach uint8 through float.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from seg_perception.export.graph import add_constant, opset_of, prune
 from seg_perception.export.head import Head, Tap
-from seg_perception.inference.contract import INPUT_NAME
+from seg_perception.inference.contract import INPUT_NAME, MAPS
 
 NAMESPACE = "deploy/"
 
@@ -87,16 +88,35 @@ def prepend_input(
     model.graph.node.extend([*write.nodes, *network])
 
 
-def append_logits(model: ModelProto, head: Head, tap: Tap) -> None:
-    """Let the network give `logits` (C, h, w): `tap`, its axes in that order; one class alone gets its opposite."""
-    channels = max(head.channels, 2)
+def append_logits(model: ModelProto, head: Head, tap: Tap, maps: Mapping[str, Tap]) -> None:
+    """Let the network give `logits` (C, h, w): `tap`, its axes in that order; one class alone gets its opposite.
+
+    maps: the taps of `centre` and `offset`, where it is to give these too (see `ModelContract`).
+    """
     write = _to_planes(model, tap, head)
     if not write.nodes:
         write.add("Identity", "logits")
     write.finish("logits")
+    nodes, outputs = write.nodes, [_planes("logits", tap, max(head.channels, 2))]
+    for name, own in maps.items():
+        write = _Writer(model, own.tensor)
+        layout = "HW" if MAPS[name] == 1 else "CHW"
+        dropped = np.array([axis for axis, letter in enumerate(own.layout) if letter not in layout])
+        if dropped.size:
+            write.add("Squeeze", f"{name}_map", dropped)
+        kept = [letter for letter in own.layout if letter in layout]
+        if kept != list(layout) or not write.nodes:
+            write.add("Transpose", f"{name}_planes", perm=[kept.index(letter) for letter in layout])
+        write.finish(name)
+        nodes = [*nodes, *write.nodes]
+        outputs.append(_planes(name, own, *[MAPS[name]] * ("C" in layout)))
+    _set_outputs(model, nodes, outputs)
+
+
+def _planes(name: str, tap: Tap, *channels: int) -> ValueInfoProto:
+    """An output (channels, h, w), or (h, w)."""
     elem_type = helper.np_dtype_to_tensor_dtype(tap.dtype)
-    outputs = [helper.make_tensor_value_info("logits", elem_type, [channels, tap.size[1], tap.size[0]])]
-    _set_outputs(model, write.nodes, outputs)
+    return helper.make_tensor_value_info(name, elem_type, [*channels, tap.size[1], tap.size[0]])
 
 
 def append_labels(model: ModelProto, head: Head) -> None:

@@ -14,6 +14,7 @@ METADATA_KEY = "seg_perception.contract"
 CONTRACT_VERSION = 1
 INPUT_NAME = "pixels"
 OUTPUT_KINDS = ("logits", "probabilities", "labels")
+MAPS = {"centre": 1, "offset": 2}  # what tells things apart, and channels of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,10 @@ class ModelContract:
     In: `pixels` (H, W, 3) uint8 RGB at camera resolution. Out, by `output`: `logits` (C, h, w) before softmax;
     or `logits` holding probabilities, which the network itself interpolates; or `labels` (h, w) uint8 with, where the
     network gives it, `confidence` (h, w) float32. Sizes are (width, height).
+
+    A network that tells things apart names in `things` the train ids of what it counts, and gives beside `logits`, at
+    the same places: `centre` (h, w), a heat map whose peaks are centres of things; `offset` (2, h, w), the way (v, u)
+    to the centre of its thing from each sample, in pixels of the network.
     """
 
     taxonomy: str
@@ -69,6 +74,7 @@ class ModelContract:
     source_sha256: str
     created_by: str
     label_agreement: float = 0.0  # share of labels equal to those of the source, fed the same resized picture
+    things: tuple[int, ...] = ()
     version: int = CONTRACT_VERSION
 
     def alignment(self, image_size: tuple[int, int]) -> Alignment:
@@ -124,6 +130,7 @@ def _typed(content: dict[str, Any]) -> dict[str, Any]:
         "network_alignment": Alignment(**content["network_alignment"]),
         "mean": tuple(content["mean"]),
         "scale": tuple(content["scale"]),
+        "things": tuple(content.get("things", ())),
     }
 
 

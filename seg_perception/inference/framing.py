@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.config import CameraConfig
-from seg_perception.datatypes import UNKNOWN, CameraImage, PointLabels
+from seg_perception.datatypes import NO_INSTANCE, UNKNOWN, CameraImage, PointLabels
 from seg_perception.errors import ConfigError, MessageError
 from seg_perception.inference.segmenter import Segmentation
 
@@ -94,6 +94,8 @@ class FramedSegmentation:
             u, v = np.floor(uv[known] + 0.5).astype(np.intp).T
             masked = known[own_body[v, u]]
             labels.class_id[masked], labels.probability[masked], labels.margin[masked] = UNKNOWN, 0.0, 0.0
+            if labels.instance_id is not None:
+                labels.instance_id[masked] = NO_INSTANCE
         return labels
 
     def label_image(self, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:

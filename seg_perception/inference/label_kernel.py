@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from seg_perception.inference.contract import Alignment
 from seg_perception.inference.cuda_runtime import Cuda, CudaError, Memory
+from seg_perception.inference.panoptic_merging import ImageThings
 from seg_perception.inference.segmenter import LogitsSegmentation
 
 log = logging.getLogger(__name__)
@@ -150,8 +151,9 @@ class DeviceSegmentation(LogitsSegmentation):
         *,
         are_logits: bool,
         kernel: LabelKernel,
+        things: ImageThings | None = None,
     ) -> None:
-        super().__init__(scores, alignment, size, are_logits=are_logits)
+        super().__init__(scores, alignment, size, are_logits=are_logits, things=things)
         self._kernel = kernel
 
     def label_image(self, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:

@@ -77,7 +77,8 @@ class OpenVinoSegmenter:
                 name = self._contract.source_name
                 raise ModelError(f"model '{name}' failed on a picture of {size} ({_first_line(error)})") from error
             # The request owns its outputs; the next picture overwrites them.
-            outputs = {port.get_any_name(): np.array(value) for port, value in results.items()}
+            copies = [(port.get_names(), np.array(value)) for port, value in results.items()]
+        outputs = {name: value for names, value in copies for name in names}  # of a tensor that has several, by each
         return segmentation_of(outputs, self._contract, size)
 
     def close(self) -> None:

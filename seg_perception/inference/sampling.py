@@ -145,6 +145,21 @@ def sample_labels(
 
 
 @njit(nogil=True, cache=True)
+def sample_instances(instances, is_thing, alignment, uv, class_id, instance_id):  # type: ignore[no-untyped-def]
+    """Fills instance_id (N,) uint16 from the nearest sample of `instances` (h, w), where class_id (N,) is a thing's.
+
+    is_thing: (256,). uv: (N, 2) whose class is known, so finite and inside. See `sample_scores` for the rest.
+    """
+    height, width = instances.shape
+    scale_u, offset_u, scale_v, offset_v = alignment
+    for i in range(uv.shape[0]):
+        if is_thing[class_id[i]]:
+            row = min(max(math.floor(scale_v * uv[i, 1] + offset_v + 0.5), 0), height - 1)
+            column = min(max(math.floor(scale_u * uv[i, 0] + offset_u + 0.5), 0), width - 1)
+            instance_id[i] = instances[row, column]
+
+
+@njit(nogil=True, cache=True)
 def label_picture(
     scores: NDArray[np.float32], alignment: tuple[float, float, float, float], out: NDArray[np.uint8]
 ) -> None:

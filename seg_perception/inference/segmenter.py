@@ -12,10 +12,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_perception.datatypes import UNKNOWN, PointLabels
+from seg_perception.datatypes import NO_INSTANCE, UNKNOWN, PointLabels
 from seg_perception.errors import ModelError
 from seg_perception.inference.contract import Alignment, ModelContract
-from seg_perception.inference.sampling import label_picture, nearest_index, sample_labels, sample_scores
+from seg_perception.inference.panoptic_merging import ImageThings, image_things
+from seg_perception.inference.sampling import (
+    label_picture,
+    nearest_index,
+    sample_instances,
+    sample_labels,
+    sample_scores,
+)
 
 __all__ = ["LabelSegmentation", "LogitsSegmentation", "PointLabels", "Segmentation", "Segmenter", "segmentation_of"]
 
@@ -34,7 +41,8 @@ class Segmentation(Protocol):
     def sample(self, uv: NDArray[np.floating]) -> PointLabels:
         """Label N places of the camera image. uv: (N, 2), pixel centres at integers.
 
-        A place that is NaN, or outside the image, gets class UNKNOWN, probability 0 and margin 0.
+        A place that is NaN, or outside the image, gets class UNKNOWN, probability 0 and margin 0. Instances are told
+        by networks that tell things apart (`ModelContract.things`).
         """
         ...
 
@@ -73,18 +81,28 @@ class LogitsSegmentation:
     """Class scores at the network's own stride, blended bilinearly where they are asked for.
 
     scores: (C, h, w) float32 or float16, logits or, with `are_logits` False, probabilities. alignment: camera pixel to
-    sample. size: (width, height) of the camera image.
+    sample. size: (width, height) of the camera image. things: read at the nearest sample; None where the network does
+    not tell them apart.
     """
 
-    __slots__ = ("_alignment", "_are_logits", "_scores", "size")
+    __slots__ = ("_alignment", "_are_logits", "_scores", "_things", "size")
 
     def __init__(
-        self, scores: NDArray[np.floating], alignment: Alignment, size: tuple[int, int], *, are_logits: bool = True
+        self,
+        scores: NDArray[np.floating],
+        alignment: Alignment,
+        size: tuple[int, int],
+        *,
+        are_logits: bool = True,
+        things: ImageThings | None = None,
     ) -> None:
         if scores.ndim != 3 or not 1 < scores.shape[0] <= UNKNOWN or not np.issubdtype(scores.dtype, np.floating):
             raise ModelError(
                 f"logits: floats of shape (2..{UNKNOWN}, h, w) wanted, {scores.dtype} of shape {scores.shape} seen"
             )
+        if things is not None and things.instance.shape != scores.shape[1:]:
+            raise ModelError(f"instances: shape {scores.shape[1:]} of the logits wanted, {things.instance.shape} seen")
+        self._things = things
         # All classes of a sample side by side: a place reads four short runs of memory, not four times C cache lines.
         self._scores = np.ascontiguousarray(np.moveaxis(scores, 0, 2), dtype=np.float32)
         self._alignment = alignment
@@ -94,17 +112,22 @@ class LogitsSegmentation:
     def sample(self, uv: NDArray[np.floating]) -> PointLabels:
         """See `Segmentation.sample`; probability and margin are those of the softmax of the blended logits."""
         labels = _unknown(_checked_uv(uv))
+        alignment, places = dataclasses.astuple(self._alignment), np.ascontiguousarray(uv, dtype=np.float64)
         sample_scores(
             self._scores,
-            dataclasses.astuple(self._alignment),
+            alignment,
             self.size,
-            np.ascontiguousarray(uv, dtype=np.float64),
+            places,
             self._are_logits,
             labels.class_id,
             labels.probability,
             labels.margin,
         )
-        return labels
+        if self._things is None:
+            return labels
+        instance_id = np.full(len(uv), NO_INSTANCE, np.uint16)
+        sample_instances(self._things.instance, self._things.is_thing, alignment, places, labels.class_id, instance_id)
+        return dataclasses.replace(labels, instance_id=instance_id)
 
     def label_image(self, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """See `Segmentation.label_image`."""
@@ -113,6 +136,19 @@ class LogitsSegmentation:
         out = np.empty((height, width), np.uint8)
         label_picture(self._scores, dataclasses.astuple(alignment), out)
         return out
+
+    def instance_image(self, label_image: NDArray[np.uint8]) -> NDArray[np.uint16] | None:
+        """(H, W): the thing that each pixel of the `label_image`, of any size, belongs to; None as for `sample`."""
+        if self._things is None:
+            return None
+        instance = self._things.instance
+        height, width = label_image.shape
+        alignment = _alignment_at(self._alignment, self.size, (width, height))
+        rows = nearest_index(np.arange(height, dtype=float), alignment.scale_v, alignment.offset_v, instance.shape[0])
+        columns = nearest_index(np.arange(width, dtype=float), alignment.scale_u, alignment.offset_u, instance.shape[1])
+        found = instance[np.ix_(rows, columns)]
+        found[~self._things.is_thing[label_image]] = NO_INSTANCE
+        return found
 
 
 class LabelSegmentation:
@@ -174,7 +210,8 @@ def segmentation_of(outputs: dict[str, NDArray], contract: ModelContract, size: 
     alignment = contract.alignment(size)
     if contract.output == "labels":
         return LabelSegmentation(outputs["labels"], outputs.get("confidence"), alignment, size)
-    return LogitsSegmentation(outputs["logits"], alignment, size, are_logits=contract.output == "logits")
+    things = image_things(outputs, contract)
+    return LogitsSegmentation(outputs["logits"], alignment, size, are_logits=contract.output == "logits", things=things)
 
 
 def _checked_uv(uv: NDArray) -> int:

@@ -27,6 +27,7 @@ from seg_perception.inference.engine_build import BuildOptions, EngineSource, Pr
 from seg_perception.inference.engine_cache import EngineCache, default_directory
 from seg_perception.inference.label_kernel import DeviceSegmentation, LabelKernel
 from seg_perception.inference.onnx_file import OnnxFile
+from seg_perception.inference.panoptic_merging import image_things
 from seg_perception.inference.pictures import check_picture
 from seg_perception.inference.segmenter import Segmentation, segmentation_of
 from seg_perception.inference.tensorrt_library import TensorRT
@@ -231,6 +232,7 @@ class _Running:
             size,
             are_logits=self._contract.output == "logits",
             kernel=self._kernel,
+            things=image_things(outputs, self._contract),
         )
 
     def _lanes_of(self, size: tuple[int, int]) -> deque[_Lane]:

@@ -56,6 +56,20 @@ class SegmentationNetwork(nn.Module):
         return maps
 
 
+class WholeMaps(nn.Module):
+    """A Panoptic-DeepLab whose scores, centre and offset all come at the size of the input: what is exported, because
+    the up-sampling tells whoever reads the file where the samples of each map lie."""
+
+    def __init__(self, network: SegmentationNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        maps = self.network.maps(images, auxiliary=False)
+        size = (images.shape[-2], images.shape[-1])
+        return tuple(resized(maps[name], size) for name in ("logits", "centre", "offset"))
+
+
 def build_model(config: NetworkConfig) -> SegmentationNetwork:
     """The network in training mode, randomly initialised: seed torch before, where it has to be the same each time."""
     return SegmentationNetwork(config)

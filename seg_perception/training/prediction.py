@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from seg_perception.inference.panoptic_merging import MERGING, MergingConfig, merge
 from seg_perception.labels import Taxonomy
 from seg_perception.models.checkpoints import load_checkpoint
 from seg_perception.models.layers import resized
-from seg_perception.models.panoptic_merging import MERGING, MergingConfig, merge
 from seg_perception.training.validation import normalised
 
 

@@ -87,11 +87,13 @@ def writer() -> GraphWriter:
 
 @pytest.fixture
 def taxonomy_of(tmp_path: Path) -> Callable[[int], str]:
-    """A taxonomy file with that many classes."""
+    """A taxonomy file with that many classes, the last two of them countable."""
 
     def write(count: int) -> str:
         path = tmp_path / f"classes{count}.yaml"
-        classes = [{"name": f"class{k}", "train_id": k, "color": [k, k, k]} for k in range(count)]
+        classes = [
+            {"name": f"class{k}", "train_id": k, "color": [k, k, k], "thing": k > count - 3} for k in range(count)
+        ]
         path.write_text(yaml.safe_dump({"name": f"classes{count}", "classes": classes}))
         return str(path)
 

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 import seg_perception.export.from_torch as from_torch  # noqa: E402
 from seg_perception.errors import ModelError  # noqa: E402
 from seg_perception.export.from_torch import ExportLimits, export_network, network_input  # noqa: E402
+from seg_perception.export.graph import read_model, run, session_of  # noqa: E402
 from seg_perception.export.verification import read_picture  # noqa: E402
 from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter  # noqa: E402
 from seg_perception.models.build import build_model  # noqa: E402
@@ -81,6 +82,23 @@ def test_deployed_network_gives_the_logits_and_labels_of_torch(
     assert (labels == scores.argmax(dim=0).numpy()).mean() >= 0.999
 
 
+def test_centres_and_offsets_are_exported_at_the_stride_of_the_logits(
+    network: Callable, tmp_path: Path, picture: np.ndarray
+) -> None:
+    loaded = network("panoptic_deeplab")
+    with torch.no_grad():  # offsets of a trained network are tens of pixels
+        loaded.model.head.offset[1].bias += torch.tensor([20.0, -30.0])
+    contract = export_network(loaded, tmp_path / "net.onnx", (96, 64), [picture]).contract
+    assert contract.things and contract.output_size == (24, 16)
+    with torch.no_grad():
+        image = torch.from_numpy(network_input(picture, (96, 64), loaded.preprocessing))
+        wanted = loaded.model.maps(image)
+    seen = run(session_of(read_model(tmp_path / "net.onnx")), {"pixels": picture})
+    assert seen["centre"].shape == (16, 24) and seen["offset"].shape == (2, 16, 24)
+    np.testing.assert_allclose(seen["centre"], wanted["centre"][0, 0], atol=1e-4)
+    np.testing.assert_allclose(seen["offset"], wanted["offset"][0], atol=1e-2)
+
+
 def test_only_the_scores_at_their_own_stride_come_out(network: Callable, tmp_path: Path, picture: np.ndarray) -> None:
     report = export_network(network("deeplabv3plus"), tmp_path / "net.onnx", (96, 64), [picture])
     assert report.contract.output_size == (24, 16)
@@ -100,7 +118,7 @@ def test_a_network_that_changed_on_the_way_is_not_written(
         onnx.save(content, path)
 
     monkeypatch.setattr(from_torch, "write_onnx", damaged)
-    with pytest.raises(ModelError, match=r"logits differ by .* at most 0.001"):
+    with pytest.raises(ModelError, match=r"maps differ by .* at most 0.001"):
         export_network(network("deeplabv3plus"), tmp_path / "net.onnx", (96, 64), [picture])
     assert not list(tmp_path.rglob("*.onnx"))
 

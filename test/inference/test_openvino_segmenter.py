@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from panoptic_network import deploy_two_cars
 
 from seg_perception.config import InferenceConfig
 from seg_perception.errors import ModelError
@@ -73,6 +74,17 @@ def test_a_segmentation_outlives_the_next_call_and_the_network(folder: Path, nam
     np.testing.assert_array_equal(first.label_image(), wanted)
     with pytest.raises(ModelError, match="is closed"):
         ours.segment(picture(0))
+
+
+def test_things_are_told_apart_as_onnxruntime_tells_them(tmp_path: Path) -> None:
+    uv = np.stack(np.meshgrid(np.arange(64.0), np.arange(40.0)), axis=-1).reshape(-1, 2)
+    pixels = deploy_two_cars(tmp_path / "net.onnx")
+    seen, wanted = (
+        made.segment(pixels).sample(uv).instance_id
+        for made in (backend(tmp_path / "net.onnx"), OnnxRuntimeSegmenter(tmp_path / "net.onnx", threads=1))
+    )
+    np.testing.assert_array_equal(seen, wanted)
+    assert set(seen) == {0, 1, 2}
 
 
 def test_same_picture_gives_the_same_bytes(folder: Path) -> None:

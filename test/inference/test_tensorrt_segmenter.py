@@ -18,6 +18,7 @@ import onnx
 import pytest
 from fake_gpu import BINDINGS, GENERATIONS, JETSON, FakeGpu, Status
 from onnx import TensorProto, helper, numpy_helper
+from panoptic_network import deploy_two_cars
 
 from seg_perception.errors import ModelError
 from seg_perception.export.deploy import DeploySpec, deploy
@@ -97,6 +98,15 @@ def test_networks_that_give_labels_or_take_one_size_run_too(folder: Path, tmp_pa
     ours = segmenter_on(FakeGpu(), folder / name, tmp_path)
     wanted = OnnxRuntimeSegmenter(folder / name, threads=1).segment(picture(1)).sample(places())
     np.testing.assert_array_equal(ours.segment(picture(1)).sample(places()).class_id, wanted.class_id)
+
+
+def test_things_are_told_apart_as_onnxruntime_tells_them(tmp_path: Path) -> None:
+    pixels = deploy_two_cars(tmp_path / "net.onnx")
+    ours = segmenter_on(FakeGpu(), tmp_path / "net.onnx", tmp_path / "cache").segment(pixels)
+    assert isinstance(ours, DeviceSegmentation)
+    wanted = OnnxRuntimeSegmenter(tmp_path / "net.onnx", threads=1).segment(pixels).sample(places((64, 40)))
+    np.testing.assert_array_equal(ours.sample(places((64, 40))).instance_id, wanted.instance_id)
+    assert set(wanted.instance_id) == {0, 1, 2}
 
 
 @pytest.mark.parametrize("name", ["any.onnx", "labels.onnx"])

@@ -7,7 +7,7 @@ import pytest
 
 from seg_perception.datatypes import UNKNOWN
 from seg_perception.evaluation.metrics import PanopticQuality
-from seg_perception.models.panoptic_merging import MergingConfig, find_centres, merge
+from seg_perception.inference.panoptic_merging import MergingConfig, find_centres, merge
 
 ROAD, CAR, BUS = 0, 1, 2
 THINGS = np.array([False, True, True])
