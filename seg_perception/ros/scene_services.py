@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,6 +18,8 @@ from seg_perception.scene_step import SceneStep
 
 FILE = "voxel_map.file"
 Action = Callable[[SceneStep, Path], str]
+
+_log = logging.getLogger(__name__)
 
 
 class SceneServices:
@@ -51,7 +54,8 @@ class SceneServices:
         return answer
 
     def _outcome(self, action: Action) -> tuple[bool, str]:
-        """Whether it succeeded, and a sentence."""
+        """Whether it succeeded, and a sentence. Never raises: a caller left without an answer waits for ever, and
+        whoever calls next waits behind it."""
         scene = self._scene()
         if scene is None:
             return False, "the node is not active: there is no map"
@@ -62,3 +66,6 @@ class SceneServices:
             return True, action(scene, Path(file).expanduser())
         except (SegPerceptionError, OSError) as error:
             return False, str(error)
+        except Exception as error:  # a file that no reader foresaw, a home that is nobody's, no memory left
+            _log.exception("a map cannot be saved or loaded")
+            return False, f"{file}: {error!r}"

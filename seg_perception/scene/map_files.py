@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +104,9 @@ def _read_npz(path: Path) -> dict[str, NDArray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             columns = {name: archive[name] for name in archive.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except OSError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy each have their own for bytes that are spoilt
         raise MessageError(f"map {path}: no .npz file: {error}") from error
     points = columns.pop("points", np.zeros(0))
     if points.ndim != 2 or points.shape[1] != 3:
