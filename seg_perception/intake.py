@@ -72,6 +72,7 @@ class Intake:
                 self.pipeline.set_camera(camera.name, model)
         self._limits = {c.name: RateLimit(c.max_rate_hz) for c in config.cameras if c.segment == "max_rate"}
         self._fresh: dict[str, Any] = {}  # the newest image of each camera whose images do not wait for a sweep
+        self._unpaired = {c.name for c in config.cameras if c.segment != "paired"}  # those cameras
         self._infos: dict[str, CameraInfoRecord] = {}
         self._pairer: Pairer[Any] = Pairer(list(self._cameras), config.pairing, self.statistics.causes)
         self._held: _Decoded | None = None
@@ -99,7 +100,7 @@ class Intake:
                     self.statistics.count("image_over_rate")
                     return
                 self._pairer.add_image(camera, stamp, msg)
-                if self._cameras[camera].segment != "paired":
+                if camera in self._unpaired:
                     if camera in self._fresh:
                         self.statistics.count("image_overload")
                     self._fresh[camera] = msg
@@ -162,12 +163,17 @@ class Intake:
     def remember(self, result: SweepResult) -> SweepResult:
         """What `next_result` gave, when its cloud is out: taken into the scene as far as it is not yet.
 
-        By the thread that called `next_result`, before it does so again. `scene` tells what became of it.
+        By the thread that called `next_result`, before it does so again. `scene` tells what became of it; the cloud
+        stays as it was given out.
         """
         if not self._cloud_awaits_objects:
-            result = self.scene.recognise(result)
+            result = replace(self.scene.recognise(result), cloud=result.cloud)
         self.scene.remember(result)
         return result
+
+    def without_pictures(self) -> None:
+        """Nobody will ask for `next_picture`, as in a replay: images go through the network with sweeps alone."""
+        self._unpaired = set()
 
     def next_picture(self) -> Picture | None:
         """Segment an image that does not wait for a sweep, the oldest such; None while there is none."""

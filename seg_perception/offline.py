@@ -46,6 +46,7 @@ def replay(bag: BagReader, intake: Intake) -> Iterator[SweepResult]:
     images = {camera.resolved_image_topic(): camera.name for camera in config.cameras}
     infos = {camera.resolved_info_topic(): camera.name for camera in config.cameras if not camera.calibration}
     check_topics(bag, config)
+    intake.without_pictures()
     for message in bag.messages({config.lidar.topic, TF, TF_STATIC, *images, *infos}):
         now_s = message.log_ns * 1e-9
         with intake.refusing():  # a damaged message costs itself, not the bag

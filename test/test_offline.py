@@ -59,6 +59,13 @@ def test_every_sweep_of_a_bag_is_labelled(bag):
     assert intake.statistics.points_by_class[[world.ROAD, world.CAR]].tolist() == [SWEEPS, SWEEPS]
 
 
+def test_a_replay_has_nobody_who_looks_at_pictures_and_counts_none_as_too_fast(bag):
+    paired, _ = replayed(bag, world.config())
+    clouds, intake = replayed(bag, world.config(camera={"front": {"segment": "every"}}))
+    assert clouds == paired
+    assert "image_overload" not in intake.statistics.causes
+
+
 def test_the_last_sweep_goes_out_though_its_image_never_came(bag, tmp_path):
     cut = tmp_path / "cut.mcap"
     with BagReader(bag) as reader, BagWriter(cut) as writer:
