@@ -24,6 +24,7 @@ from seg_perception.geometry.workspace import Workspace
 _USUAL_DEG = 0.2, 0.49  # between columns and between beams, of 64 beams: where neither set nor measured
 _CELL_PX = 4.0  # of the depth buffer at 1920 columns or more; proportionally less below, at least a pixel
 _LARGEST = 3.0  # a patch looks at most this much larger to the camera than to the LiDAR
+_FURTHEST = 2e5  # metres
 _FREE, _OWNER = np.int64(2**63 - 1), np.int64(2**32 - 1)  # in the buffer: no patch; the bits of whose patch it is
 
 
@@ -108,5 +109,6 @@ def _look_up(uv, distance, cell_px, buffer, hider):  # type: ignore[no-untyped-d
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def _packed(distance_m, m):  # type: ignore[no-untyped-def]
-    """A distance in tenths of a millimetre above the number of a point: nearer is less, and of equals the first."""
-    return np.int64(distance_m * 1e4) << 32 | m
+    """A distance in tenths of a millimetre above the number of a point: nearer is less, and of equals the first. What
+    seems further away than 200 km, as no surface is, counts as that far: beyond, the bits do not suffice."""
+    return np.int64(min(distance_m, _FURTHEST) * 1e4) << 32 | m

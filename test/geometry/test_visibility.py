@@ -156,3 +156,12 @@ def test_points_behind_the_camera_or_not_finite_are_not_in_view():
     assert projection.index.tolist() == [3]
     assert projection.uv.tolist() == [[479.5, 269.5]]
     assert projection.distance.tolist() == [5.0]
+
+
+@pytest.mark.parametrize("far", [3e5, 1e10, 3e38])
+def test_a_point_that_cannot_be_hides_nothing_before_it(far):
+    camera, direction = np.array([0.8, 0.0, -0.5]), np.array([1.0, 0.01, 0.01])
+    points = np.array([camera + 10.0 * direction, camera + far * direction], np.float32)
+    projection = in_view(points)
+    assert projection.index.tolist() == [0, 1]
+    assert visible(projection, CAMERA, VisibilityConfig(spacing_deg=2.0, beam_spacing_deg=2.0))[0]
