@@ -73,7 +73,7 @@ class Pipeline:
         self._tree = tree
         self._cameras: dict[str, CameraModel] = {}
         self._readout_ns = {camera.name: round(camera.readout_ms * 1e6) for camera in config.cameras}
-        self._visibility = config.visibility
+        self._visibility, self._sweeps = config.visibility, 0
         free = self.taxonomy.members(self.taxonomy.groups.get("freestanding", ()))
         self._growth = np.where(free, config.visibility.freestanding_cover, 1.0).astype(np.float32)
         self._frames = {camera.name: Frame.of(camera) for camera in config.cameras}
@@ -99,7 +99,9 @@ class Pipeline:
         projections: dict[str, Projection] = {}
         views: list[View] = []
         reports: dict[str, ViewReport] = {}
-        self._visibility = with_spacing(self._visibility, scan.points)
+        self._sweeps += 1
+        if self._sweeps.bit_count() == 1:  # where a LiDAR's points lie in no order, it is asked ever more seldom
+            self._visibility = with_spacing(self._visibility, scan.points)
         by_direction: RangeImage | None = None
         with timer.stage("move"):
             sweep = MovedSweep(scan, self._tree, config.motion)

@@ -188,3 +188,17 @@ def test_a_picture_that_the_network_refuses_leaves_the_others_to_be_asked_one_by
     both.process(world.scan(), images)
     assert segmenter.together == [2]
     assert segmenter.calls == 2
+
+
+def test_a_lidar_whose_points_lie_in_no_order_is_asked_for_its_spacing_ever_more_seldom(monkeypatch):
+    asked = []
+    line, sweeps = pipeline(), 20
+
+    def count(config, points):
+        asked.append(number)
+        return config
+
+    monkeypatch.setattr("seg_perception.pipeline.with_spacing", count)
+    for number in range(1, sweeps + 1):
+        line.process(world.scan(T0 + number), {})
+    assert asked == [1, 2, 4, 8, 16]
