@@ -40,11 +40,13 @@ class CameraState:
 class InputState:
     """One topic that is listened to. age_s: since its last message came, or since activation; stamp_ahead_s: how far
     the stamp of that message was ahead of the node's clock; None where it has none, or none came. kind: only of "image"
-    and "lidar" is it known that messages keep coming, and when they were measured; the rest is told and not judged."""
+    and "lidar" is it known that messages keep coming, and when they were measured; the rest is told and not judged.
+    offset_s: what the settings add to those stamps (`offset_ms`), before they are compared with the LiDAR's."""
 
     age_s: float
     stamp_ahead_s: float | None = None
     kind: str = ""
+    offset_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +202,7 @@ def _inputs(node: str, now: Observation, limits: DiagnosticsConfig) -> Diagnosti
             continue
         verdict.above(f"age_s of {topic}", state.age_s, limits.input_age_warn_s, limits.input_age_error_s)
         if of_lidar is not None and state.stamp_ahead_s is not None:
-            off_s = abs(state.stamp_ahead_s - of_lidar)
+            off_s = abs(state.stamp_ahead_s + state.offset_s - of_lidar)
             offset = limits.stamp_offset_warn_s, limits.stamp_offset_error_s
             verdict.above(f"stamp of {topic}, seconds from the LiDAR's,", off_s, *offset)
     return status(node, "inputs", verdict.level, verdict.message("all heard"), values)

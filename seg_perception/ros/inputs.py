@@ -64,8 +64,11 @@ class Inputs:
         now_s = time.monotonic()
         kinds = {camera.resolved_image_topic(): "image" for camera in self._config.cameras}
         kinds[self._config.lidar.topic] = "lidar"
+        offsets_s = {camera.resolved_image_topic(): camera.offset_ms * 1e-3 for camera in self._config.cameras}
         return {
-            topic: InputState(now_s - heard_s, self._stamps_ahead_s.get(topic), kinds.get(topic, ""))
+            topic: InputState(
+                now_s - heard_s, self._stamps_ahead_s.get(topic), kinds.get(topic, ""), offsets_s.get(topic, 0.0)
+            )
             for topic, heard_s in self._heard_s.items()
         }
 

@@ -107,6 +107,11 @@ def test_stamps_far_from_those_of_the_lidar_are_named_wherever_the_clock_of_the_
         assert "rear" not in message
 
 
+def test_stamps_that_the_cameras_offset_puts_right_are_no_fault():
+    inputs = {"/points": InputState(0.0, 0.0, "lidar"), "/front/image_raw": InputState(0.0, -2.0, "image", 2.0)}
+    assert judged(observation(1.0, inputs=inputs))["inputs"] == (OK, "all heard")
+
+
 def test_figures_beyond_their_limits_raise_the_level():
     last = ViewReport(offset_ns=-30_000_000)
     now = observation(1.0, sweeps_in=10, labelled=10, images=10, last=last)
