@@ -135,7 +135,8 @@ class LidarScan:
 
     points: (N, 3) float32, metres, in `frame_id`; a point with any non-finite coordinate is no return.
     stamps_ns: (N,) int64, the instant each point was measured; None where the sender does not say, and then
-    `stamp_ns` stands for all. cloud: the message it came from, in the same order, every field kept.
+    `stamp_ns` stands for all. cloud: the message it came from, in the same order, every field kept. lidar: its name,
+    where there are several.
     """
 
     frame_id: str
@@ -143,6 +144,7 @@ class LidarScan:
     points: NDArray[np.float32]
     stamps_ns: NDArray[np.int64] | None
     cloud: PointCloud
+    lidar: str = ""
 
     def __post_init__(self) -> None:
         _check_shape("LidarScan", "points", self.points, (None, 3), "float32")

@@ -17,7 +17,7 @@ import numpy as np
 from seg_perception.config import CameraConfig, Config
 from seg_perception.datatypes import CameraImage, LidarScan
 from seg_perception.errors import SegPerceptionError
-from seg_perception.fusion.pairing import Pairer, Pairing, RateLimit
+from seg_perception.fusion.pairing import FAR_OFF, Pairer, Pairing, RateLimit
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.inference.segmenter import Segmentation, Segmenter
 from seg_perception.messages.calibration_file import calibration_of
@@ -74,8 +74,11 @@ class Intake:
         self._fresh: dict[str, Any] = {}  # the newest image of each camera whose images do not wait for a sweep
         self._unpaired = {c.name for c in config.cameras if c.segment != "paired"}  # those cameras
         self._infos: dict[str, CameraInfoRecord] = {}
-        self._pairer: Pairer[Any] = Pairer(list(self._cameras), config.pairing, self.statistics.causes)
-        self._held: _Decoded | None = None
+        self._lidar_topics = config.lidar_topics()
+        self._pairer: Pairer[Any] = Pairer(
+            list(self._cameras), config.pairing, self.statistics.causes, list(self._lidar_topics)
+        )
+        self._held: dict[str, _Decoded] = {}  # by LiDAR
         self._jumps = 0  # of the sweeps' clock
         self._jumps_in_scene = 0
         self._cloud_awaits_objects = config.objects.enabled and config.objects.in_cloud
@@ -120,16 +123,16 @@ class Intake:
             self._infos[camera] = record
             self.pipeline.set_camera(camera, model)
 
-    def cloud(self, msg: Any, now_s: float) -> None:
-        """A PointCloud2 has come at `now_s`."""
+    def cloud(self, msg: Any, now_s: float, lidar: str = "") -> None:
+        """A PointCloud2 has come at `now_s`. lidar: its name, where there are several."""
         self.statistics.sweep_came()
         with self.refusing():
-            stamp = stamp_ns(msg.header, f"cloud on '{self.config.lidar.topic}'")
+            stamp = stamp_ns(msg.header, f"cloud on '{self._lidar_topics[lidar]}'")
             with self._lock:
-                if self._pairer.jumps_back(stamp):
+                if self._pairer.jumps_back(stamp, lidar):
                     self.tree.clear()
                     self._jumps += 1
-                self._pairer.add_sweep(stamp, msg, now_s)
+                self._pairer.add_sweep(stamp, msg, now_s, lidar)
 
     def transforms(self, msg: Any, static: bool) -> None:
         """A TFMessage has come, over /tf or over /tf_static."""
@@ -143,15 +146,12 @@ class Intake:
         next one looked at.
         """
         while True:
-            held, self._held = self._held or self._next_decoded(now_s), None
+            held = self._next_decoded(now_s)
             if held is None:
                 return None
             if held.jumps != self._jumps:
                 self.statistics.count("sweep_cleared")
                 continue
-            if now_s < held.deadline_s and self.pipeline.awaits_transforms(held.scan, held.images):
-                self._held = held
-                return None
             if held.jumps != self._jumps_in_scene:
                 self.scene.forget()
                 self._jumps_in_scene = held.jumps
@@ -192,18 +192,28 @@ class Intake:
                 return Picture(image, segmentation)
 
     def _next_decoded(self, now_s: float) -> _Decoded | None:
+        """A sweep that waits for nothing any more; of each LiDAR one at most waits for /tf, and holds up no other."""
+        for lidar, held in list(self._held.items()):
+            if self._goes(held, now_s):
+                return self._held.pop(lidar)
         while True:
             with self._lock:
-                pairing, jumps = self._pairer.next_ready(now_s), self._jumps
+                pairing, jumps = self._pairer.next_ready(now_s, without=self._held), self._jumps
             if pairing is None:
                 return None
             decoded = self._decode(pairing, jumps)
-            if decoded is not None:
+            if decoded is None:
+                continue
+            if self._goes(decoded, now_s):
                 return decoded
+            self._held[pairing.lidar] = decoded
+
+    def _goes(self, held: _Decoded, now_s: float) -> bool:
+        waits = held.jumps == self._jumps and now_s < held.deadline_s
+        return not (waits and self.pipeline.awaits_transforms(held.scan, held.images))
 
     def _decode(self, pairing: Pairing[Any], jumps: int) -> _Decoded | None:
-        for camera, why in pairing.missing.items():
-            self._problem(f"{why.cause}/{camera}", f"camera '{camera}': {why.sentence}")
+        self._tell_missing(pairing)
         images: dict[str, CameraImage] = {}
         for camera, msg in pairing.images.items():
             with self.refusing():
@@ -220,7 +230,19 @@ class Intake:
             self._problem(
                 "cloud_without_points", f"cloud in frame '{scan.frame_id}': none of its {len(scan)} points is a return"
             )
-        return _Decoded(scan, images, pairing.deadline_s, jumps)
+        return _Decoded(replace(scan, lidar=pairing.lidar), images, pairing.deadline_s, jumps)
+
+    def _tell_missing(self, pairing: Pairing[Any]) -> None:
+        beside = f" beside LiDAR '{pairing.lidar}'" if pairing.lidar else ""
+        for camera, why in pairing.missing.items():
+            self._problem(f"{why.cause}/{camera}", f"camera '{camera}'{beside}: {why.sentence}")
+        far = [camera for camera, why in pairing.missing.items() if why.cause == FAR_OFF]
+        if len(far) > 1 and not pairing.images:
+            self._problem(
+                f"cloud_{FAR_OFF}" + f"/{pairing.lidar}" * bool(pairing.lidar),
+                f"cloud on '{self._lidar_topics[pairing.lidar]}': stamped far from the images of cameras {far}; the "
+                "clock of the LiDAR is wrong",
+            )
 
     def _image(self, camera: str, msg: Any) -> CameraImage:
         """The picture in a message, at its instant on the sweeps' clock."""

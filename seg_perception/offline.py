@@ -32,7 +32,7 @@ from seg_perception.pipeline import SweepResult
 TF, TF_STATIC = "/tf", "/tf_static"
 IMAGE_TYPES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
 NODE = f"/{NODE_NAME}"  # topics below it are those of the live node
-POINTS_TOPIC = f"{NODE}/points"
+POINTS_TOPIC = f"{NODE}/points"  # of the only LiDAR
 
 
 def replay(bag: BagReader, intake: Intake) -> Iterator[SweepResult]:
@@ -45,21 +45,27 @@ def replay(bag: BagReader, intake: Intake) -> Iterator[SweepResult]:
     config = intake.config
     images = {camera.resolved_image_topic(): camera.name for camera in config.cameras}
     infos = {camera.resolved_info_topic(): camera.name for camera in config.cameras if not camera.calibration}
+    lidars = {topic: name for name, topic in config.lidar_topics().items()}
     check_topics(bag, config)
     intake.without_pictures()
-    for message in bag.messages({config.lidar.topic, TF, TF_STATIC, *images, *infos}):
+    for message in bag.messages({TF, TF_STATIC, *lidars, *images, *infos}):
         now_s = message.log_ns * 1e-9
         with intake.refusing():  # a damaged message costs itself, not the bag
             if message.topic in images:
                 intake.image(images[message.topic], message.msg)
             elif message.topic in infos:
                 intake.camera_info(infos[message.topic], message.msg)
-            elif message.topic == config.lidar.topic:
-                intake.cloud(message.msg, now_s)
+            elif message.topic in lidars:
+                intake.cloud(message.msg, now_s, lidars[message.topic])
             else:
                 intake.transforms(message.msg, static=message.topic == TF_STATIC)
         yield from _ready(intake, now_s)
     yield from _ready(intake, math.inf)
+
+
+def points_topic(lidar: str, node: str = NODE) -> str:
+    """Where the labelled clouds of a LiDAR go; "": of the only one."""
+    return f"{node}/{lidar}/points" if lidar else f"{node}/points"
 
 
 def labelled_sweep(bag: BagReader, config: Config) -> tuple[SemanticCloud, dict[str, tuple[Pixels, Projection]]]:
@@ -96,7 +102,8 @@ def check_topics(bag: BagReader, config: Config) -> None:
     if not config.cameras:
         raise ConfigError("cameras: at least one camera name wanted, none configured")
     images = {camera.resolved_image_topic(): IMAGE_TYPES[camera.transport] for camera in config.cameras}
-    for what, wanted in (("cloud", {config.lidar.topic: "sensor_msgs/msg/PointCloud2"}), ("image", images)):
+    clouds = dict.fromkeys(config.lidar_topics().values(), "sensor_msgs/msg/PointCloud2")
+    for what, wanted in (("cloud", clouds), ("image", images)):
         if not set(wanted) & set(bag.topics):
             raise BagError(f"bag {bag.path}: no {what} on {sorted(wanted)}; its topics are {list(bag.topics)}")
         for topic, type in wanted.items():

@@ -7,12 +7,13 @@ first and is `fusion.pairing`'s; what is paired comes here.
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from seg_perception.config import Config
+from seg_perception.config import Config, VisibilityConfig
 from seg_perception.datatypes import CameraImage, LidarScan, PointCloud, SemanticCloud, SweepReport, ViewReport
 from seg_perception.errors import BackendLostError, CalibrationError, ModelError, SegPerceptionError
 from seg_perception.fusion.edges import settle
@@ -73,11 +74,15 @@ class Pipeline:
         self._tree = tree
         self._cameras: dict[str, CameraModel] = {}
         self._readout_ns = {camera.name: round(camera.readout_ms * 1e6) for camera in config.cameras}
-        self._visibility, self._sweeps = config.visibility, 0
+        self._visibility: dict[str, VisibilityConfig] = {}  # by LiDAR, with its spacing
+        self._sweeps: Counter[str] = Counter()  # by LiDAR
         free = self.taxonomy.members(self.taxonomy.groups.get("freestanding", ()))
         self._growth = np.where(free, config.visibility.freestanding_cover, 1.0).astype(np.float32)
         self._frames = {camera.name: Frame.of(camera) for camera in config.cameras}
-        self._kept = {camera.name: _KEPT_AHEAD for camera in config.cameras if camera.segment != "paired"}
+        self._kept = {
+            camera.name: len(config.lidar_topics()) if camera.segment == "paired" else _KEPT_AHEAD
+            for camera in config.cameras
+        }
         self._segmented: dict[str, dict[int, Segmentation]] = {}  # by camera and stamp, oldest first
         self._workspace = Workspace()
 
@@ -99,9 +104,10 @@ class Pipeline:
         projections: dict[str, Projection] = {}
         views: list[View] = []
         reports: dict[str, ViewReport] = {}
-        self._sweeps += 1
-        if self._sweeps.bit_count() == 1:  # where a LiDAR's points lie in no order, it is asked ever more seldom
-            self._visibility = with_spacing(self._visibility, scan.points)
+        self._sweeps[scan.lidar] += 1
+        visibility = self._visibility.get(scan.lidar, config.visibility)
+        if self._sweeps[scan.lidar].bit_count() == 1:  # where its points lie in no order, it is asked ever more seldom
+            visibility = self._visibility[scan.lidar] = with_spacing(visibility, scan.points)
         by_direction: RangeImage | None = None
         with timer.stage("move"):
             sweep = MovedSweep(scan, self._tree, config.motion)
@@ -123,9 +129,9 @@ class Pipeline:
                     labels = segmentations[name].sample(in_view.uv)
                 with timer.stage("hide"):
                     if by_direction is None:
-                        by_direction = range_image(sweep.points, self._visibility, self._workspace)
+                        by_direction = range_image(sweep.points, visibility, self._workspace)
                     growth = self._growth[labels.class_id]
-                    hider = hiding(in_view, by_direction, camera, self._visibility, self._workspace, growth)
+                    hider = hiding(in_view, by_direction, camera, visibility, self._workspace, growth)
                     kept = settle(labels.class_id, hider, in_view.index, by_direction, config.edges, self._workspace)
                     seen = in_view.select(kept)
                     placed = worth(scan, seen.index, seen.uv, image.size, image.stamp_ns, config.painting)

@@ -14,7 +14,7 @@ from seg_perception.errors import ConfigError, TransformError
 from seg_perception.labels import Taxonomy
 from seg_perception.pipeline import SweepResult
 from seg_perception.scene.map_files import check_suffix, load_map, save_map
-from seg_perception.scene.memory import SceneMemory, SceneUpdate
+from seg_perception.scene.memory import LATE_NS, SceneMemory, SceneUpdate
 from seg_perception.scene.voxel_hash import FULL_SHARE
 from seg_perception.scene.voxel_map import MapCloud, VoxelMap
 from seg_perception.statistics import RunStatistics
@@ -22,7 +22,8 @@ from seg_perception.statistics import RunStatistics
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-WITHOUT_ODOMETRY, FAULT, MAP_FULL = "scene_without_odometry", "scene_error", "map_full"
+WITHOUT_ODOMETRY, FAULT = "scene_without_odometry", "scene_error"
+LATE, MAP_FULL = "scene_sweep_late", "map_full"
 
 
 class SceneStep:
@@ -56,6 +57,15 @@ class SceneStep:
         if self.memory is None:
             return result
         memory, sweep = self.memory, result.sweep
+        scan = result.cloud.scan
+        late_ns = memory.stamp_ns - scan.stamp_ns
+        if late_ns > LATE_NS:  # of the only LiDAR this cannot be
+            self._problem(
+                LATE,
+                f"the scene goes without the sweep of LiDAR '{scan.lidar}' at {scan.stamp_ns} ns: it is "
+                f"{late_ns * 1e-6:.0f} ms older than the newest sweep, at most {LATE_NS * 1e-6:.0f} ms wanted",
+            )
+            return result
         scene = self._spared(result, lambda: memory.recognise(result.cloud, sweep.points, sweep.T_fixed_lidar()))
         return result if scene is None else replace(result, cloud=scene.cloud, scene=scene)
 
@@ -122,7 +132,7 @@ class SceneStep:
             return
         before = memory.voxel_map.state.refused
         if loaded is not None:
-            memory.voxel_map.add(loaded, scene.cloud.scan.stamp_ns)
+            memory.voxel_map.add(loaded, scene.stamp_ns)
         memory.remember(scene)
         state = memory.voxel_map.state
         if state.refused > before:

@@ -52,7 +52,7 @@ class SceneTopics:
     ) -> Iterator[tuple[str, PointCloud | Mapping[str, Any]]]:
         """What is due after this sweep on those topics that are wanted: a cloud, or the fields of the message."""
         frame, colors = self._frame, self._taxonomy.colors
-        stamp_ns = update.cloud.scan.stamp_ns
+        stamp_ns = update.stamp_ns
         tracks = update.tracks
         if tracks is not None:
             if wanted(OBJECTS):

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args, get_origin, get_type_hints
 
-from seg_perception.config import CAMERA_NAME, NODE_NAME, NODE_ONLY, Config
+from seg_perception.config import NODE_NAME, NODE_ONLY, SENSOR_NAME, Config
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _TYPES = {str: "string", bool: "boolean", int: "integer", float: "number"}
@@ -47,7 +47,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def parameter_rows(section: type = Config, prefix: str = "") -> Iterator[str]:
-    """The table of all settings, a line of Markdown each; those of named sections under `camera.<name>.`."""
+    """The table of all settings, a line of Markdown each; those of named sections, as `camera.<name>.`, at the end."""
     named = []
     for name, hint, metadata, default in _entries(section):
         if _of_sections(hint):
@@ -64,17 +64,14 @@ def _section(section: type) -> dict[str, Any]:
     properties: dict[str, Any] = {}
     for name, hint, metadata, default in _entries(section):
         if _of_sections(hint):
-            key = f"^{CAMERA_NAME.pattern}$"
+            key = f"^{SENSOR_NAME.pattern}$"
             properties[name] = {"type": "array", "items": {"type": "string", "pattern": key}, "uniqueItems": True}
             inner = _section(get_args(hint)[0])
             inner["properties"].pop("name")
-            properties[name.removesuffix("s")] = {
-                "type": ["object", "null"],
-                "patternProperties": {key: inner},
-                "additionalProperties": False,
-            }
+            named = properties.setdefault(name.removesuffix("s"), {"type": ["object", "null"]})
+            named |= {"propertyNames": {"pattern": key}, "additionalProperties": inner}
         elif dataclasses.is_dataclass(hint):
-            properties[name] = _section(hint)  # type: ignore[arg-type]
+            properties[name] = {**_section(hint), **properties.get(name, {})}  # type: ignore[arg-type]
         else:
             properties[name] = _value(hint, metadata, default)
     return {"type": ["object", "null"], "properties": properties, "additionalProperties": False}

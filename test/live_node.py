@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +124,12 @@ def _die_with_parent() -> None:
 
 
 class Peer:
-    """The sensors, and whoever listens to the node: an rclpy node in the test's own process."""
+    """The sensors, and whoever listens to the node: an rclpy node in the test's own process.
 
-    def __init__(self) -> None:
+    lidars: their names, where there are several; `clouds_of` has what the node made of each.
+    """
+
+    def __init__(self, lidars: Sequence[str] = ()) -> None:
         import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
         from rclpy.executors import SingleThreadedExecutor
@@ -145,16 +149,19 @@ class Peer:
             "/front/camera_info": CameraInfo,
             "/rear/image_raw/compressed": CompressedImage,
             "/rear/camera_info": CameraInfo,
-            "/points": PointCloud2,
+            **{f"/{name}/points" if name else "/points": PointCloud2 for name in lidars or [""]},
         }
         self.publishers = {
             topic: self.node.create_publisher(kind, topic, qos.published(10)) for topic, kind in topics.items()
         }
         self.publishers["/tf"] = self.node.create_publisher(TFMessage, "/tf", qos.transforms())
         self.publishers["/tf_static"] = self.node.create_publisher(TFMessage, "/tf_static", qos.static_transforms())
-        self.clouds: dict[int, Any] = {}
+        self.clouds_of: dict[str, dict[int, Any]] = {name: {} for name in lidars or [""]}
+        self.clouds = self.clouds_of.get("", {})
         self.statuses: dict[str, Any] = {}
-        self.node.create_subscription(PointCloud2, "/perception_node/points", self._cloud, qos.published(10))
+        for name, clouds in self.clouds_of.items():
+            topic = f"/perception_node/{name}/points" if name else "/perception_node/points"
+            self.node.create_subscription(PointCloud2, topic, partial(_keep, clouds), qos.published(10))
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostics, qos.published(10))
         self.stamp_ns = 1_000_000_000_000
 
@@ -219,10 +226,7 @@ class Peer:
 
     def labels_of(self, stamp_ns: int) -> list[int]:
         """class_id of the sweep with that stamp, once it is published."""
-        from seg_perception.messages.pointcloud import decode_cloud, labels_from_cloud
-
-        msg = self.spin_until(lambda: self.clouds.get(stamp_ns), f"the cloud of {stamp_ns}")
-        return labels_from_cloud(decode_cloud(msg))[0].tolist()
+        return labels(self.spin_until(lambda: self.clouds.get(stamp_ns), f"the cloud of {stamp_ns}"))
 
     def summary(self) -> dict[str, Any]:
         from seg_perception.ros.diagnostics import unflatten
@@ -237,12 +241,20 @@ class Peer:
         values = {pair.key: pair.value for pair in self.statuses["perception_node: sweeps"].values}
         return values.get(f"last_words.{cause}", "")
 
-    def _cloud(self, msg: Any) -> None:
-        self.clouds[stamp_of(msg)] = msg
-
     def _diagnostics(self, msg: Any) -> None:
         for status in msg.status:
             self.statuses[status.name] = status
+
+
+def _keep(clouds: dict[int, Any], msg: Any) -> None:
+    clouds[stamp_of(msg)] = msg
+
+
+def labels(msg: Any) -> list[int]:
+    """class_id of a published cloud."""
+    from seg_perception.messages.pointcloud import decode_cloud, labels_from_cloud
+
+    return labels_from_cloud(decode_cloud(msg))[0].tolist()
 
 
 def stamp_of(msg: Any) -> int:

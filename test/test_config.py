@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from seg_perception.config import CameraConfig, Config
+from seg_perception.config import CameraConfig, Config, NamedLidarConfig
 from seg_perception.errors import ConfigError
 
 
@@ -32,6 +32,14 @@ def test_defaults_need_no_file():
         ({"cameras": "front"}, ["cameras", "list", "front"]),
         ({"cameras": ["a", "a"]}, ["cameras", "once"]),
         ({"cameras": ["a"], "camera": {"b": {}}}, ["b", "not in cameras"]),
+        ({"lidars": ["a"], "lidar": {"b": {}}}, ["b", "not in lidars"]),
+        ({"lidars": ["a"], "lidar": {"a": {"tpic": "/a"}}}, ["lidar.a", "tpic", "topic"]),
+        ({"lidars": ["top"], "lidar": {"topic": "/a"}}, ["lidar.topic", "/a", "lidar.<name>.topic"]),
+        ({"lidars": ["topic"]}, ["topic", "another name"]),
+        ({"lidars": ["to p"]}, ["to p", "letters"]),
+        ({"lidars": ["a", "b"], "lidar": {"a": {"topic": "/b/points"}}}, ["/b/points", "of its own"]),
+        ({"cameras": ["a"], "lidars": ["a"]}, ["a", "once"]),
+        ({"lidar": {"left": {"topic": "/a"}}}, ["left", "not in lidars"]),
         ({"cameras": ["a"], "camera": {"a": {"name": "b"}}}, ["name", "a"]),
         ({"cameras": ["a"], "camera": {"a": {"transport": "pigeon"}}}, ["camera.a", "pigeon", "compressed"]),
     ],
@@ -84,6 +92,13 @@ def test_yaml_that_builds_objects_is_refused(tmp_path):
         Config.load(tmp_path / "evil.yaml")
 
 
+def test_the_only_lidar_needs_no_name_and_several_have_a_topic_each():
+    assert Config().lidar_topics() == {"": "/points"}
+    assert Config.from_mapping({"lidar": {"topic": "/velodyne"}}).lidar_topics() == {"": "/velodyne"}
+    several = Config.from_mapping({"lidars": ["top", "left"], "lidar": {"left": {"topic": "/l"}, "top": None}})
+    assert several.lidar_topics() == {"top": "/top/points", "left": "/l"}
+
+
 def test_camera_info_is_the_sibling_of_the_image_topic():
     assert CameraConfig("front").resolved_image_topic() == "/front/image_raw"
     assert CameraConfig("front").resolved_info_topic() == "/front/camera_info"
@@ -97,10 +112,10 @@ def test_every_setting_says_what_it_is_for():
         for entry in dataclasses.fields(section):
             if dataclasses.is_dataclass(entry.default):
                 yield from walk(entry.default)
-            elif entry.name not in ("name", "cameras"):
+            elif entry.name not in ("name", "cameras", "lidars"):
                 yield entry
 
-    settings = list(walk(Config)) + list(walk(CameraConfig))
+    settings = [*walk(Config), *walk(CameraConfig), *walk(NamedLidarConfig)]
     assert len(settings) > 20
     assert all(entry.metadata.get("description") for entry in settings)
 

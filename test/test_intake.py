@@ -322,3 +322,44 @@ def test_live_settings_count_from_the_next_sweep_on():
         drive.intake.cloud(cloud_message(stamp), now_s=0.0)
         assert drive.labels() == expected
         assert drive.intake.pipeline.config is changed
+
+
+LIDARS = {"lidars": ["top", "left"]}
+
+
+def test_each_lidar_is_labelled_by_itself_with_the_same_image():
+    drive = Drive(motion={"mode": "static"}, **LIDARS)
+    drive.intake.image("front", image_message())
+    for lidar in ("top", "left"):
+        drive.intake.cloud(cloud_message(), 0.0, lidar)
+    results = [drive.intake.next_result(0.0) for _ in range(2)]
+    assert {result.cloud.scan.lidar for result in results} == {"top", "left"}
+    assert [result.cloud.class_id.tolist() for result in results] == [GOOD, GOOD]
+    assert drive.intake.statistics.sweeps_in == 2
+    assert drive.causes == {}
+
+
+def test_a_lidar_whose_sweep_waits_for_tf_holds_up_no_other():
+    drive = Drive(**LIDARS)
+    drive.intake.transforms(tf_message(("odom", "base_link", np.eye(4)), stamp_ns=T0 - S), static=False)
+    drive.intake.transforms(tf_message(("odom", "base_link", np.eye(4)), stamp_ns=T0), static=False)
+    for stamp in (T0, T0 + S):
+        drive.intake.image("front", image_message(stamp))
+    drive.intake.cloud(cloud_message(T0 + S), 0.0, "left")
+    assert drive.intake.next_result(0.0) is None
+    drive.intake.cloud(cloud_message(T0), 0.01, "top")
+    assert drive.intake.next_result(0.01).cloud.scan.lidar == "top"
+    assert drive.intake.next_result(0.01) is None
+    assert drive.intake.next_result(1.0).cloud.scan.lidar == "left"
+
+
+def test_a_cloud_stamped_far_from_the_images_of_all_cameras_is_named():
+    drive = Drive(cameras=["front", "rear"], **LIDARS)
+    for camera in ("front", "rear"):
+        drive.intake.image(camera, image_message())
+    drive.intake.cloud(cloud_message(T0 - 5 * S), 0.0, "left")
+    assert drive.labels(1.0) == [UNKNOWN] * 4
+    assert drive.causes["cloud_stamp_far_off/left"] == 1
+    assert "/left/points" in drive.said["cloud_stamp_far_off/left"]
+    assert drive.causes["stamp_far_off/front"] == drive.causes["stamp_far_off/rear"] == 1
+    assert "LiDAR 'left'" in drive.said["stamp_far_off/front"]

@@ -15,7 +15,7 @@ from seg_perception.intake import Intake
 from seg_perception.messages.camera_info import CameraInfoRecord
 from seg_perception.messages.pointcloud import decode_cloud, encode_semantic_cloud, labels_from_cloud
 from seg_perception.messages.transforms import StampedTransform
-from seg_perception.offline import POINTS_TOPIC, config_for, labelled_sweep, replay
+from seg_perception.offline import POINTS_TOPIC, config_for, labelled_sweep, points_topic, replay
 
 SWEEPS = 5
 
@@ -64,6 +64,27 @@ def test_a_replay_has_nobody_who_looks_at_pictures_and_counts_none_as_too_fast(b
     clouds, intake = replayed(bag, world.config(camera={"front": {"segment": "every"}}))
     assert clouds == paired
     assert "image_overload" not in intake.statistics.causes
+
+
+def test_the_clouds_of_several_lidars_are_labelled_each_for_itself(bag, tmp_path):
+    several = tmp_path / "several.mcap"
+    with BagReader(bag) as reader, BagWriter(several) as writer:
+        for message in reader.messages():
+            topics = ["/top/points", "/left"] if message.topic == "/points" else [message.topic]
+            for topic in topics:
+                writer.write_raw(topic, message.type, message.log_ns, message.data)
+    config = world.config(lidars=["top", "left"], lidar={"left": {"topic": "/left"}})
+    intake = Intake(config, world.LeftRightSegmenter(), lambda *_: None)
+    with BagReader(several) as reader:
+        results = list(replay(reader, intake))
+    of_lidars = {lidar: [r.cloud for r in results if r.cloud.scan.lidar == lidar] for lidar in ("top", "left")}
+    assert [len(clouds) for clouds in of_lidars.values()] == [SWEEPS, SWEEPS]
+    for top, left in zip(*of_lidars.values(), strict=True):
+        assert top.scan.stamp_ns == left.scan.stamp_ns
+        assert top.class_id.tolist() == left.class_id.tolist()
+    assert intake.statistics.sweeps_labelled == 2 * SWEEPS
+    assert points_topic("left") == "/perception_node/left/points"
+    assert points_topic("") == POINTS_TOPIC
 
 
 def test_the_last_sweep_goes_out_though_its_image_never_came(bag, tmp_path):

@@ -1,11 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import small_world as world
 import yaml
 from small_world import CAR, MS, ROAD, T0
 
+from seg_perception import pipeline as module
 from seg_perception.datatypes import UNKNOWN
 from seg_perception.errors import BackendLostError, ModelError, UnknownFrameError
+from seg_perception.geometry.visibility import range_image
 from seg_perception.pipeline import Pipeline, warm_up
 
 
@@ -202,3 +206,24 @@ def test_a_lidar_whose_points_lie_in_no_order_is_asked_for_its_spacing_ever_more
     for number in range(1, sweeps + 1):
         line.process(world.scan(T0 + number), {})
     assert asked == [1, 2, 4, 8, 16]
+
+
+def test_each_lidar_keeps_its_own_spacing(monkeypatch):
+    def wall(step_deg: float) -> np.ndarray:
+        azimuth, elevation = np.radians(np.meshgrid(np.arange(-30, 30, step_deg), np.arange(-10, 10, 2 * step_deg)))
+        x = np.full(azimuth.size, 20.0)
+        y, z = 20.0 * np.tan(azimuth).ravel(), 20.0 * (np.tan(elevation) / np.cos(azimuth)).ravel()
+        return np.column_stack([x, y, z]).astype(np.float32)
+
+    p = pipeline()
+    used = []
+
+    def spied(points, config, workspace):
+        used.append(config)
+        return range_image(points, config, workspace)
+
+    monkeypatch.setattr(module, "range_image", spied)
+    for k, (lidar, step_deg) in enumerate([("top", 0.4), ("left", 1.0)] * 2):
+        p.process(replace(world.scan(T0 + k, wall(step_deg)), lidar=lidar), {"front": world.image()})
+    assert [config.spacing_deg for config in used] == pytest.approx([0.4, 1.0, 0.4, 1.0], abs=0.02)
+    assert [config.beam_spacing_deg for config in used] == pytest.approx([0.8, 2.0, 0.8, 2.0], abs=0.05)

@@ -12,7 +12,7 @@ from test_intake import Drive, cloud_message, image_message, tf_message
 
 from seg_perception.datatypes import UNKNOWN
 from seg_perception.errors import ConfigError, MessageError
-from seg_perception.scene_step import FAULT, MAP_FULL, WITHOUT_ODOMETRY
+from seg_perception.scene_step import FAULT, LATE, MAP_FULL, WITHOUT_ODOMETRY
 
 SCENE = {
     "objects": {"enabled": True, "min_points": 3},
@@ -37,10 +37,10 @@ class Ride(Drive):
         super().__init__(**{**SCENE, **settings})
         self.odometry = odometry
 
-    def sweep(self, stamp_ns: int, points: np.ndarray | None = None):
+    def sweep(self, stamp_ns: int, points: np.ndarray | None = None, lidar: str = ""):
         """The result of a sweep, and the same when it was remembered."""
         self.intake.image("front", image_message(stamp_ns))
-        self.intake.cloud(cloud_message(stamp_ns, thing() if points is None else points), 0.0)
+        self.intake.cloud(cloud_message(stamp_ns, thing() if points is None else points), 0.0, lidar)
         if self.odometry:
             self.intake.transforms(tf_message(("odom", "base_link", np.eye(4)), stamp_ns=stamp_ns), static=False)
         result = self.intake.next_result(0.0)
@@ -173,3 +173,30 @@ def test_stamps_that_jump_back_empty_the_scene():
     assert ride.intake.scene.memory is not memory
     assert set(result.cloud.instance_id) == {0, 1}
     assert result.scene.tracks.age_s.tolist() == [0.0]
+
+
+def test_sweeps_of_two_lidars_out_of_order_are_one_scene_in_which_time_does_not_run_back():
+    ride = Ride(lidars=["top", "left"])
+    stamps = []
+    for k in range(4):
+        for lidar, late_ms in (("top", 0), ("left", 60)):
+            _, done = ride.sweep(T0 + (k * 100 - late_ms) * MS, lidar=lidar)
+            stamps.append(done.scene.stamp_ns)
+            assert set(done.cloud.instance_id) == {0, 1}
+    assert stamps == [T0 + k * 100 * MS for k in range(4) for _ in range(2)]
+    assert len(done.scene.tracks) == 1
+    assert done.scene.tracks.age_s.tolist() == [pytest.approx(0.3)]
+    assert ride.causes.keys() <= {"image_unused"}
+
+
+def test_a_lidar_whose_clock_is_behind_is_labelled_and_left_out_of_the_scene():
+    ride = Ride(lidars=["top", "left"])
+    ride.sweep(T0, lidar="top")
+    held = ride.intake.scene.memory
+    result, done = ride.sweep(T0 - 700 * MS, lidar="left")
+    assert (result.cloud.class_id != UNKNOWN).all()
+    assert done.scene is None
+    assert ride.causes[LATE] == 1
+    assert "LiDAR 'left'" in ride.said[LATE]
+    assert ride.sweep(T0 + 100 * MS, lidar="top")[1].scene.tracks.age_s.tolist() == [pytest.approx(0.1)]
+    assert ride.intake.scene.memory is held

@@ -32,6 +32,7 @@ def add_parser(subparsers: Any) -> None:
         "or object text, Autoware's YAML",
     )
     parser.add_argument("--camera", action="append", help="check only this camera; may be repeated; default: all")
+    parser.add_argument("--lidar", help="which of several LiDARs")
     parser.add_argument("--sweeps", type=int, default=10, help="sweeps to look at, evenly over the bag; default: 10")
     parser.set_defaults(run=run)
 
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.sweeps < 1:
         raise ConfigError(f"--sweeps: at least 1 wanted, {args.sweeps} seen")
-    config = _cameras(config_for(args.bag, args.config), args.camera)
+    config = _lidar(_cameras(config_for(args.bag, args.config), args.camera), args.lidar)
     with BagReader(args.bag) as bag:
         replacing = _replacing(args.calibration, bag, config) if args.calibration else {}
         found, missing = gather(bag, config, args.sweeps, replacing)
@@ -72,6 +73,16 @@ def _cameras(config: Config, names: list[str] | None) -> Config:
     if unknown := sorted(set(names or ()) - set(known)):
         raise ConfigError(f"--camera: one of {known} wanted, {unknown} seen")
     return replace(config, cameras=tuple(camera for camera in config.cameras if camera.name in (names or known)))
+
+
+def _lidar(config: Config, name: str | None) -> Config:
+    """Of one LiDAR alone."""
+    if not config.lidars and name is None:
+        return config
+    topics = config.lidar_topics()
+    if name not in topics:
+        raise ConfigError(f"--lidar: one of {[*topics]} wanted, {name!r} seen")
+    return replace(config, lidars=(), lidar=replace(config.lidar, topic=topics[name]))
 
 
 def _replacing(path: Path, bag: BagReader, config: Config) -> Edges:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from seg_perception.intake import Intake
 from seg_perception.labels import Taxonomy
 from seg_perception.messages.pointcloud import decode_scan
 from seg_perception.messages.transforms import insert_tf
-from seg_perception.offline import POINTS_TOPIC, TF, TF_STATIC, config_for, replay
+from seg_perception.offline import TF, TF_STATIC, config_for, points_topic, replay
 from seg_perception.scene.map_files import check_suffix, save_map
 from seg_perception.scene.memory import SceneMemory
 
@@ -45,7 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--labelled",
         metavar="TOPIC",
-        help=f"clouds with a class_id field, used as they are; default: {POINTS_TOPIC} where the bag has it",
+        help="clouds with a class_id field, used as they are; default: those of the node, where the bag has any",
     )
     parser.add_argument("--voxel", type=float, metavar="M", help="side of a voxel, instead of the configured one")
     parser.add_argument("--radius", type=float, metavar="M", help="forget what is further away; default: nothing")
@@ -63,18 +63,19 @@ def run(args: argparse.Namespace) -> int:
     taxonomy = Taxonomy.load(config.taxonomy)
     sweeps = missed = points = 0
     with BagReader(args.bag) as bag:
-        topic = args.labelled or (POINTS_TOPIC if POINTS_TOPIC in bag.topics else "")
-        if topic:
+        lidars = config.lidar_topics()
+        labelled = [args.labelled] if args.labelled else [t for t in map(points_topic, lidars) if t in bag.topics]
+        if labelled:
             memory = SceneMemory(config, taxonomy)
-            found = _recorded(bag, topic, config, memory)
+            found = _recorded(bag, labelled, config, memory)
         else:
             intake = Intake(config, load_segmenter(config.inference), lambda cause, sentence: None)
             found = ((result.cloud, result.scene is not None) for result in replay(bag, intake))
-        total = bag.counts.get(topic or config.lidar.topic, 0)
+        total = sum(bag.counts.get(topic, 0) for topic in labelled or lidars.values())
         for cloud, taken in tqdm(islice(found, args.limit), total=min(total, args.limit or total), unit="sweep"):
             sweeps, missed = sweeps + taken, missed + (not taken)
             points += int(cloud.labelled.sum()) if taken else 0
-        if not topic:
+        if not labelled:
             assert intake.scene.memory is not None
             memory = intake.scene.memory
     assert memory.voxel_map is not None
@@ -104,14 +105,15 @@ def _map_config(config: Config, args: argparse.Namespace) -> Config:
     return dataclasses.replace(config, voxel_map=voxel_map, objects=objects, bev=bev)
 
 
-def _recorded(bag: BagReader, topic: str, config: Config, memory: SceneMemory) -> Iterator[Taken]:
-    """Every labelled cloud of a topic, taken into the memory where the fixed frame can be reached."""
-    if bag.topics.get(topic) != "sensor_msgs/msg/PointCloud2":
-        raise BagError(f"bag {bag.path}: no cloud on {topic}; its topics are {list(bag.topics)}")
+def _recorded(bag: BagReader, topics: Sequence[str], config: Config, memory: SceneMemory) -> Iterator[Taken]:
+    """Every labelled cloud of some topics, taken into the memory where the fixed frame can be reached."""
+    for topic in topics:
+        if bag.topics.get(topic) != "sensor_msgs/msg/PointCloud2":
+            raise BagError(f"bag {bag.path}: no cloud on {topic}; its topics are {list(bag.topics)}")
     tree = TransformTree(cache_ns=None)
     for message in bag.messages({TF, TF_STATIC}):
         insert_tf(tree, message.msg, static=message.topic == TF_STATIC)
-    for message in bag.messages({topic}):
+    for message in bag.messages(topics):
         cloud = _labelled(message.msg)
         sweep = MovedSweep(cloud.scan, tree, config.motion)
         try:

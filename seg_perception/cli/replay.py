@@ -21,7 +21,7 @@ from seg_perception.inference.loading import load_segmenter
 from seg_perception.intake import Intake
 from seg_perception.labels import Taxonomy
 from seg_perception.messages.pointcloud import encode_semantic_cloud
-from seg_perception.offline import NODE, POINTS_TOPIC, check_topics, config_for, replay
+from seg_perception.offline import NODE, check_topics, config_for, points_topic, replay
 from seg_perception.pipeline import SweepResult
 from seg_perception.scene_step import SceneStep
 from seg_perception.scene_topics import LATCHED, SceneTopics
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         intake = Intake(config, load_segmenter(config.inference), warn_once())
         taxonomy = intake.pipeline.taxonomy
         topics = SceneTopics(config, taxonomy)
-        total = bag.counts[config.lidar.topic]
+        total = sum(bag.counts.get(topic, 0) for topic in config.lidar_topics().values())
         total = min(total, args.limit or total)
         if args.picture and args.picture_of >= total:
             raise ConfigError(f"--picture-of {args.picture_of}: the bag gives {total} sweeps, counted from 0")
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
             results = islice(replay(bag, intake), args.limit)
             for number, result in enumerate(tqdm(results, total=total, unit="sweep")):
                 cloud = encode_semantic_cloud(result.cloud, taxonomy.colors)
-                out.write_cloud(POINTS_TOPIC, cloud)
+                out.write_cloud(points_topic(result.cloud.scan.lidar), cloud)
                 _write_scene(out, topics, intake.scene, result)
                 if args.picture and number == args.picture_of:
                     save(args.picture, _picture(result, taxonomy))

@@ -8,6 +8,8 @@ In YAML the cameras are a list of names and a section for each, as ROS parameter
     cameras: [front]
     camera:
       front: {image_topic: /front/image_raw}
+
+and so are the LiDARs, where there is more than one: `lidars: [top, left]` and `lidar.<name>`.
 """
 
 # ruff: noqa: RUF009 - the sections that stand as defaults are frozen
@@ -17,13 +19,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
 from seg_perception.config.section import Section, as_mapping, build_section, setting
 from seg_perception.config.sections import (
-    CAMERA_NAME,
+    SENSOR_NAME,
     BevConfig,
     CameraConfig,
     DiagnosticsConfig,
@@ -31,6 +33,7 @@ from seg_perception.config.sections import (
     InferenceConfig,
     LidarConfig,
     MotionConfig,
+    NamedLidarConfig,
     ObjectsConfig,
     OutputConfig,
     PaintingConfig,
@@ -43,7 +46,7 @@ from seg_perception.errors import ConfigError
 
 __all__ = [
     "BevConfig",
-    "CAMERA_NAME",
+    "SENSOR_NAME",
     "CameraConfig",
     "Config",
     "DiagnosticsConfig",
@@ -51,6 +54,7 @@ __all__ = [
     "InferenceConfig",
     "LidarConfig",
     "MotionConfig",
+    "NamedLidarConfig",
     "NODE_NAME",
     "NODE_ONLY",
     "ObjectsConfig",
@@ -68,6 +72,7 @@ __all__ = [
     "setting",
 ]
 
+S = TypeVar("S")
 NODE_NAME = "perception_node"
 NODE_ONLY = ("autostart", "qos_overrides", "use_sim_time")  # parameters of the ROS node that are no settings of ours
 
@@ -77,6 +82,7 @@ class Config(Section):
     """All settings of the node and of the offline pipeline."""
 
     cameras: tuple[CameraConfig, ...] = ()
+    lidars: tuple[NamedLidarConfig, ...] = ()
     taxonomy: str = setting("cityscapes", "name of a shipped taxonomy or path of a YAML file")
     lidar: LidarConfig = LidarConfig()
     inference: InferenceConfig = InferenceConfig()
@@ -94,37 +100,30 @@ class Config(Section):
 
     def __post_init__(self) -> None:
         Section.__post_init__(self)
-        names = [camera.name for camera in self.cameras]
+        names = [camera.name for camera in self.cameras] + [lidar.name for lidar in self.lidars]
         if len(set(names)) != len(names):
-            raise ConfigError(f"cameras: each name once wanted, {names} seen")
+            raise ConfigError(f"cameras, lidars: each name once wanted, {names} seen")
+        if self.lidars and self.lidar != LidarConfig():
+            raise ConfigError(
+                f"lidar.topic: not where lidars names some, {self.lidar.topic!r} seen; lidar.<name>.topic is meant"
+            )
+        topics = list(self.lidar_topics().values())
+        if len(set(topics)) != len(topics):
+            raise ConfigError(f"lidars: a topic of its own for each wanted, {topics} seen")
+
+    def lidar_topics(self) -> dict[str, str]:
+        """The topic of each LiDAR's clouds, by its name; the only one, where none are named, is ""."""
+        return {lidar.name: lidar.resolved_topic() for lidar in self.lidars} or {"": self.lidar.topic}
 
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any], where: str = "config") -> Config:
         """Build from a mapping as YAML gives it; unknown keys raise."""
         content = dict(content)
-        names = content.pop("cameras", [])
-        sections = content.pop("camera", {})
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ConfigError(f"{where}: cameras: a list of names wanted, {names!r} seen")
-        if not isinstance(sections, Mapping):
-            raise ConfigError(f"{where}: camera: a section for each camera wanted, {sections!r} seen")
-        strangers = sorted(set(sections) - set(names))
-        if strangers:
-            raise ConfigError(f"{where}: camera: sections {strangers} are not in cameras {names}")
-        named = [name for name, section in sections.items() if "name" in as_mapping(section, f"camera.{name}")]
-        if named:
-            raise ConfigError(
-                f"{where}: camera: a camera's name is the key of its section, no 'name' wanted in {named}"
-            )
-        cameras = tuple(
-            build_section(
-                CameraConfig,
-                {**as_mapping(sections.get(name), f"camera.{name}"), "name": name},
-                f"{where}: camera.{name}",
-            )
-            for name in names
-        )
-        return build_section(cls, {**content, "cameras": cameras}, where, also=["camera"])
+        cameras = _named(CameraConfig, "camera", content.pop("cameras", []), content.pop("camera", {}), where)
+        of_lidars = as_mapping(content.pop("lidar", {}), f"{where}: lidar")
+        content["lidar"] = {key: of_lidars.pop(key) for key in get_type_hints(LidarConfig) if key in of_lidars}
+        lidars = _named(NamedLidarConfig, "lidar", content.pop("lidars", []), of_lidars, where)
+        return build_section(cls, {**content, "cameras": cameras, "lidars": lidars}, where, also=["camera"])
 
     @classmethod
     def load(cls, path: str | Path) -> Config:
@@ -141,6 +140,22 @@ class Config(Section):
             content = as_mapping(ours[0], str(path))
         content = {key: value for key, value in content.items() if key not in NODE_ONLY}
         return cls.from_mapping(content, str(path))
+
+
+def _named(section: type[S], kind: str, names: Any, sections: Any, where: str) -> tuple[S, ...]:
+    """A section for each name of a list, from the mapping that has those that say anything. kind: camera or lidar."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{where}: {kind}s: a list of names wanted, {names!r} seen")
+    if not isinstance(sections, Mapping):
+        raise ConfigError(f"{where}: {kind}: a section for each {kind} wanted, {sections!r} seen")
+    strangers = sorted(set(sections) - set(names))
+    if strangers:
+        raise ConfigError(f"{where}: {kind}: sections {strangers} are not in {kind}s {names}")
+    of_name = {name: as_mapping(sections.get(name), f"{kind}.{name}") for name in names}
+    named = [name for name, content in of_name.items() if "name" in content]
+    if named:
+        raise ConfigError(f"{where}: {kind}: its name is the key of its section, no 'name' wanted in {named}")
+    return tuple(build_section(section, {**of_name[name], "name": name}, f"{where}: {kind}.{name}") for name in names)
 
 
 def parameters_beside(bag: Path) -> Path:

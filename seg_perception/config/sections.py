@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from seg_perception.config.section import Section, setting
 from seg_perception.errors import ConfigError
 
-CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # it becomes part of topics and parameters
+SENSOR_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # it becomes part of topics and parameters
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse the name of a camera or LiDAR that no topic can have."""
+    if not SENSOR_NAME.fullmatch(name):
+        raise ConfigError(f"{what} '{name}': a name of letters, digits and _, a letter first, wanted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +59,7 @@ class CameraConfig(Section):
 
     def __post_init__(self) -> None:
         Section.__post_init__(self)
-        if not CAMERA_NAME.fullmatch(self.name):
-            raise ConfigError(f"camera '{self.name}': a name of letters, digits and _, a letter first, wanted")
+        check_name("camera", self.name)
 
     def resolved_image_topic(self) -> str:
         """The image topic, its default filled in."""
@@ -72,9 +77,27 @@ class CameraConfig(Section):
 
 @dataclass(frozen=True, slots=True)
 class LidarConfig(Section):
-    """The LiDAR whose sweeps are labelled."""
+    """The LiDAR whose sweeps are labelled, where there is but one."""
 
-    topic: str = setting("/points", "PointCloud2 topic")
+    topic: str = setting("/points", "PointCloud2 topic, where `lidars` names none")
+
+
+@dataclass(frozen=True, slots=True)
+class NamedLidarConfig(Section):
+    """One of several LiDARs."""
+
+    name: str
+    topic: str = setting("", "PointCloud2 topic; empty: /<name>/points")
+
+    def __post_init__(self) -> None:
+        Section.__post_init__(self)
+        check_name("LiDAR", self.name)
+        if self.name == "topic":  # lidar.topic is that of the only one
+            raise ConfigError("LiDAR 'topic': another name wanted")
+
+    def resolved_topic(self) -> str:
+        """The topic of its clouds, the default filled in."""
+        return self.topic or f"/{self.name}/points"
 
 
 @dataclass(frozen=True, slots=True)

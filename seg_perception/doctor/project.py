@@ -100,7 +100,7 @@ def _without_scene(config: Config) -> Config:
 
 def _topics(reader: BagReader, config: Config) -> Iterator[Finding]:
     seconds = max(reader.duration_ns * 1e-9, 1e-9)
-    wanted = [config.lidar.topic]
+    wanted = [*config.lidar_topics().values()]
     for camera in config.cameras:
         wanted += [camera.resolved_image_topic(), camera.resolved_info_topic()]
     rates = {topic: reader.counts[topic] / seconds for topic in wanted if topic in reader.topics}

@@ -3,13 +3,16 @@
 The same object pairs live (with a steady clock) and offline (with the bag's log time), so both find the same pairs.
 A sweep is ready when the image nearest to it is known for every camera, that is, once an image at or after the sweep's
 stamp has come, or when its deadline has passed. Nothing is waited for longer, and nothing is dropped uncounted.
+
+Several LiDARs share the images. Each has a queue and a clock of its own: one that is slow, or late, or stamps wrongly
+costs its own sweeps.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -18,6 +21,8 @@ from seg_perception.config import PairingConfig
 Item = TypeVar("Item")
 
 TIME_JUMP_NS = 500_000_000  # a stamp this far behind the newest one is a jump of the clock, not a late message
+FAR_OFF = "stamp_far_off"
+FAR_OFF_NS = 1_000_000_000  # images that keep coming and are this far from the sweeps: a clock is wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +35,12 @@ class MissingImage:
 
 @dataclass(frozen=True, slots=True)
 class Pairing(Generic[Item]):
-    """One sweep and the image each camera has for it. `missing`: camera → why it has none.
+    """One sweep of one LiDAR and the image each camera has for it. `missing`: camera → why it has none.
 
     deadline_s: until then, on the caller's clock, whatever else the sweep needs may be waited for.
     """
 
+    lidar: str
     stamp_ns: int
     sweep: Item
     images: Mapping[str, Item]
@@ -44,6 +50,7 @@ class Pairing(Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class _Waiting(Generic[Item]):
+    lidar: str
     stamp_ns: int
     sweep: Item
     deadline_s: float
@@ -59,10 +66,12 @@ class _ImageQueue(Generic[Item]):
         self.used: set[int] = set()
         self.newest_ns = 0
         self.pushed_out_ns = 0  # the last image that had to go before a sweep could ask for it
+        self.came = 0  # images, so far
 
     def add(self, stamp_ns: int, item: Item) -> list[str]:
         """Keep an image; return the causes of what had to go."""
         causes = []
+        self.came += 1
         if stamp_ns < self.newest_ns - TIME_JUMP_NS:
             causes = ["image_time_jump", *self.forget(len(self.stamps))]
             self.newest_ns = stamp_ns
@@ -112,15 +121,36 @@ class RateLimit:
         return True
 
 
-class Pairer(Generic[Item]):
-    """Pairs sweeps with images. What is let go is counted by cause in `counts`."""
+class _SweepQueue(Generic[Item]):
+    """The sweeps of one LiDAR that wait, in the order of their stamps."""
 
-    def __init__(self, cameras: Sequence[str], config: PairingConfig, counts: Counter[str] | None = None) -> None:
+    def __init__(self) -> None:
+        self.waiting: deque[_Waiting[Item]] = deque()
+        self.last_ns = 0  # of those that came
+        self.paired_ns = 0  # of those that went
+        self.came: dict[str, int] = {}  # images of each camera by then
+
+    def jumps_back(self, stamp_ns: int) -> bool:
+        return stamp_ns < self.last_ns - TIME_JUMP_NS
+
+
+class Pairer(Generic[Item]):
+    """Pairs sweeps with images. What is let go is counted by cause in `counts`, with the LiDAR's name where it has one.
+
+    lidars: their names; the only one may go without.
+    """
+
+    def __init__(
+        self,
+        cameras: Sequence[str],
+        config: PairingConfig,
+        counts: Counter[str] | None = None,
+        lidars: Sequence[str] = ("",),
+    ) -> None:
         self.counts: Counter[str] = Counter() if counts is None else counts
         self.reconfigure(config)
         self._images: dict[str, _ImageQueue[Item]] = {name: _ImageQueue(config.image_queue) for name in cameras}
-        self._sweeps: deque[_Waiting[Item]] = deque()
-        self._last_sweep_ns = 0
+        self._sweeps: dict[str, _SweepQueue[Item]] = {name: _SweepQueue() for name in lidars}
 
     def reconfigure(self, config: PairingConfig) -> None:
         """Another window and another deadline, for the sweeps to come; the queues keep their sizes."""
@@ -134,48 +164,69 @@ class Pairer(Generic[Item]):
         """
         self.counts.update(self._images[camera].add(stamp_ns, item))
 
-    def jumps_back(self, stamp_ns: int) -> bool:
+    def jumps_back(self, stamp_ns: int, lidar: str = "") -> bool:
         """Whether a sweep of this stamp says that the clock jumped back, as when a bag starts over."""
-        return stamp_ns < self._last_sweep_ns - TIME_JUMP_NS
+        return self._sweeps[lidar].jumps_back(stamp_ns)
 
-    def add_sweep(self, stamp_ns: int, item: Item, now_s: float) -> None:
+    def add_sweep(self, stamp_ns: int, item: Item, now_s: float, lidar: str = "") -> None:
         """A sweep has come at `now_s`; it waits for its images until its deadline.
 
-        Where it jumps back, the sweeps that wait are dropped, and the images of the time that is no more.
+        Where it jumps back, the sweeps that wait are dropped, and the images of the time that is no more; another
+        LiDAR that jumps back as well does not do so again.
         """
-        if self.jumps_back(stamp_ns):
-            self.counts.update({"time_jump": 1, "sweep_cleared": len(self._sweeps)})
-            self._sweeps.clear()
-            for queue in self._images.values():
-                if queue.newest_ns > stamp_ns + TIME_JUMP_NS:
-                    self.counts.update(queue.forget(len(queue.stamps)))
-                    queue.newest_ns = stamp_ns
-        elif stamp_ns <= self._last_sweep_ns:
-            self.counts["sweep_out_of_order"] += 1
+        queue = self._sweeps[lidar]
+        if queue.jumps_back(stamp_ns):
+            self.counts["time_jump"] += 1
+            self._forget_after(stamp_ns)
+        elif stamp_ns <= queue.last_ns:
+            self._count("sweep_out_of_order", lidar)
             return
-        self._last_sweep_ns = stamp_ns
-        self._sweeps.append(_Waiting(stamp_ns, item, now_s + self._config.deadline_ms * 1e-3))
-        while len(self._sweeps) > self._config.sweep_queue:
-            self._sweeps.popleft()
-            self.counts["sweep_overload"] += 1
+        queue.last_ns = stamp_ns
+        queue.waiting.append(_Waiting(lidar, stamp_ns, item, now_s + self._config.deadline_ms * 1e-3))
+        while len(queue.waiting) > self._config.sweep_queue:
+            queue.waiting.popleft()
+            self._count("sweep_overload", lidar)
 
-    def next_ready(self, now_s: float) -> Pairing[Item] | None:
-        """The oldest sweep, if it is ready, with its images; None while it has to wait."""
-        if not self._sweeps:
+    def next_ready(self, now_s: float, without: Collection[str] = ()) -> Pairing[Item] | None:
+        """The sweep that came first of those that are ready, one a LiDAR at most, with its images; None while all have
+        to wait. without: LiDARs that are not asked.
+        """
+        heads = [q.waiting[0] for name, q in self._sweeps.items() if q.waiting and name not in without]
+        ready = [head for head in heads if self._is_ready(head, now_s)]
+        if not ready:
             return None
-        waiting = self._sweeps[0]
-        decided = all(queue.stamps and queue.stamps[-1] >= waiting.stamp_ns for queue in self._images.values())
-        if not decided and now_s < waiting.deadline_s:
-            return None
-        self._sweeps.popleft()
+        waiting = min(ready, key=lambda head: (head.deadline_s, head.stamp_ns))
+        self._sweeps[waiting.lidar].waiting.popleft()
         return self._pair(waiting)
 
     @property
     def next_deadline_s(self) -> float | None:
-        """When the oldest waiting sweep stops waiting; None while none waits."""
-        return self._sweeps[0].deadline_s if self._sweeps else None
+        """When the first of the waiting sweeps stops waiting; None while none waits."""
+        return min((queue.waiting[0].deadline_s for queue in self._sweeps.values() if queue.waiting), default=None)
+
+    def _is_ready(self, waiting: _Waiting[Item], now_s: float) -> bool:
+        decided = all(queue.stamps and queue.stamps[-1] >= waiting.stamp_ns for queue in self._images.values())
+        return decided or now_s >= waiting.deadline_s
+
+    def _forget_after(self, stamp_ns: int) -> None:
+        """The clock jumped back to this."""
+        for sweeps in self._sweeps.values():
+            self.counts["sweep_cleared"] += len(sweeps.waiting)
+            sweeps.waiting.clear()
+            sweeps.last_ns = sweeps.paired_ns = 0
+        for images in self._images.values():
+            if images.newest_ns > stamp_ns + TIME_JUMP_NS:
+                self.counts.update(images.forget(len(images.stamps)))
+                images.newest_ns = stamp_ns
+
+    def _count(self, cause: str, lidar: str) -> None:
+        self.counts[f"{cause}/{lidar}" if lidar else cause] += 1
 
     def _pair(self, waiting: _Waiting[Item]) -> Pairing[Item]:
+        sweeps = self._sweeps[waiting.lidar]
+        sweeps.paired_ns = waiting.stamp_ns
+        # A later sweep is never nearer to an image before this one's neighbour on the left; of any LiDAR.
+        asked_ns = min(queue.paired_ns for queue in self._sweeps.values())
         images: dict[str, Item] = {}
         missing: dict[str, MissingImage] = {}
         for name, queue in self._images.items():
@@ -184,12 +235,13 @@ class Pairer(Generic[Item]):
                 images[name] = queue.items[nearest]
                 queue.used.add(nearest)
             else:
-                missing[name] = self._why(queue, waiting.stamp_ns, nearest)
-            # A later sweep is never nearer to an image before this one's neighbour on the left.
-            self.counts.update(queue.forget(max(0, bisect_right(queue.stamps, waiting.stamp_ns) - 1)))
-        return Pairing(waiting.stamp_ns, waiting.sweep, images, missing, waiting.deadline_s)
+                missing[name] = self._why(queue, waiting.stamp_ns, nearest, queue.came > sweeps.came.get(name, 0))
+            sweeps.came[name] = queue.came
+            self.counts.update(queue.forget(max(0, bisect_right(queue.stamps, asked_ns) - 1)))
+        return Pairing(waiting.lidar, waiting.stamp_ns, waiting.sweep, images, missing, waiting.deadline_s)
 
-    def _why(self, queue: _ImageQueue[Item], stamp_ns: int, nearest: int | None) -> MissingImage:
+    def _why(self, queue: _ImageQueue[Item], stamp_ns: int, nearest: int | None, coming: bool) -> MissingImage:
+        """coming: images came since the LiDAR's sweep before this one."""
         if queue.pushed_out_ns and abs(queue.pushed_out_ns - stamp_ns) <= self._window_ns:
             return MissingImage(
                 "image_queue_too_short",
@@ -198,6 +250,12 @@ class Pairer(Generic[Item]):
         if nearest is None:
             return MissingImage("no_image", "no image by the sweep's deadline")
         off_ms = (nearest - stamp_ns) * 1e-6
+        if coming and abs(nearest - stamp_ns) > FAR_OFF_NS:
+            return MissingImage(
+                FAR_OFF,
+                f"its images keep coming, and the nearest is stamped {abs(off_ms) * 1e-3:.1f} s "
+                f"{'after' if off_ms > 0 else 'before'} the sweep: the clock of the camera or of the LiDAR is wrong",
+            )
         return MissingImage(
             "no_image_in_window",
             f"its nearest image is {abs(off_ms):.1f} ms {'after' if off_ms > 0 else 'before'} the sweep, at most "

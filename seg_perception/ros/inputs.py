@@ -6,10 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, qos_policy_name_from_kind
+from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible, qos_policy_name_from_kind
+from rclpy.subscription import Subscription
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -28,6 +30,7 @@ from seg_perception.ros.problems import SilenceLog
 from seg_perception.ros.worker import Worker
 
 TF_STATIC = "/tf_static"
+NAME_TRIES = 5  # reports that may pass before the name of a node is known, which comes after its publishers
 
 
 class Inputs:
@@ -40,6 +43,7 @@ class Inputs:
         self._silences = SilenceLog()
         self._heard_s: dict[str, float] = {}  # by topic, on a steady clock
         self._stamps_ahead_s: dict[str, float] = {}
+        self._mismatched: dict[str, tuple[Subscription, str, int]] = {}  # to be told of, when the name is known
         self._stack = ExitStack()
         self.topics: list[str] = []
 
@@ -49,21 +53,30 @@ class Inputs:
         self._subscribe(TFMessage, "/tf", lambda msg: self._intake.transforms(msg, False), qos.transforms())
         for camera in self._config.cameras:
             self._subscribe_camera(camera)
-        self._subscribe(PointCloud2, self._config.lidar.topic, self._cloud, qos.sensor_input(pairing.sweep_queue))
+        for lidar, topic in self._config.lidar_topics().items():
+            self._subscribe(PointCloud2, topic, partial(self._cloud, lidar), qos.sensor_input(pairing.sweep_queue))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def watch(self) -> None:
-        """Say which camera or LiDAR topic has fallen silent."""
+        """Say which camera or LiDAR topic has fallen silent, and whose publishers do not match."""
         self._silences.check(self._node.count_publishers)
+        for topic, (subscription, policy, asked) in list(self._mismatched.items()):
+            who = ", ".join(self._mismatching(subscription))
+            if who or asked == NAME_TRIES:
+                del self._mismatched[topic]
+                what = f"{topic}: {who or 'a publisher'} offers less than is asked for ({policy})"
+                self._worker.problems(f"incompatible_qos{topic}", what)
+            else:
+                self._mismatched[topic] = subscription, policy, asked + 1
 
     def states(self) -> dict[str, InputState]:
         """When each topic was last heard, and how its stamps lie to the node's clock. /tf_static speaks once."""
         now_s = time.monotonic()
         kinds = {camera.resolved_image_topic(): "image" for camera in self._config.cameras}
-        kinds[self._config.lidar.topic] = "lidar"
+        kinds |= dict.fromkeys(self._config.lidar_topics().values(), "lidar")
         offsets_s = {camera.resolved_image_topic(): camera.offset_ms * 1e-3 for camera in self._config.cameras}
         return {
             topic: InputState(
@@ -100,14 +113,10 @@ class Inputs:
             self._subscribe(CameraInfo, camera.resolved_info_topic(), info, qos.sensor_input(depth))
         self._subscribe(image_type, camera.resolved_image_topic(), image, qos.sensor_input(depth))
 
-    def _cloud(self, msg: PointCloud2) -> None:
+    def _cloud(self, lidar: str, msg: PointCloud2) -> None:
         now_s = time.monotonic()
-        self._worker.sweep_arrived(time_ns(msg.header.stamp), now_s)
-        self._intake.cloud(msg, now_s)
-
-    def _report(self, cause: str, topic: str, what: str, event: Any) -> None:
-        self._intake.statistics.count(f"{cause}{topic}", event.total_count_change)
-        self._worker.problems(f"{cause}{topic}", f"{topic}: {what}")
+        self._worker.sweep_arrived(lidar, time_ns(msg.header.stamp), now_s)
+        self._intake.cloud(msg, now_s, lidar)
 
     def _subscribe(self, message_type: type, topic: str, take: Callable[[Any], None], profile: QoSProfile) -> None:
         def callback(msg: Any) -> None:
@@ -120,16 +129,15 @@ class Inputs:
             self._worker.wake()
 
         def lost(event: Any) -> None:
-            self._report(
-                "lost_in_transport",
-                topic,
-                f"{event.total_count_change} messages did not arrive; see docs/interfaces.md on large messages",
-                event,
+            count, cause = event.total_count_change, f"lost_in_transport{topic}"
+            self._intake.statistics.count(cause, count)
+            self._worker.problems(
+                cause, f"{topic}: {count} messages did not arrive; see docs/interfaces.md on large messages"
             )
 
         def incompatible(event: Any) -> None:
-            policy = qos_policy_name_from_kind(event.last_policy_kind)
-            self._report("incompatible_qos", topic, f"a publisher offers less than is asked for ({policy})", event)
+            self._intake.statistics.count(f"incompatible_qos{topic}", event.total_count_change)
+            self._mismatched[topic] = subscription, qos_policy_name_from_kind(event.last_policy_kind), 0
 
         subscription = self._node.create_subscription(
             message_type,
@@ -145,6 +153,16 @@ class Inputs:
             self._silences.expect(topic)
         if topic != TF_STATIC:
             self._heard_s[topic] = time.monotonic()
+
+    def _mismatching(self, subscription: Subscription) -> list[str]:
+        """The nodes whose publishers do not match, as far as their names are known by now."""
+        asked = subscription.qos_profile
+        return sorted(
+            f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+            for info in self._node.get_publishers_info_by_topic(subscription.topic_name)
+            if qos_check_compatible(info.qos_profile, asked)[0] == QoSCompatibility.ERROR
+            and "UNKNOWN" not in info.node_name
+        )
 
     def _note(self, topic: str, msg: Any) -> None:
         if topic == TF_STATIC:

@@ -14,6 +14,7 @@ from seg_perception.errors import ConfigError
 from seg_perception.intake import Picture
 from seg_perception.labels import Taxonomy, class_groups
 from seg_perception.messages.pointcloud import encode_semantic_cloud
+from seg_perception.offline import points_topic
 from seg_perception.pipeline import SweepResult
 from seg_perception.ros import conversions, qos
 from seg_perception.ros.pictures import Pictures
@@ -32,9 +33,12 @@ class Outputs:
         self._stack = ExitStack()
 
     def __enter__(self) -> Outputs:
-        self._points = self._publisher(PointCloud2, "~/points", qos.output())
+        topics = {lidar: points_topic(lidar, "~") for lidar in self._config.lidar_topics()}
+        self._points = {lidar: self._publisher(PointCloud2, topic, qos.output()) for lidar, topic in topics.items()}
         self._group_points = {
-            name: self._publisher(PointCloud2, f"~/points/{name}", qos.output()) for name in self._groups
+            (lidar, name): self._publisher(PointCloud2, f"{topic}/{name}", qos.output())
+            for lidar, topic in topics.items()
+            for name in self._groups
         }
         self._pictures = {
             camera.name: Pictures(camera.name, camera.offset_ms, self._taxonomy, self._publisher)
@@ -69,10 +73,12 @@ class Outputs:
         timer = StageTimer()
         with timer.stage("publish"):
             cloud = encode_semantic_cloud(result.cloud, self._taxonomy.colors)
-            self._points.publish(conversions.point_cloud(cloud))
-            for name, publisher in self._group_points.items():
+            lidar = result.cloud.scan.lidar
+            self._points[lidar].publish(conversions.point_cloud(cloud))
+            for name, table in self._groups.items():
+                publisher = self._group_points[lidar, name]
                 if publisher.get_subscription_count():
-                    chosen = cloud.select(self._groups[name][result.cloud.class_id])
+                    chosen = cloud.select(table[result.cloud.class_id])
                     publisher.publish(conversions.point_cloud(chosen))
         for name in self._of_sweeps.intersection(result.segmentations):
             self._draw(Picture(result.images[name], result.segmentations[name]), timer)

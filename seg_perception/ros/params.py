@@ -1,14 +1,13 @@
 """Every setting of `seg_perception/config` as a ROS parameter, and back. All is walked, nothing repeated.
 
 A section's setting is `<section>.<name>` (`motion.mode`); a camera's is `camera.<camera>.<name>`; `cameras` lists the
-names. What cannot be declared (an unknown name, a wrong type, a value out of range) does not stop the node from being
-built: it is kept, and `Parameters.config()` refuses it by name.
+names; `lidars` and `lidar.<lidar>.<name>` likewise. What cannot be declared (an unknown name, a wrong type, a value out
+of range) does not stop the node from being built: it is kept, and `Parameters.config()` refuses it by name.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +18,12 @@ from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from seg_perception.config import CameraConfig, Config
+from seg_perception.config import SENSOR_NAME, CameraConfig, Config, NamedLidarConfig
 from seg_perception.errors import ConfigError
 
 AUTOSTART = "autostart"
 ROS_OWN = ("use_sim_time", "start_type_description_service")
 QOS_PREFIX = "qos_overrides."
-CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 INT64_MAX = 2**63 - 1
 
 
@@ -59,11 +57,13 @@ class Setting:
         return descriptor
 
 
-def settings(cameras: Iterable[str] = ()) -> Iterator[Setting]:
-    """Every scalar setting of `Config`, with those of each named camera."""
+def settings(cameras: Iterable[str] = (), lidars: Iterable[str] = ()) -> Iterator[Setting]:
+    """Every scalar setting of `Config`, with those of each named camera and LiDAR."""
     yield from _walk(Config, "")
     for camera in cameras:
         yield from _walk(CameraConfig, f"camera.{camera}.", without=("name",))
+    for lidar in lidars:
+        yield from _walk(NamedLidarConfig, f"lidar.{lidar}.", without=("name",))
 
 
 def _walk(section: type, prefix: str, without: Sequence[str] = ()) -> Iterator[Setting]:
@@ -99,7 +99,7 @@ class Parameters:
         )
         if type(autostart) is not bool:
             self._refused[AUTOSTART] = autostart
-        self._cameras = self._declare_cameras(overrides.pop("cameras", None))
+        self._sensors = {kind: self._declare_names(kind, overrides.pop(kind, None)) for kind in ("cameras", "lidars")}
         for setting in self._settings():
             self._declare(setting, overrides.pop(setting.name, setting.default))
         self._refused.update(overrides)
@@ -112,7 +112,7 @@ class Parameters:
     @property
     def names(self) -> frozenset[str]:
         """The parameters that are settings of `Config`."""
-        return frozenset(setting.name for setting in self._settings()) | {"cameras"}
+        return frozenset(setting.name for setting in self._settings()) | set(self._sensors)
 
     def config(self, changes: Sequence[Parameter] = ()) -> Config:
         """The configuration that the parameters spell, with these changes on top.
@@ -121,14 +121,14 @@ class Parameters:
         """
         if AUTOSTART in self._refused:
             raise ConfigError(f"parameter {AUTOSTART}: true or false wanted, {self._refused[AUTOSTART]!r} seen")
-        for camera in self._cameras:
-            if not CAMERA_NAME.fullmatch(camera):
-                raise ConfigError(f"parameter cameras: letters, digits and _ wanted in a name, '{camera}' seen")
+        for kind, names in self._sensors.items():
+            for name in names:
+                if not SENSOR_NAME.fullmatch(name):
+                    raise ConfigError(f"parameter {kind}: letters, digits and _ wanted in a name, '{name}' seen")
         values = {setting.name: self._node.get_parameter(setting.name).value for setting in self._settings()}
         changed = {change.name: change.value for change in changes}
-        return Config.from_mapping(
-            _nest({"cameras": list(self._cameras), **values, **self._refused, **changed}), "parameters"
-        )
+        sensors = {kind: list(names) for kind, names in self._sensors.items()}
+        return Config.from_mapping(_nest({**sensors, **values, **self._refused, **changed}), "parameters")
 
     def accept(self, changes: Sequence[Parameter], *, only_live: bool = False) -> Config:
         """Changes are about to be set; returns the configuration that they lead to.
@@ -148,19 +148,19 @@ class Parameters:
         return config
 
     def _settings(self) -> Iterator[Setting]:
-        return settings(filter(CAMERA_NAME.fullmatch, dict.fromkeys(self._cameras)))
+        return settings(*(filter(SENSOR_NAME.fullmatch, dict.fromkeys(names)) for names in self._sensors.values()))
 
-    def _declare_cameras(self, value: Any) -> tuple[str, ...]:
+    def _declare_names(self, kind: str, value: Any) -> tuple[str, ...]:
         names = tuple(value) if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value) else ()
         if value and not names:
-            self._refused["cameras"] = value
+            self._refused[kind] = value
         # An empty list has no type in ROS, so that one is declared as of any type; read-only makes both the same.
         descriptor = ParameterDescriptor(
-            description="names of the cameras, each of which has a section camera.<name>",
+            description=f"names of the {kind}, each of which has a section {kind.removesuffix('s')}.<name>",
             read_only=True,
             dynamic_typing=not names,
         )
-        self._node.declare_parameter("cameras", list(names), descriptor, ignore_override=True)
+        self._node.declare_parameter(kind, list(names), descriptor, ignore_override=True)
         return names
 
     def _declare(self, setting: Setting, value: Any) -> None:

@@ -56,10 +56,11 @@ class ProblemLog:
         return True
 
     def risen(self, before: Mapping[str, int], now: Mapping[str, int]) -> None:
-        """Say those of `SENTENCES` whose count has risen."""
-        for cause, sentence in SENTENCES.items():
-            if now.get(cause, 0) > before.get(cause, 0):
-                self(cause, sentence)
+        """Say those of `SENTENCES` whose count has risen, of each sensor that a cause names after a slash."""
+        for cause, count in now.items():
+            kind, _, sensor = cause.partition("/")
+            if kind in SENTENCES and count > before.get(cause, 0):
+                self(cause, f"{sensor}: {SENTENCES[kind]}" if sensor else SENTENCES[kind])
 
     @property
     def last_words(self) -> dict[str, str]:

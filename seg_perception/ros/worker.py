@@ -45,7 +45,7 @@ class Worker:
     def __init__(self, intake: Intake, outputs: Deliveries, problems: ProblemLog) -> None:
         self.intake = intake
         self.last_report: SweepReport | None = None
-        self._arrivals_s: dict[int, float] = {}
+        self._arrivals_s: dict[tuple[str, int], float] = {}  # by LiDAR and stamp
         self._outputs = outputs
         self.problems = problems
         self._news = threading.Event()
@@ -66,9 +66,9 @@ class Worker:
         """Something has come."""
         self._news.set()
 
-    def sweep_arrived(self, stamp_ns: int, now_s: float) -> None:
+    def sweep_arrived(self, lidar: str, stamp_ns: int, now_s: float) -> None:
         """Remember when a sweep came, for the time it takes until it is out."""
-        self._arrivals_s[stamp_ns] = now_s
+        self._arrivals_s[lidar, stamp_ns] = now_s
         while len(self._arrivals_s) > ARRIVALS_KEPT:
             self._arrivals_s.pop(next(iter(self._arrivals_s)), None)  # the worker may have taken it
 
@@ -90,7 +90,8 @@ class Worker:
             return self._step_picture()
         self.last_report = result.report
         self._count_seconds(self._outputs.publish(result))
-        arrived_s = self._arrivals_s.pop(result.cloud.scan.stamp_ns, None)
+        scan = result.cloud.scan
+        arrived_s = self._arrivals_s.pop((scan.lidar, scan.stamp_ns), None)
         if arrived_s is not None:
             self.intake.statistics.add_seconds("total", time.monotonic() - arrived_s)
         scene, memory = self.intake.remember(result).scene, self.intake.scene.memory

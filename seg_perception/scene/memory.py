@@ -19,6 +19,7 @@ from seg_perception.scene.tracking import Tracker, Tracks
 from seg_perception.scene.voxel_map import VoxelMap
 from seg_perception.statistics import StageTimer
 
+LATE_NS = 500_000_000  # a sweep this much older than the newest is late; beyond it, the clock jumped back
 _INSTANCES = 65535  # instance_id is a uint16, and 0 is none
 
 
@@ -26,7 +27,8 @@ _INSTANCES = 65535  # instance_id is a uint16, and 0 is none
 class SceneUpdate:
     """What one sweep became. cloud: with the track of each point as its instance_id. objects, tracks: None where they
     are switched off. level: (N, 3) float32 its points along the axes of the fixed frame, from the LiDAR. origin: (3,)
-    where the LiDAR is in the fixed frame.
+    where the LiDAR is in the fixed frame. stamp_ns: of the scene now, and of `tracks`; that of the sweep, unless one of
+    another LiDAR was newer.
     """
 
     cloud: SemanticCloud
@@ -34,6 +36,7 @@ class SceneUpdate:
     tracks: Tracks | None
     level: NDArray[np.float32]
     origin: NDArray[np.float64]
+    stamp_ns: int
     _timer: StageTimer = field(repr=False)
 
     @property
@@ -43,7 +46,11 @@ class SceneUpdate:
 
 
 class SceneMemory:
-    """The scene of one drive. voxel_map, grid: to be asked whenever somebody wants them; None where switched off."""
+    """The scene of one drive. voxel_map, grid: to be asked whenever somebody wants them; None where switched off.
+
+    stamp_ns: of the newest sweep, 0 before the first. Sweeps of several LiDARs may come a little out of order: the
+    scene's time never runs back for them.
+    """
 
     def __init__(self, config: Config, taxonomy: Taxonomy) -> None:
         self.config = config
@@ -52,6 +59,7 @@ class SceneMemory:
         self._finder = ObjectFinder(taxonomy, config.objects) if config.objects.enabled else None
         self._tracker = Tracker(taxonomy, config.tracking)
         self._depths: NDArray[np.float32] | None = None
+        self.stamp_ns = 0
 
     def update(
         self, cloud: SemanticCloud, points: NDArray[np.float32], T_fixed_lidar: NDArray[np.float64]
@@ -70,6 +78,10 @@ class SceneMemory:
         T_fixed_lidar: (4, 4) at that instant; the fixed frame's z points up.
         """
         timer = StageTimer()
+        scan = cloud.scan
+        late_ns = self.stamp_ns - scan.stamp_ns
+        if not 0 < late_ns <= LATE_NS:
+            late_ns, self.stamp_ns = 0, scan.stamp_ns
         origin = T_fixed_lidar[:3, 3]
         objects = tracks = None
         with timer.stage("level"):
@@ -78,16 +90,16 @@ class SceneMemory:
             with timer.stage("objects"):
                 objects = self._finder.find(level, cloud.class_id, cloud.probability, origin)
             with timer.stage("tracking"):
-                tracks = self._tracker.update(objects, origin, cloud.scan.stamp_ns)
+                tracks = self._tracker.update(objects, origin, self.stamp_ns, scan.lidar, late_ns * 1e-9)
                 cloud = replace(cloud, instance_id=_instances(objects, tracks))
-        return SceneUpdate(cloud, objects, tracks, level, origin, timer)
+        return SceneUpdate(cloud, objects, tracks, level, origin, self.stamp_ns, timer)
 
     def remember(self, update: SceneUpdate) -> None:
         """Let what `recognise` gave vote in the map and the grid."""
         if not self.voxel_map and not self.grid:
             return
         timer, cloud, level, origin = update._timer, update.cloud, update.level, update.origin
-        stamp_ns = cloud.scan.stamp_ns
+        stamp_ns = update.stamp_ns
         with timer.stage("depths"):
             self._depths = depths = depths_of(level, self._depths)
         if self.voxel_map:

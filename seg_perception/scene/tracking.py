@@ -71,6 +71,7 @@ class _Store:
     z: NDArray = field(default_factory=lambda: np.zeros(0))
     yaw: NDArray = field(default_factory=lambda: np.zeros(0))
     offset: NDArray = field(default_factory=lambda: np.zeros((0, 2)))  # from what is followed to the middle of the box
+    sensor: NDArray = field(default_factory=lambda: np.zeros(0, np.int64))  # the LiDAR that saw it last
     votes: NDArray = field(init=False)
     hits: NDArray = field(default_factory=lambda: np.zeros(0, np.int64))
     misses: NDArray = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -96,7 +97,11 @@ class _Store:
 
 
 class Tracker:
-    """Follows the objects of sweep after sweep, whose stamps must rise; after a jump back it starts anew."""
+    """Follows the objects of sweep after sweep, whose stamps must not fall; after a jump back it starts anew.
+
+    Several LiDARs feed one tracker, so that a thing that two of them see is one track. It is missed only by the LiDAR
+    that saw it last: the others may be looking elsewhere.
+    """
 
     def __init__(self, taxonomy: Taxonomy, config: TrackingConfig) -> None:
         self._config = config
@@ -109,9 +114,19 @@ class Tracker:
         self._next_id = 1
         self._stamp_ns: int | None = None
         self._origin = np.zeros(3)
+        self._sensors: dict[str, int] = {}
+        self._sensor = 0  # whose sweep it is
 
-    def update(self, objects: Objects, lidar: NDArray[np.float64], stamp_ns: int) -> Tracks:
-        """One sweep's objects; lidar: (3,) where the LiDAR is in the fixed frame. Tells of every track that lives."""
+    def update(
+        self, objects: Objects, lidar: NDArray[np.float64], stamp_ns: int, sensor: str = "", late_s: float = 0.0
+    ) -> Tracks:
+        """One sweep's objects; lidar: (3,) where the LiDAR is in the fixed frame. Tells of every track that lives, and
+        where it is at `stamp_ns`.
+
+        sensor: name of the LiDAR. late_s: by how much the sweep is older than `stamp_ns`, because that of another LiDAR
+        came first; each of its objects has since moved on as its track has.
+        """
+        self._sensor = self._sensors.setdefault(sensor, len(self._sensors))
         if self._stamp_ns is None or stamp_ns < self._stamp_ns:
             self._tracks = _Store(self._classes)
             self._origin, self._stamp_ns = lidar.copy(), stamp_ns
@@ -121,22 +136,30 @@ class Tracker:
         tracks, config = self._tracks, self._config
         models.predict_all(tracks.vehicle, tracks.state, tracks.P, dt, config.vehicle_acceleration, config.acceleration)
         boxes = _Boxes.of(objects, self._is_vehicle[objects.class_id], self._origin, lidar)
-        of_object = self._assign(boxes, objects)
+        moved = late_s * self._velocity()
+        of_object = self._assign(boxes, objects, moved)
         for k in np.flatnonzero(of_object >= 0):
-            self._see(int(of_object[k]), boxes, int(k), objects, now)
-        self._claim_parts(boxes, objects, of_object)
+            self._see(int(of_object[k]), boxes, int(k), objects, now, moved[of_object[k]])
+        self._claim_parts(boxes, objects, of_object, moved)
         of_object = self._end_and_begin(boxes, objects, of_object, now)
         return self._tell(of_object, now)
 
-    def _assign(self, boxes: _Boxes, objects: Objects) -> NDArray[np.int32]:
-        """(K,) row of the track that each object continues, NO_TRACK for none."""
+    def _velocity(self) -> NDArray[np.float64]:
+        """(T, 2) m/s."""
+        tracks = self._tracks
+        cos, sin = np.cos(tracks.state[:, models.YAW]), np.sin(tracks.state[:, models.YAW])
+        along = tracks.state[:, models.SPEED, None] * np.column_stack([cos, sin])
+        return np.where(tracks.vehicle[:, None], along, tracks.state[:, 2:4])
+
+    def _assign(self, boxes: _Boxes, objects: Objects, moved: NDArray[np.float64]) -> NDArray[np.int32]:
+        """(K,) row of the track that each object continues, NO_TRACK for none. moved: (T, 2) since the sweep."""
         tracks = self._tracks
         of_object = np.full(len(objects), NO_TRACK, np.int32)
         if not len(tracks.track_id) or not len(objects):
             return of_object
         vehicle = self._is_vehicle[objects.class_id]
         centre = boxes.completed(tracks.size[:, :2], tracks.yaw, tracks.vehicle)  # (T, K, 2)
-        off = centre - tracks.state[:, None, :2]
+        off = centre + moved[:, None] - tracks.state[:, None, :2]
         S = tracks.P[:, None, :2, :2] + (boxes.sigma**2)[None, :, None, None] * np.eye(2)
         det = S[..., 0, 0] * S[..., 1, 1] - S[..., 0, 1] * S[..., 1, 0]
         squared = (
@@ -152,8 +175,8 @@ class Tracker:
         of_object[columns[real]] = rows[real]
         return of_object
 
-    def _see(self, t: int, boxes: _Boxes, k: int, objects: Objects, now: float) -> None:
-        """Track t is seen as object k."""
+    def _see(self, t: int, boxes: _Boxes, k: int, objects: Objects, now: float, moved: NDArray[np.float64]) -> None:
+        """Track t is seen as object k. moved: (2,) since then."""
         tracks = self._tracks
         vehicle = bool(tracks.vehicle[t])
         size, yaw = boxes.size[k].copy(), float(boxes.yaw[k])
@@ -164,7 +187,8 @@ class Tracker:
         grows = size > tracks.size[t]
         tracks.size[t] += np.where(grows, 0.3, 0.03) * (size - tracks.size[t])
         centre = boxes.complete_one(k, size[:2], yaw, tracks.size[t, :2]) if vehicle else boxes.centre[k]
-        models.update(vehicle, tracks.state[t], tracks.P[t], centre[0], centre[1], yaw, boxes.sigma[k])
+        x, y = centre[0] + moved[0], centre[1] + moved[1]
+        models.update(vehicle, tracks.state[t], tracks.P[t], x, y, yaw, boxes.sigma[k])
         tracks.z[t] += 0.5 * (boxes.centre[k, 2] - tracks.z[t])
         if vehicle:
             tracks.yaw[t] = tracks.state[t, models.YAW]
@@ -175,20 +199,22 @@ class Tracker:
         self._vote(t, objects, k)
         tracks.hits[t] += 1
         tracks.misses[t] = -1  # counted up below
-        tracks.seen[t] = now
+        tracks.seen[t], tracks.sensor[t] = now, self._sensor
 
     def _vote(self, t: int, objects: Objects, k: int) -> None:
         self._tracks.votes[t] *= _FADING
         self._tracks.votes[t, objects.class_id[k]] += objects.probability[k] * math.log1p(objects.points[k])
 
-    def _claim_parts(self, boxes: _Boxes, objects: Objects, of_object: NDArray[np.int32]) -> None:
+    def _claim_parts(
+        self, boxes: _Boxes, objects: Objects, of_object: NDArray[np.int32], moved: NDArray[np.float64]
+    ) -> None:
         """An object that continues no track but lies within the box of one of its kind is a part of that thing."""
         tracks = self._tracks
         free = np.flatnonzero(of_object < 0)
         sure = np.flatnonzero(tracks.hits >= self._config.confirm_hits)
         if not len(free) or not len(sure):
             return
-        off = boxes.centre[free, None, :2] - tracks.state[None, sure, :2]
+        off = boxes.centre[free, None, :2] + moved[None, sure] - tracks.state[None, sure, :2]
         cos, sin = np.cos(tracks.yaw[sure]), np.sin(tracks.yaw[sure])
         along, across = off[..., 0] * cos + off[..., 1] * sin, off[..., 1] * cos - off[..., 0] * sin
         half = 0.5 * tracks.size[sure, :2] + _MARGIN
@@ -204,9 +230,10 @@ class Tracker:
     ) -> NDArray[np.int32]:
         """Let tracks die that were not seen for too long, and those begin that nothing else explains."""
         tracks, config = self._tracks, self._config
-        tracks.misses += 1
+        looked = tracks.sensor == self._sensor
+        tracks.misses += looked
         young = tracks.hits < config.confirm_hits
-        alive = np.where(young, tracks.misses <= _MISSES_AT_BIRTH, now - tracks.seen <= config.coast_s + 1e-6)
+        alive = np.where(young & looked, tracks.misses <= _MISSES_AT_BIRTH, now - tracks.seen <= config.coast_s + 1e-6)
         moved = np.append(np.where(alive, np.cumsum(alive) - 1, NO_TRACK), NO_TRACK)  # the last for NO_TRACK itself
         tracks.keep(np.flatnonzero(alive))
         of_object = moved[of_object].astype(np.int32)
@@ -217,7 +244,7 @@ class Tracker:
             models.initial(vehicle, x, y, boxes.yaw[k], boxes.sigma[k], tracks.state[t], tracks.P[t])
             tracks.track_id[t], self._next_id = self._next_id, self._next_id + 1
             tracks.vehicle[t], tracks.size[t], tracks.z[t], tracks.yaw[t] = vehicle, boxes.size[k], z, boxes.yaw[k]
-            tracks.offset[t] = boxes.offset[k]
+            tracks.offset[t], tracks.sensor[t] = boxes.offset[k], self._sensor
             tracks.hits[t], tracks.born[t], tracks.seen[t] = 1, now, now
             self._vote(int(t), objects, int(k))
             of_object[k] = t
@@ -225,8 +252,6 @@ class Tracker:
 
     def _tell(self, of_object: NDArray[np.int32], now: float) -> Tracks:
         tracks = self._tracks
-        cos, sin = np.cos(tracks.state[:, models.YAW]), np.sin(tracks.state[:, models.YAW])
-        along = tracks.state[:, models.SPEED, None] * np.column_stack([cos, sin])
         total = np.maximum(tracks.votes.sum(axis=1), 1e-9)
         return Tracks(
             tracks.track_id.copy(),
@@ -235,7 +260,7 @@ class Tracker:
             np.column_stack([tracks.state[:, :2] + tracks.offset, tracks.z]) + self._origin,
             tracks.size.copy(),
             tracks.yaw.copy(),
-            np.where(tracks.vehicle[:, None], along, tracks.state[:, 2:4]),
+            self._velocity(),
             np.where(tracks.vehicle, tracks.state[:, models.TURN], 0.0),
             now - tracks.born,
             now - tracks.seen,

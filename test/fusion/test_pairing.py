@@ -235,3 +235,84 @@ def test_a_rate_limit_lets_all_through_that_is_slower_and_starts_anew_after_a_ju
     assert all(limit.admits(10**12 + i * 101 * MS) for i in range(10))
     assert limit.admits(10**12 - 10**9)
     assert not limit.admits(10**12 - 10**9 + 50 * MS)
+
+
+def lidar_pairer(*lidars: str, **settings: float) -> Pairer:
+    return Pairer(["front"], PairingConfig(**settings), lidars=lidars)
+
+
+def test_each_of_two_lidars_gets_the_image_nearest_to_its_own_sweep():
+    p = lidar_pairer("top", "left")
+    for stamp in (1000, 1033, 1066):
+        p.add_image("front", stamp * MS, stamp)
+    p.add_sweep(1000 * MS, "top 1", 0.0, "top")
+    p.add_sweep(1050 * MS, "left 1", 0.0, "left")
+    pairings = [p.next_ready(0.0), p.next_ready(0.0)]
+    assert [(q.lidar, q.sweep, q.images) for q in pairings] == [
+        ("top", "top 1", {"front": 1000}),
+        ("left", "left 1", {"front": 1066}),
+    ]
+    assert not p.counts
+
+
+def test_an_image_stays_until_the_lidar_that_comes_last_has_asked():
+    p = lidar_pairer("top", "left")
+    for i in range(4):
+        p.add_image("front", S + i * 100 * MS, i)
+        p.add_sweep(S + i * 100 * MS, i, 0.0, "top")
+        assert p.next_ready(0.0).images == {"front": i}
+    for i in range(4):
+        p.add_sweep(S + i * 100 * MS, i, 0.0, "left")
+        assert p.next_ready(0.0).images == {"front": i}
+
+
+def test_a_lidar_that_waits_or_comes_too_fast_costs_its_own_sweeps_and_no_other():
+    p = lidar_pairer("top", "left", sweep_queue=2, deadline_ms=100.0)
+    p.add_image("front", S, "image")
+    for i in range(5):
+        p.add_sweep(2 * S + i * MS, f"ahead {i}", 0.0, "left")
+    p.add_sweep(S, "good", 0.0, "top")
+    assert p.counts == {"sweep_overload/left": 3}
+    assert p.next_ready(0.0).sweep == "good"
+    assert p.next_ready(0.0) is None
+    assert p.next_ready(0.1).sweep == "ahead 3"
+    assert p.next_ready(0.1, without={"left"}) is None
+
+
+def test_lidars_that_jump_back_together_jump_once():
+    p = lidar_pairer("top", "left")
+    for lidar in ("top", "left"):
+        p.add_sweep(100 * S, "old", 0.0, lidar)
+    for offset_ms, lidar in ((0, "top"), (-20, "left"), (80, "left"), (100, "top")):
+        p.add_sweep(90 * S + offset_ms * MS, f"new {offset_ms}", 0.0, lidar)
+    assert p.counts == {"time_jump": 1, "sweep_cleared": 2}
+    assert [p.next_ready(9.0).sweep for _ in range(4)] == ["new -20", "new 0", "new 80", "new 100"]
+
+
+def test_a_lidar_whose_clock_is_behind_is_no_jump_of_the_others():
+    p = lidar_pairer("top", "left")
+    for i in range(3):
+        stamp = 100 * S + i * 100 * MS
+        p.add_image("front", stamp, i)
+        p.add_sweep(stamp, i, 0.0, "top")
+        p.add_sweep(stamp - 10 * S, i, 0.0, "left")
+        taken = {q.lidar: q for q in (p.next_ready(0.0), p.next_ready(0.0))}
+        assert taken["top"].images == {"front": i}
+        assert taken["left"].missing["front"].cause == "stamp_far_off"
+    assert not p.counts
+
+
+def test_images_that_keep_coming_with_stamps_far_off_are_named_and_a_camera_that_stopped_is_not():
+    causes = []
+    p = pairer("late", "stopped")
+    p.add_image("stopped", S, "last")
+    for i in range(20):
+        stamp = S + i * 100 * MS
+        p.add_image("late", stamp - 20 * S, i)
+        p.add_sweep(stamp, i, now_s=0.1 * i)
+        missing = p.next_ready(0.1 * i + 1.0).missing
+        causes.append({camera: why.cause for camera, why in missing.items()})
+    assert {cause["late"] for cause in causes} == {"stamp_far_off"}
+    assert causes[0] == {"late": "stamp_far_off"}
+    assert {cause["stopped"] for cause in causes[1:]} == {"no_image_in_window"}
+    assert "20.0 s before" in missing["late"].sentence

@@ -13,7 +13,7 @@ PAGE = (live.ROOT / "docs" / "interfaces.md").read_text(encoding="utf-8")
 
 def test_every_parameter_of_the_node_is_in_the_table_in_that_order():
     rows = [row.split("`")[1] for row in PAGE.partition("## Parameters")[2].splitlines() if row.startswith("| `")]
-    assert rows == [setting.name for setting in settings(["<name>"])]
+    assert rows == [setting.name for setting in settings(["<name>"], ["<name>"])]
 
 
 @pytest.mark.parametrize("cause", sorted({*SENTENCES, *QUIET, INTERNAL, "bad_message", "bad_stamp", "calibration"}))

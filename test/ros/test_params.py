@@ -52,14 +52,14 @@ def scalars(section, prefix=""):
         value = getattr(section, field.name)
         if dataclasses.is_dataclass(value):
             yield from scalars(value, f"{prefix}{field.name}.")
-        elif field.name not in ("cameras", "name"):
+        elif field.name not in ("cameras", "lidars", "name"):
             yield prefix + field.name, value
 
 
 def test_every_setting_is_a_parameter_with_the_same_default_and_its_description(declare):
     node, parameters = declare("cameras:=[front]")
     expected = {**dict(scalars(Config())), **dict(scalars(CameraConfig("front"), "camera.front."))}
-    assert parameters.names == set(expected) | {"cameras"}
+    assert parameters.names == set(expected) | {"cameras", "lidars"}
     for name, default in expected.items():
         assert node.get_parameter(name).value == default
         assert node.describe_parameter(name).description
@@ -80,6 +80,12 @@ def test_a_setting_given_at_the_start_arrives_in_the_config(declare):
     assert (config.motion.mode, config.pairing.window_ms, config.painting.min_probability) == ("static", 60.0, 0.25)
 
 
+def test_several_lidars_have_a_section_each(declare):
+    node, parameters = declare("cameras:=[front]", "lidars:=[top, left]", "lidar.left.topic:=/velodyne_left")
+    assert parameters.config().lidar_topics() == {"top": "/top/points", "left": "/velodyne_left"}
+    assert node.describe_parameter("lidars").read_only
+
+
 @pytest.mark.parametrize(
     ("override", "named"),
     [
@@ -92,6 +98,7 @@ def test_a_setting_given_at_the_start_arrives_in_the_config(declare):
         ("painting.min_probability:=1.5", "min_probability"),
         ("painting.min_probability:=.nan", "min_probability"),
         ("lidar.topic:=7", "topic"),
+        ("lidar.left.topic:=/left", "left"),
         ("motion:=auto", "motion"),
         ("autostart:=5", "autostart"),
     ],

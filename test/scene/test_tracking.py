@@ -170,3 +170,45 @@ def test_far_from_the_origin_of_odometry_nothing_is_lost():
     told = follow(*sweeps, lidar=far)
     assert told[-1].velocity[0] == pytest.approx([8.0, 0.0], abs=0.2)
     assert told[-1].of_object[0] != NO_TRACK
+
+
+def seen_by(tracker: Tracker, sensor: str, at_ms: int, *things, late_ms: int = 0):
+    return tracker.update(objects(*things), LIDAR, T0 + at_ms * MS, sensor, late_ms * 1e-3)
+
+
+def test_a_thing_that_two_lidars_see_in_turn_is_one_track():
+    tracker = Tracker(CITYSCAPES, TrackingConfig())
+    for k in range(20):
+        tracks = seen_by(tracker, ("top", "left")[k % 2], 50 * k, car(10.0 + 0.5 * k, 3.0))
+        assert id_of(tracks) == 1
+        assert len(tracks) == 1
+    assert tracks.velocity[0] == pytest.approx([10.0, 0.0], abs=0.5)
+
+
+def test_what_one_of_three_lidars_sees_is_told_of_although_the_others_look_elsewhere():
+    tracker = Tracker(CITYSCAPES, TrackingConfig())
+    for k in range(3):
+        tracks = seen_by(tracker, "top", 100 * k, person(5.0, 3.0))
+        for sensor in ("left", "right"):
+            seen_by(tracker, sensor, 100 * k + 30)
+    assert tracks.confirmed.tolist() == [True]
+
+
+def test_what_no_lidar_sees_again_dies_though_the_one_that_saw_it_has_stopped():
+    tracker = Tracker(CITYSCAPES, TrackingConfig())
+    seen_by(tracker, "top", 0, person(5.0, 3.0))
+    told = [seen_by(tracker, "left", 100 * k) for k in range(1, 20)]
+    assert [len(tracks) for tracks in told] == [1] * 15 + [0] * 4
+
+
+def test_a_sweep_that_comes_late_counts_from_where_its_things_have_moved_to_since():
+    """A car at 20 m/s: 80 ms are 1.6 m, and every sweep of `left` comes 80 ms after a newer one of `top`."""
+    tracker = Tracker(CITYSCAPES, TrackingConfig())
+    for k in range(30):
+        now_ms = 100 * k
+        top = seen_by(tracker, "top", now_ms, car(0.02 * now_ms, 3.0))
+        left = seen_by(tracker, "left", now_ms, car(0.02 * (now_ms - 80), 3.0), late_ms=80)
+        assert id_of(top) == id_of(left) == 1
+    assert len(left) == 1
+    assert left.centre[0, 0] == pytest.approx(0.02 * now_ms, abs=0.2)
+    assert left.velocity[0] == pytest.approx([20.0, 0.0], abs=0.5)
