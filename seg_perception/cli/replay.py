@@ -20,12 +20,15 @@ from seg_perception.errors import ConfigError
 from seg_perception.inference.loading import load_segmenter
 from seg_perception.intake import Intake
 from seg_perception.labels import Taxonomy
+from seg_perception.messages.image import compressed_fields
 from seg_perception.messages.pointcloud import encode_semantic_cloud
-from seg_perception.offline import NODE, check_topics, config_for, points_topic, replay
+from seg_perception.offline import NODE, TF, TF_STATIC, check_topics, config_for, points_topic, replay
 from seg_perception.pipeline import SweepResult
 from seg_perception.scene_step import SceneStep
 from seg_perception.scene_topics import LATCHED, SceneTopics
 from seg_perception.statistics import summary_lines
+
+_TRAIL_NS = 500_000_000  # of /tf after the last sweep
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +45,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--picture", type=Path, help="write a picture of one sweep (.png): image beside bird's-eye view"
     )
     parser.add_argument("--picture-of", type=int, default=0, metavar="N", help="which sweep, counted from 0")
+    parser.add_argument(
+        "--images",
+        action="store_true",
+        help="also write each camera's images and infos as recorded, and the labels over them, compressed",
+    )
     parser.add_argument("--summary", type=Path, help="write the summary as JSON")
     parser.set_defaults(run=run)
 
@@ -69,8 +77,11 @@ def run(args: argparse.Namespace) -> int:
                 cloud = encode_semantic_cloud(result.cloud, taxonomy.colors)
                 out.write_cloud(points_topic(result.cloud.scan.lidar), cloud)
                 _write_scene(out, topics, intake.scene, result)
+                if args.images:
+                    _write_pictures(out, result, taxonomy, config)
                 if args.picture and number == args.picture_of:
                     save(args.picture, _picture(result, taxonomy))
+            _copy_inputs(bag, out, config, total, args.images)
     summary = intake.statistics.summary(taxonomy.names)
     print("\n".join(summary_lines(summary)))
     if args.summary:
@@ -101,6 +112,36 @@ def _write_scene(out: BagWriter, topics: SceneTopics, step: SceneStep, result: S
             out.write_cloud(name, content, qos=qos)
         else:
             out.write(name, topics.types[topic], content, log_ns, qos)
+
+
+def _write_pictures(out: BagWriter, result: SweepResult, taxonomy: Taxonomy, config: Config) -> None:
+    """Labels and overlay of each image, compressed as the live node does."""
+    offset_ns = {camera.name: round(camera.offset_ms * 1e6) for camera in config.cameras}
+    for name, segmentation in result.segmentations.items():
+        image, label_image = result.images[name], segmentation.label_image()
+        drawn = overlay(image.pixels, label_image, taxonomy.colors, config.output.overlay_alpha)
+        stamp_ns = image.stamp_ns - offset_ns[name]
+        for kind, fields in (
+            ("label_image", compressed_fields(label_image, "png")),
+            ("overlay", compressed_fields(drawn, "jpeg", config.output.jpeg_quality)),
+        ):
+            out.write_compressed(f"{NODE}/{name}/{kind}/compressed", stamp_ns, image.frame_id, **fields)
+
+
+def _copy_inputs(bag: BagReader, out: BagWriter, config: Config, sweeps: int, images: bool) -> None:
+    """/tf and /tf_static as recorded, without which nobody could lay the outputs over each other; images: theirs too.
+
+    As far as the sweeps go that were asked for, and a little further.
+    """
+    topics = {TF, TF_STATIC}
+    if images:
+        topics |= {camera.resolved_image_topic() for camera in config.cameras}
+        topics |= {camera.resolved_info_topic() for camera in config.cameras}
+    last = next(islice(bag.messages(config.lidar_topics().values()), max(sweeps - 1, 0), None), None)
+    for message in bag.messages(topics):
+        if last and message.log_ns > last.log_ns + _TRAIL_NS:
+            break
+        out.write_raw(message.topic, message.type, message.log_ns, message.data, bag.qos(message.topic))
 
 
 def _picture(result: SweepResult, taxonomy: Taxonomy) -> Pixels:

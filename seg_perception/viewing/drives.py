@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +31,7 @@ CLOUD, MARKERS, DETECTIONS = (
 )
 MAP_TOPIC = f"{NODE}/map"
 TRUTH = "/truth/"
+_OUR_POINTS = re.compile(rf"{NODE}(/\w+)?/points")
 _CUBE, _ADD = 1, 0  # of visualization_msgs/Marker
 _KEPT = 32  # sweeps held in memory
 _BEFORE_NS, _AFTER_NS = 500_000_000, 2_000_000_000  # log time around a stamp in which messages of that stamp are found
@@ -38,9 +40,9 @@ _BEFORE_NS, _AFTER_NS = 500_000_000, 2_000_000_000  # log time around a stamp in
 class LabelledDrive:
     """An open bag that holds clouds with a field `class_id`.
 
-    topic: of those clouds; by default the node's, or the truth of a simulated drive. fixed_frame: all is shown in it;
-    where the bag does not lead there, in the clouds' own frame. Sweeps that cannot be placed are passed over and
-    counted in `missed`. Raises BagError where there is no such cloud.
+    topic: of those clouds; by default the node's, of all LiDARs, or the truth of a simulated drive. fixed_frame: all is
+    shown in it; where the bag does not lead there, in the frame of the first cloud. Sweeps that cannot be placed are
+    passed over and counted in `missed`. Raises BagError where there is no such cloud.
 
     frame: what everything lies in. boxes_topic, map_topic: where boxes and maps come from; empty for none.
     """
@@ -48,13 +50,14 @@ class LabelledDrive:
     def __init__(self, bag: BagReader, taxonomy: Taxonomy, topic: str = "", fixed_frame: str = "odom") -> None:
         topics = bag.topics
         self.bag, self.taxonomy = bag, taxonomy
-        self.topic = topic or next((name for name in (POINTS_TOPIC, f"{TRUTH}points") if name in topics), "")
-        if topics.get(self.topic) != CLOUD:
-            raise BagError(
-                f"bag {bag.path}: no labelled cloud on {self.topic or POINTS_TOPIC}; its topics are {list(topics)}"
-            )
-        ours = (f"{NODE}/objects", f"{NODE}/objects/markers", f"{TRUTH}boxes")
-        boxes = (ours[2],) if self.topic.startswith(TRUTH) else ours
+        ours = [name for name in topics if _OUR_POINTS.fullmatch(name)]  # one for each LiDAR
+        self.topics = [topic] if topic else ours or [f"{TRUTH}points"]
+        if any(topics.get(name) != CLOUD for name in self.topics):
+            wanted = topic or f"{POINTS_TOPIC}, {NODE}/LIDAR/points or {TRUTH}points"
+            raise BagError(f"bag {bag.path}: no labelled cloud on {wanted}; its topics are {list(topics)}")
+        boxes = [f"{NODE}/objects", f"{NODE}/objects/markers", f"{TRUTH}boxes"]
+        if self.topics[0].startswith(TRUTH):
+            boxes = boxes[2:]
         self.boxes_topic = next((name for name in boxes if topics.get(name) in (MARKERS, DETECTIONS)), "")
         self.map_topic = MAP_TOPIC if topics.get(MAP_TOPIC) == CLOUD else ""
         self.tree = TransformTree(cache_ns=None)
@@ -65,9 +68,9 @@ class LabelledDrive:
         self._recent: dict[int, ShownSweep] = {}
         self._forward = self._placed(None)
         self._map: tuple[int, Points | None] = (0, None)
-        first = next((decode_cloud(m.msg, positions=False) for m in bag.messages({self.topic})), None)
+        first = next((decode_cloud(m.msg, positions=False) for m in bag.messages(self.topics)), None)
         if first is None:
-            raise BagError(f"bag {bag.path}: {self.topic} is empty")
+            raise BagError(f"bag {bag.path}: nothing on {self.topics}")
         self.frame = first.frame_id
         if self.tree.can_transform(fixed_frame, first.frame_id, first.stamp_ns):
             self.frame = fixed_frame
@@ -81,7 +84,7 @@ class LabelledDrive:
     @property
     def most(self) -> int:
         """How many sweeps there are at most."""
-        return self.bag.counts[self.topic]
+        return sum(self.bag.counts[topic] for topic in self.topics)
 
     def sweep(self, index: int) -> ShownSweep | None:
         """A sweep, counted from 0; None after the last."""
@@ -126,7 +129,7 @@ class LabelledDrive:
             del self._recent[next(iter(self._recent))]
 
     def _placed(self, start_ns: int | None) -> Iterator[tuple[int, ShownSweep]]:
-        for message in self.bag.messages({self.topic}, start_ns):
+        for message in self.bag.messages(self.topics, start_ns):
             scan = self._scan(message)
             sweep = MovedSweep(scan, self.tree, self._motion)
             try:
@@ -144,7 +147,7 @@ class LabelledDrive:
         """The labelled sweep; where it holds labels alone, with the positions of the cloud of the same stamp."""
         labels = decode_cloud(message.msg, positions=False)
         if not labels.has("class_id"):
-            raise MessageError(f"{self.topic}: cloud in frame '{labels.frame_id}': no field 'class_id' in it")
+            raise MessageError(f"{message.topic}: cloud in frame '{labels.frame_id}': no field 'class_id' in it")
         if labels.has("x"):
             return scan_from_cloud(decode_cloud(message.msg))[0]
         inputs = {
@@ -154,7 +157,9 @@ class LabelledDrive:
             if msg.width * msg.height == len(labels) and time_ns(msg.header.stamp) == labels.stamp_ns:
                 scan, _ = scan_from_cloud(decode_cloud(msg))
                 return LidarScan(labels.frame_id, scan.stamp_ns, scan.points, scan.stamps_ns, labels)
-        raise BagError(f"bag {self.bag.path}: {self.topic} has no positions, and no cloud of the same stamp has them")
+        raise BagError(
+            f"bag {self.bag.path}: {message.topic} has no positions, and no cloud of the same stamp has them"
+        )
 
     def _boxes(self, stamp_ns: int) -> Boxes:
         for msg in self._around({self.boxes_topic} if self.boxes_topic else set(), stamp_ns):

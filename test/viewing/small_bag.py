@@ -69,6 +69,8 @@ def write_bag(path: Path, odometry: bool = True, positions: bool = True) -> Path
             )
             label_image = np.full((HEIGHT, WIDTH), ROAD, np.uint8)
             writer.write_image("/perception_node/front/label_image", stamp(k), "front_optical", label_image, "mono8")
+        if odometry:  # long after the last sweep
+            writer.write_tf("/tf", [StampedTransform("odom", "base_link", T0 + 3000 * MS, np.eye(4))])
         voxels = {
             "x": np.array([10.0, 11.0], np.float32), "y": np.zeros(2, np.float32), "z": np.zeros(2, np.float32),
             "probability": np.ones(2, np.float32), "weight": np.ones(2, np.float32),

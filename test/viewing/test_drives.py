@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from viewing import small_bag as small
 
-from seg_perception.bags import BagReader
+from seg_perception.bags import BagReader, BagWriter
 from seg_perception.errors import BagError
 from seg_perception.labels import Taxonomy
+from seg_perception.messages.pointcloud import cloud_from_columns
+from seg_perception.messages.transforms import StampedTransform
 from seg_perception.viewing.drives import LabelledDrive
 from seg_perception.viewing.scenes import KEYS, Scene, Shown
 from seg_perception.viewing.shown import gathered
@@ -64,9 +66,26 @@ def test_without_odometry_sweeps_are_shown_in_their_own_frame(still_bag):
 def test_truth_without_positions_takes_them_from_the_cloud_of_its_stamp(truth_bag):
     with BagReader(truth_bag) as reader:
         drive = LabelledDrive(reader, small.CITYSCAPES)
-        assert (drive.topic, drive.boxes_topic) == ("/truth/points", "/truth/boxes")
+        assert (drive.topics, drive.boxes_topic) == (["/truth/points"], "/truth/boxes")
         assert drive.sweep(1).points.xyz[1] == pytest.approx([7.0, -1.0, 0.0])
         assert len(drive.sweep(1).boxes) == 1
+
+
+def test_sweeps_of_several_lidars_come_in_turn(tmp_path):
+    path = tmp_path / "two.mcap"
+    with BagWriter(path) as writer:
+        mounts = [StampedTransform("lidar_0", "lidar_1", small.T0, np.eye(4))]
+        writer.write_tf("/tf_static", mounts)
+        for k in range(4):
+            columns = {axis: np.full(k + 1, 1.0, np.float32) for axis in "xyz"}
+            labels = {"class_id": np.full(k + 1, small.ROAD, np.uint8)}
+            cloud = cloud_from_columns(f"lidar_{k % 2}", small.stamp(k), columns | labels)
+            writer.write_cloud(f"/perception_node/lidar_{k % 2}/points", cloud)
+        writer.write_cloud("/perception_node/points/drivable", cloud)
+    with BagReader(path) as reader:
+        drive = LabelledDrive(reader, small.CITYSCAPES)
+        assert drive.most == 4
+        assert [len(sweep.points) for sweep in drive.sweeps()] == [1, 2, 3, 4]
 
 
 def test_a_bag_without_labels_is_refused_with_its_topics(bag):
