@@ -64,6 +64,7 @@ class Intake:
         motion = config.motion
         self.tree = TransformTree(round(motion.cache_s * 1e9), round(motion.tolerance_ms * 1e6), wary=True)
         self.pipeline = Pipeline(config, segmenter, self.tree)
+        self._problem = _counted(self.statistics, on_problem)
         self.scene = SceneStep(config, self.pipeline.taxonomy, self.statistics, self._problem)
         self._cameras: dict[str, CameraConfig] = {camera.name: camera for camera in config.cameras}
         for camera in config.cameras:
@@ -140,7 +141,7 @@ class Intake:
             self._problem(error.cause, str(error))
 
     def next_result(self, now_s: float) -> SweepResult | None:
-        """Process the oldest sweep that is ready; None while none is.
+        """Process the sweep that came first of those that are ready; None while none is.
 
         A sweep whose deadline has passed goes with what is there. A sweep that cannot be decoded is refused and the
         next one looked at.
@@ -281,9 +282,15 @@ class Intake:
         except SegPerceptionError as error:
             self._problem(error.cause, str(error))
 
-    def _problem(self, cause: str, sentence: str) -> None:
-        self.statistics.count(cause)
-        self._on_problem(cause, sentence)
-
     def _offset_ns(self, camera: str) -> int:
         return round(self._cameras[camera].offset_ms * 1e6)
+
+
+def _counted(statistics: RunStatistics, on_problem: Problem) -> Problem:
+    """Counts what it is told, and passes it on. Holds no intake, so that one that is let go frees its scene at once."""
+
+    def problem(cause: str, sentence: str) -> None:
+        statistics.count(cause)
+        on_problem(cause, sentence)
+
+    return problem

@@ -1,5 +1,7 @@
 import array
+import gc
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -363,3 +365,18 @@ def test_a_cloud_stamped_far_from_the_images_of_all_cameras_is_named():
     assert "/left/points" in drive.said["cloud_stamp_far_off/left"]
     assert drive.causes["stamp_far_off/front"] == drive.causes["stamp_far_off/rear"] == 1
     assert "LiDAR 'left'" in drive.said["stamp_far_off/front"]
+
+
+def test_an_intake_that_is_let_go_frees_its_scene_at_once():
+    gc.collect()
+    gc.disable()
+    try:
+        drive = Drive(voxel_map={"enabled": True, "capacity": 1 << 12})
+        drive.intake.image("front", image_message())
+        drive.intake.cloud(cloud_message(), now_s=0.0)
+        assert drive.labels() == GOOD
+        scene = weakref.ref(drive.intake.scene)
+        del drive
+        assert scene() is None
+    finally:
+        gc.enable()

@@ -60,6 +60,7 @@ class PerceptionNode(LifecycleNode):
         self._settings = Parameters(self)
         self._is_configured = False
         self._intake: Intake | None = None  # while active
+        self._reporter: _Reporter | None = None  # while active
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._whole_life.enter_context(SceneServices(self, self._scene))
 
@@ -155,10 +156,10 @@ class PerceptionNode(LifecycleNode):
         problems = ProblemLog()
         intake = Intake(self._config, self._segmenter, problems)
         self._intake = intake
-        self._active.callback(setattr, self, "_intake", None)
+        self._active.callback(self._let_go)
         worker = Worker(intake, self._outputs, problems)
         inputs = Inputs(self, self._config, intake, worker)
-        reporter = self._reporter = _Reporter(self, self._config, self._segmenter, inputs, worker, problems)
+        self._reporter = reporter = _Reporter(self, self._config, self._segmenter, inputs, worker, problems)
         # Closed in the reverse order: nothing comes in any more before the worker stops.
         for part in (reporter, worker, inputs):
             self._active.enter_context(part)
@@ -169,9 +170,13 @@ class PerceptionNode(LifecycleNode):
         """Go on with settings that differ in live ones only. Raises ConfigError, and then nothing has changed."""
         self._outputs.reconfigure(config)
         self._config = config
-        if self._intake is not None:
+        if self._intake is not None and self._reporter is not None:
             self._intake.reconfigure(config)
             self._reporter.reconfigure(config)
+
+    def _let_go(self) -> None:
+        """Of what remembers the drive."""
+        self._intake = self._reporter = None
 
     def _set_configured(self, is_configured: bool) -> None:
         self._is_configured = is_configured

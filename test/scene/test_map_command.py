@@ -74,3 +74,21 @@ def test_what_cannot_be_mapped_is_told_in_a_sentence(bag, tmp_path, capsys, argu
 def test_other_kind_of_file_is_refused_before_any_work(bag, tmp_path, capsys):
     assert main(["map", str(bag), "--out", str(tmp_path / "scene.las")]) == 2
     assert ".ply, .pcd, .npz" in capsys.readouterr().err
+
+
+def test_the_clouds_that_the_node_made_of_several_lidars_are_one_map(tmp_path, capsys):
+    drive = tmp_path / "drive.mcap"
+    labels = {"class_id": np.full(1, POLE, np.uint8)}
+    with BagWriter(drive) as writer:
+        for child, x in (("top", 0.0), ("left", 5.0)):
+            T = np.eye(4)
+            T[0, 3] = x
+            writer.write_tf("/tf_static", [StampedTransform("odom", child, T0, T)], T0)
+            point = {axis: np.full(1, value, np.float32) for axis, value in zip("xyz", (20.1, 0.1, 0.1), strict=True)}
+            cloud = cloud_from_columns(child, T0, point | labels)
+            writer.write_cloud(f"/perception_node/{child}/points", cloud, T0)
+    settings = {"lidars": ["top", "left"], "motion": {"fixed_frame": "odom"}}
+    drive.with_suffix(".param.yaml").write_text(yaml.safe_dump(settings))
+    assert main(["map", str(drive), "--out", str(tmp_path / "scene.ply")]) == 0
+    assert sorted(load_map(tmp_path / "scene.ply").points[:, 0]) == pytest.approx([20.1, 25.1], abs=0.11)
+    assert "2 in the map" in capsys.readouterr().out
