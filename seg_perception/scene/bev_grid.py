@@ -38,6 +38,7 @@ _BLOCK_WEIGHT = 2.0  # a vote that something stands here against a vote that her
 _LOOK = 0.6  # m above ground, where a sweep looks through a cell
 _ENOUGH = 0.5  # votes that make a cell known
 _HELD_WEIGHT = 20.0  # votes; as much as what is known of a patch's height counts against a new sweep
+_MOST_VOTES = np.float32(20.0)  # of a cell for anything: however long a road lay empty, what steps onto it shows
 _FOLLOW = np.float32(0.1)  # share by which a cell's height follows each new point
 
 
@@ -221,6 +222,16 @@ def _fade(cells, row, column, kind, now, decay_s):  # type: ignore[no-untyped-de
 
 
 @numba.njit(cache=True, nogil=True)
+def _vote(cells, row, column, entry, weight):  # type: ignore[no-untyped-def]
+    """One vote more; where that makes more than a cell holds, all of its votes count for half from now on."""
+    cells[row, column, entry] += weight
+    if cells[row, column, entry] > _MOST_VOTES:
+        cells[row, column, _BLOCKED] *= np.float32(0.5)
+        cells[row, column, _MOVING] *= np.float32(0.5)
+        cells[row, column, _VOTES:] *= np.float32(0.5)
+
+
+@numba.njit(cache=True, nogil=True)
 def _insert(cells, patches, points, origin, size, first, class_id, weight, kind, step, clearance, now, decay_s):  # type: ignore[no-untyped-def]
     """Each point into its cell. Cells are indexed in full: a view of one would cost more than what is done with it."""
     side, classes, scale = len(cells), len(kind), np.float32(1.0 / size)
@@ -241,7 +252,7 @@ def _insert(cells, patches, points, origin, size, first, class_id, weight, kind,
         patches[r, c, _TOUCHED] = 1.0
         if kind[label] >= _FLOOR:
             if abs(above) < _ON_GROUND:
-                cells[row, column, _VOTES + label] += weight[n]
+                _vote(cells, row, column, _VOTES + label, weight[n])
                 if cells[row, column, _MEASURED] > 0.0:
                     cells[row, column, _GROUND] += _FOLLOW * (z - cells[row, column, _GROUND])
                 else:
@@ -252,9 +263,9 @@ def _insert(cells, patches, points, origin, size, first, class_id, weight, kind,
             if moves:
                 _fade(cells, row, column, kind, now, decay_s)
                 patches[r, c, _RESTLESS] = 1.0
-            cells[row, column, _VOTES + label] += weight[n]
+            _vote(cells, row, column, _VOTES + label, weight[n])
             if above >= step:
-                cells[row, column, _MOVING if moves else _BLOCKED] += weight[n]
+                _vote(cells, row, column, _MOVING if moves else _BLOCKED, weight[n])
                 cells[row, column, _TOP] = max(cells[row, column, _TOP], above)
 
 

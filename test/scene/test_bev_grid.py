@@ -15,7 +15,7 @@ from seg_perception.scene.free_space import depths_of
 from seg_perception.scene.objects import Objects
 
 CITYSCAPES = Taxonomy.load("cityscapes")
-ROAD, SIDEWALK, BUILDING, POLE, VEGETATION, CAR = 0, 1, 2, 5, 8, 13
+ROAD, SIDEWALK, BUILDING, FENCE, POLE, VEGETATION, PERSON, CAR = 0, 1, 2, 4, 5, 8, 11, 13
 LIDAR = np.array([0.0, 0.0, 1.8])
 S = 1_000_000_000
 T0 = 1_700_000_000 * S
@@ -156,3 +156,31 @@ def test_boxes_of_objects_are_not_drivable_inside_either():
 
 def test_empty_grid_has_seen_nothing():
     assert (a_grid().layers(T0).occupancy() == NOT_SEEN).all()
+
+
+@pytest.mark.parametrize("label", [PERSON, FENCE])
+def test_what_comes_to_stand_on_a_road_that_lay_empty_for_minutes_blocks_it_within_a_second(label):
+    grid = a_grid()
+    road = ground(4, 8, -0.5, 0.5)
+    sweeps = [T0 + k * S // 10 for k in range(600)]
+    for stamp_ns in sweeps:
+        put(grid, road, ROAD, stamp_ns)
+    assert at(grid.layers(sweeps[-1]), 6.05, 0.05, "occupancy") == FREE
+    column = np.column_stack([np.full(6, 6.05), np.full(6, 0.05), np.linspace(0.4, 1.6, 6)])
+    for k in range(1, 11):
+        put(grid, column, label, sweeps[-1] + k * S // 10)
+    layers = grid.layers(sweeps[-1] + S)
+    assert (at(layers, 6.05, 0.05, "occupancy"), at(layers, 6.05, 0.05, "class_id")) == (OCCUPIED, label)
+    assert at(layers, 7.05, 0.05, "occupancy") == FREE
+
+
+def test_road_behind_a_gate_that_was_closed_for_minutes_is_free_soon_after_it_opens():
+    grid = a_grid()
+    gate = np.column_stack([np.full(6, 6.05), np.full(6, 0.05), np.linspace(0.4, 1.6, 6)])
+    put(grid, ground(4, 8, -0.5, 0.5), ROAD)
+    for _ in range(600):
+        put(grid, gate, FENCE)
+    assert at(grid.layers(T0), 6.05, 0.05, "occupancy") == OCCUPIED
+    for _ in range(30):
+        put(grid, ground(4, 8, -0.5, 0.5), ROAD)
+    assert at(grid.layers(T0), 6.05, 0.05, "occupancy") == FREE
