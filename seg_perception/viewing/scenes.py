@@ -13,11 +13,12 @@ from seg_perception.labels import Taxonomy
 from seg_perception.viewing.coloring import COLORINGS, class_colors, colored, instance_colors
 from seg_perception.viewing.drives import LabelledDrive
 from seg_perception.viewing.shown import Boxes, Points, gathered, level
-from seg_perception.viewing.splatting import Drawn, Viewpoint
+from seg_perception.viewing.splatting import POINT_M, Drawn, Viewpoint
 
 BEHIND = (-11.0, 0.0, 7.5)  # the vehicle: from where a sweep is looked at unless the user says from where
 AHEAD = (12.0, 0.0, 0.0)
-_MAP_SLANT = np.array([-0.45, -0.75, 0.55])  # direction from a map's middle to the eye
+_MAP_SLANT = np.array([-0.32, -0.54, 0.4])  # direction from a map's middle to the eye
+_VOXEL_M = 0.1  # radius of the points of a map alone
 _INNER = (3.0, 97.0)  # percent of a map's points that the view is made for
 
 
@@ -72,8 +73,9 @@ class Scene:
             boxes = Boxes.none()
         by_track = self.shown.color == "instance"
         box_rgb = instance_colors(boxes.track_id) if by_track else class_colors(self.taxonomy)[boxes.class_id]
+        point_m = _VOXEL_M if T_frame_vehicle is None else POINT_M
         rgb = colored(points, self.shown.color, self.taxonomy)
-        return Drawn(points.xyz, rgb, boxes.edges.reshape(-1, 2, 3), np.repeat(box_rgb, 12, axis=0)), view
+        return Drawn(points.xyz, rgb, boxes.edges.reshape(-1, 2, 3), np.repeat(box_rgb, 12, axis=0), point_m), view
 
     def viewpoint(self, points: Points, T_frame_vehicle: NDArray[np.float64] | None) -> Viewpoint:
         """From `place`: of a drive from the vehicle, x ahead, y left, z up; of a map in its own frame."""

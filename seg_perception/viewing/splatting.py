@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from seg_perception.drawing import BACKGROUND, Pixels
 from seg_perception.geometry.transforms import from_rotation_translation, inverse, transform_points
 
+POINT_M = 0.05
 NEAR_M = 0.3  # nothing nearer to the eye is drawn
 _SHADE = 0.6  # how dark a point is drawn for each of eight pixels beside it that is nearer
 _RINGS_PX = (1, 2)  # how far beside they lie
@@ -20,12 +21,15 @@ _SLOPE, _LEAP = 0.03, 0.5  # of the log of distance: what a slanted surface may 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawn:
-    """What a picture shows. points: (N, 3) metres, rgb: (N, 3) uint8. lines: (L, 2, 3), line_rgb: (L, 3) uint8."""
+    """What a picture shows. points: (N, 3) metres, rgb: (N, 3) uint8. lines: (L, 2, 3), line_rgb: (L, 3) uint8.
+    point_m: radius of a point.
+    """
 
     points: NDArray[np.float64]
     rgb: NDArray[np.uint8]
     lines: NDArray[np.float64]
     line_rgb: NDArray[np.uint8]
+    point_m: float = POINT_M
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,8 +57,8 @@ class Viewpoint:
         return 0.5 * height / np.tan(0.5 * np.radians(self.fov_deg))
 
 
-def splat(drawn: Drawn, view: Viewpoint, size: tuple[int, int], point_m: float = 0.05) -> Pixels:
-    """The picture, (H, W, 3) of size (width, height). point_m: radius of a point; it is never under a pixel wide.
+def splat(drawn: Drawn, view: Viewpoint, size: tuple[int, int]) -> Pixels:
+    """The picture, (H, W, 3) of size (width, height). No point is under a pixel wide.
 
     Near points cover far ones. Where the depth leaps, the far side is drawn darker, which shows shapes without light
     (eye-dome lighting, Boucheny 2009). Lines are drawn over all points, the farthest first.
@@ -65,7 +69,7 @@ def splat(drawn: Drawn, view: Viewpoint, size: tuple[int, int], point_m: float =
     color = np.empty((height, width, 3), np.uint8)
     color[:] = BACKGROUND
     depth = np.full((height, width), np.inf, np.float32)
-    _splat(points.astype(np.float32), drawn.rgb, focal, point_m, depth, color)
+    _splat(points.astype(np.float32), drawn.rgb, focal, drawn.point_m, depth, color)
     picture = (color * _eye_dome(depth)[:, :, None]).astype(np.uint8)
     _draw_lines(picture, transform_points(view.T_eye_frame, drawn.lines.reshape(-1, 3)), drawn.line_rgb, focal)
     return picture
