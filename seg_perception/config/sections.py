@@ -298,6 +298,8 @@ class ObjectsConfig(Section):
     reach_ratio: float = setting(0.005, "what is added to that for each metre of range", minimum=0.0, maximum=0.2)
     vehicle_reach_m: float = setting(0.6, "the same for cars and larger vehicles", minimum=0.0, maximum=5.0)
     vehicle_reach_ratio: float = setting(0.02, "the same for cars and larger vehicles", minimum=0.0, maximum=0.2)
+    instance_reach_m: float = setting(1.0, "the same for points that an image says are of one thing, where it is more",
+                                      minimum=0.0, maximum=20.0)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

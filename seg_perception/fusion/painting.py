@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from seg_perception.config import PaintingConfig
 from seg_perception.datatypes import NO_CAMERA, NO_INSTANCE, UNKNOWN, LidarScan, PointLabels, SemanticCloud
+from seg_perception.fusion.instances import numbered
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +63,7 @@ def selected(labels: PointLabels, mask: NDArray[np.bool_]) -> PointLabels:
     count = int(np.count_nonzero(mask))
     kept = np.empty(count, np.uint8), np.empty(count, np.float32), np.empty(count, np.float32)
     _select(mask, labels.class_id, labels.probability, labels.margin, *kept)
-    return PointLabels(*kept)
+    return PointLabels(*kept, None if labels.instance_id is None else labels.instance_id[mask])
 
 
 @numba.njit(cache=True, nogil=True)
@@ -78,7 +79,8 @@ def paint(scan: LidarScan, views: Sequence[View], config: PaintingConfig) -> Sem
     """Merge the views of all cameras into one labelled cloud.
 
     Of several cameras the one whose probability times worth is highest wins; of equals the first by name, so the order
-    of `views` does not matter. Labels below the configured probability or margin leave the point unknown.
+    of `views` does not matter. Labels below the configured probability or margin leave the point unknown. A point's
+    instance is that which the winner tells, as one of the sweep (`numbered`).
     """
     count = len(scan)
     cameras = tuple(sorted(view.camera for view in views))
@@ -86,16 +88,23 @@ def paint(scan: LidarScan, views: Sequence[View], config: PaintingConfig) -> Sem
     probability = np.zeros(count, np.float32)
     camera = np.full(count, NO_CAMERA, np.uint8)
     best = np.full(count, -1.0, np.float32)
-    for view in sorted(views, key=lambda view: view.camera):
+    views = sorted(views, key=lambda view: view.camera)
+    for view in views:
         labels = view.labels
         given = (view.index, labels.class_id, labels.probability, labels.margin, view.worth)
         limits = np.float32(config.min_probability), np.float32(config.min_margin)
         _take(*given, *limits, cameras.index(view.camera), best, class_id, probability, camera)
+    instance_id = np.full(count, NO_INSTANCE, np.uint16)
+    told = [(view.index, view.labels.instance_id) for view in views if view.labels.instance_id is not None]
+    winners = [cameras.index(view.camera) for view in views if view.labels.instance_id is not None]
+    for (index, _), own, number in zip(told, numbered(told, count), winners, strict=True):
+        won = camera[index] == number
+        instance_id[index[won]] = own[won]
     return SemanticCloud(
         scan=scan,
         class_id=class_id,
         probability=probability,
-        instance_id=np.full(count, NO_INSTANCE, np.uint16),
+        instance_id=instance_id,
         camera=camera,
         cameras=cameras,
     )

@@ -2,7 +2,8 @@
 
 Points are gathered into small cells, a layer of them for each group of classes, and cells link where their points lie
 nearer than a reach that grows with the distance from the LiDAR, as the gaps between its beams do. What links is found
-by union-find. Classes of different groups never link, so a rider stays apart from the bicycle.
+by union-find. Classes of different groups never link, so a rider stays apart from the bicycle; nor do
+things that an image tells apart.
 """
 
 from __future__ import annotations
@@ -65,13 +66,27 @@ class Clusterer:
         side = 2 * math.ceil(config.max_range_m / config.cell_m)
         self._grid = np.full((side, side), -1, np.int32)
 
-    def cluster(self, xy: NDArray[np.float32], group: NDArray[np.uint8]) -> tuple[NDArray[np.int32], int]:
+    def cluster(
+        self, xy: NDArray[np.float32], group: NDArray[np.uint8], instance: NDArray[np.uint16] | None = None
+    ) -> tuple[NDArray[np.int32], int]:
         """(M,) cluster of each point, 0..K-1 in the order of their first points, -1 beyond max_range_m; and K.
 
-        xy: (M, 2) metres from the LiDAR in a level frame, finite. group: (M,) below the number of groups.
+        xy: (M, 2) metres from the LiDAR in a level frame, finite. group: (M,) below the number of groups. instance:
+        (M,) what images tell, NO_INSTANCE for nothing, as None for all: points of different instances never link, and
+        those of one link at least as far as `instance_reach_m`.
         """
-        groups = self._groups
-        return _cluster(xy, group, groups.reach_m, groups.reach_ratio, self._config.cell_m, self._grid)
+        groups, config = self._groups, self._config
+        count = len(groups.reach_m)
+        key = group.astype(np.int64)
+        if instance is not None:
+            key += count * instance.astype(np.int64)
+        present = np.bincount(key, minlength=1) > 0
+        kinds = np.flatnonzero(present)
+        reach_m = groups.reach_m[kinds % count]
+        told = kinds >= count
+        reach_m[told] = np.maximum(reach_m[told], config.instance_reach_m)
+        kind = (np.cumsum(present) - 1)[key].astype(np.int32)
+        return _cluster(xy, kind, reach_m, groups.reach_ratio[kinds % count], config.cell_m, self._grid)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -83,12 +98,12 @@ def _root(parent, node):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _gather(xy, group, size, grid):  # type: ignore[no-untyped-def]
-    """Cell of each point, -1 outside; of each cell its place, group, mean point, and the next cell at that place."""
+def _gather(xy, kind_of, size, grid):  # type: ignore[no-untyped-def]
+    """Cell of each point, -1 outside; of each cell its place, kind, mean point, and the next cell at that place."""
     count, side = len(xy), len(grid)
     cell_of = np.full(count, -1, np.int32)
     place = np.empty((count, 2), np.int32)
-    kind = np.empty(count, np.uint8)
+    kind = np.empty(count, np.int32)
     after = np.empty(count, np.int32)
     mean = np.zeros((count, 2))
     points = np.zeros(count, np.int32)
@@ -99,14 +114,14 @@ def _gather(xy, group, size, grid):  # type: ignore[no-untyped-def]
         if column < 0 or row < 0 or column >= side or row >= side:
             continue
         cell = grid[row, column]
-        while cell >= 0 and kind[cell] != group[i]:
+        while cell >= 0 and kind[cell] != kind_of[i]:
             cell = after[cell]
         if cell < 0:
             cell = found
             found += 1
             after[cell] = grid[row, column]
             grid[row, column] = cell
-            kind[cell] = group[i]
+            kind[cell] = kind_of[i]
             place[cell, 0], place[cell, 1] = row, column
         mean[cell, 0] += xy[i, 0]
         mean[cell, 1] += xy[i, 1]
@@ -141,8 +156,8 @@ def _link(place, kind, mean, after, reach_m, reach_ratio, size, grid):  # type: 
 
 
 @numba.njit(cache=True, nogil=True)
-def _cluster(xy, group, reach_m, reach_ratio, size, grid):  # type: ignore[no-untyped-def]
-    cell_of, place, kind, mean, after = _gather(xy, group, size, grid)
+def _cluster(xy, kind_of, reach_m, reach_ratio, size, grid):  # type: ignore[no-untyped-def]
+    cell_of, place, kind, mean, after = _gather(xy, kind_of, size, grid)
     parent = _link(place, kind, mean, after, reach_m, reach_ratio, size, grid)
     number = np.empty(len(place), np.int32)
     clusters = 0

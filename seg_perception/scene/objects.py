@@ -1,4 +1,5 @@
-"""Things in one sweep: clusters of points of countable classes, each with a box, a class by vote and its points."""
+"""Things in one sweep: instances told by images, else clusters of points of countable classes; each with a box, a class
+by vote and its points."""
 
 from __future__ import annotations
 
@@ -55,13 +56,17 @@ class ObjectFinder:
         class_id: NDArray[np.uint8],
         probability: NDArray[np.float32],
         origin: NDArray[np.float64],
+        instance_id: NDArray[np.uint16] | None = None,
     ) -> Objects:
         """The things among N points. points: (N, 3) along the axes of the fixed frame, z up, from `origin`, where the
         LiDAR is in it; a point that is not finite belongs to none. class_id, probability: (N,) of each point.
+        instance_id: (N,) which thing images say it is of, NO_INSTANCE or None where they do not: a thing is then what
+        is one instance and lies together, otherwise what lies together.
         """
         rows = _countable(points, class_id, self._groups.of_class)
         chosen, classes = points[rows], class_id[rows]
-        cluster, clusters = self._clusterer.cluster(chosen[:, :2], self._groups.of_class[classes])
+        told = None if instance_id is None else instance_id[rows]
+        cluster, clusters = self._clusterer.cluster(chosen[:, :2], self._groups.of_class[classes], told)
         counts = np.bincount(cluster[cluster >= 0], minlength=clusters)
         enough = counts >= self._config.min_points
         number = np.where(enough, np.cumsum(enough) - 1, NO_OBJECT)

@@ -52,6 +52,44 @@ def test_two_people_a_step_apart_are_two_objects():
     assert list(objects.of_point) == [0] * 30 + [1] * 30
 
 
+def find_told(parts: list[tuple[np.ndarray, int, int]], **settings: object):
+    """The objects among parts of points, each with its class and the instance that an image tells."""
+    points = np.vstack([part for part, _, _ in parts]).astype(np.float32)
+    class_id = np.concatenate([np.full(len(part), label, np.uint8) for part, label, _ in parts])
+    instance_id = np.concatenate([np.full(len(part), number, np.uint16) for part, _, number in parts])
+    finder = ObjectFinder(CITYSCAPES, ObjectsConfig(**settings))
+    return finder.find(points, class_id, np.ones(len(points), np.float32), HERE, instance_id)
+
+
+def test_cars_that_touch_are_two_where_an_image_tells_them_apart():
+    cars = [(corner(10.0, 4.0, 0.0), CAR, 1), (corner(14.6, 4.0, 0.0), CAR, 2)]
+    assert len(find_told(cars)) == 2
+    assert len(find_told([(points, label, 0) for points, label, _ in cars])) == 1
+
+
+def test_one_instance_with_points_far_behind_it_is_two_objects():
+    assert len(find_told([(blob(8.0, 0.0), PERSON, 3), (blob(15.0, 0.0, seed=1), PERSON, 3)])) == 2
+
+
+def test_one_instance_with_a_gap_in_it_is_one_object():
+    parted = [(blob(8.0, 0.0), PERSON, 3), (blob(8.0, 0.9, seed=1), PERSON, 3)]
+    assert len(find_told(parted)) == 1
+    assert len(find_told(parted, instance_reach_m=0.0)) == 2
+
+
+def test_points_that_no_image_tells_are_clustered():
+    told = [(blob(8.0, 0.0), PERSON, 3), (blob(8.0, 4.0, seed=1), PERSON, 0), (blob(8.0, 4.6, seed=2), PERSON, 0)]
+    objects = find_told(told)
+    assert list(objects.points) == [30, 30, 30]
+
+
+def test_the_numbers_that_images_give_do_not_matter():
+    parts = [(blob(8.0, 0.0), PERSON, 1), (blob(8.0, 0.25, seed=1), PERSON, 2), (corner(20.0, 4.0, 0.0), CAR, 1)]
+    other = [(points, label, 65535 - number) for points, label, number in parts]
+    assert find_told(parts).of_point.tolist() == find_told(other).of_point.tolist()
+    assert len(find_told(parts)) == 3
+
+
 def test_rider_and_bicycle_are_two_objects():
     objects = find((blob(8.0, 0.0), RIDER), (blob(8.0, 0.0, seed=1), BICYCLE))
     assert sorted(objects.class_id) == [RIDER, BICYCLE]
