@@ -200,3 +200,17 @@ def test_a_lidar_whose_clock_is_behind_is_labelled_and_left_out_of_the_scene():
     assert "LiDAR 'left'" in ride.said[LATE]
     assert ride.sweep(T0 + 100 * MS, lidar="top")[1].scene.tracks.age_s.tolist() == [pytest.approx(0.1)]
     assert ride.intake.scene.memory is held
+
+
+def test_one_sweep_stamped_far_ahead_costs_itself_and_neither_map_nor_odometry():
+    ride = Ride()
+    for k in range(3):
+        ride.sweep(T0 + k * 100 * MS)
+    memory = ride.intake.scene.memory
+    ride.intake.cloud(cloud_message(T0 + 3_600_000 * MS), 0.0)
+    assert ride.intake.next_result(0.0) is None  # it waits for images of its own time
+    result, done = ride.sweep(T0 + 300 * MS)
+    assert ride.causes == {"sweep_far_ahead": 1}
+    assert ride.intake.scene.memory is memory
+    assert (result.cloud.class_id != UNKNOWN).all()
+    assert done.scene.tracks.age_s.tolist() == pytest.approx([0.3])

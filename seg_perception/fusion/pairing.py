@@ -126,12 +126,17 @@ class _SweepQueue(Generic[Item]):
 
     def __init__(self) -> None:
         self.waiting: deque[_Waiting[Item]] = deque()
-        self.last_ns = 0  # of those that came
+        self.last_ns = self.before_ns = 0  # of those that came, the last and the one before it
         self.paired_ns = 0  # of those that went
         self.came: dict[str, int] = {}  # images of each camera by then
 
     def jumps_back(self, stamp_ns: int) -> bool:
-        return stamp_ns < self.last_ns - TIME_JUMP_NS
+        return stamp_ns < self.last_ns - TIME_JUMP_NS and not self.last_was_astray(stamp_ns)
+
+    def last_was_astray(self, stamp_ns: int) -> bool:
+        """Whether this sweep goes on from the one before the last, which is far ahead of both and still waits."""
+        waits = bool(self.waiting) and self.waiting[-1].stamp_ns == self.last_ns
+        return waits and 0 < self.before_ns < stamp_ns < self.last_ns - TIME_JUMP_NS
 
 
 class Pairer(Generic[Item]):
@@ -172,16 +177,21 @@ class Pairer(Generic[Item]):
         """A sweep has come at `now_s`; it waits for its images until its deadline.
 
         Where it jumps back, the sweeps that wait are dropped, and the images of the time that is no more; another
-        LiDAR that jumps back as well does not do so again.
+        LiDAR that jumps back as well does not do so again. A single sweep stamped far ahead is no jump: it goes by
+        itself, as long as it waits for its images when the next one comes.
         """
         queue = self._sweeps[lidar]
+        if queue.last_was_astray(stamp_ns):
+            queue.waiting.pop()
+            queue.last_ns = queue.before_ns
+            self._count("sweep_far_ahead", lidar)
         if queue.jumps_back(stamp_ns):
             self.counts["time_jump"] += 1
             self._forget_after(stamp_ns)
         elif stamp_ns <= queue.last_ns:
             self._count("sweep_out_of_order", lidar)
             return
-        queue.last_ns = stamp_ns
+        queue.before_ns, queue.last_ns = queue.last_ns, stamp_ns
         queue.waiting.append(_Waiting(lidar, stamp_ns, item, now_s + self._config.deadline_ms * 1e-3))
         while len(queue.waiting) > self._config.sweep_queue:
             queue.waiting.popleft()
@@ -213,7 +223,7 @@ class Pairer(Generic[Item]):
         for sweeps in self._sweeps.values():
             self.counts["sweep_cleared"] += len(sweeps.waiting)
             sweeps.waiting.clear()
-            sweeps.last_ns = sweeps.paired_ns = 0
+            sweeps.last_ns = sweeps.before_ns = sweeps.paired_ns = 0
         for images in self._images.values():
             if images.newest_ns > stamp_ns + TIME_JUMP_NS:
                 self.counts.update(images.forget(len(images.stamps)))
