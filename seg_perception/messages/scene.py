@@ -27,7 +27,7 @@ _NO_COVARIANCE = np.zeros(36)
 _UPRIGHT = {"x": 0.0, "y": 0.0, "z": 0.0, "w": 1.0}
 _NOWHERE = {"position": {"x": 0.0, "y": 0.0, "z": 0.0}, "orientation": _UPRIGHT}
 _MARKER = {
-    "lifetime": {"sec": 0, "nanosec": 0},
+    "lifetime": {"sec": 1, "nanosec": 0},  # a node that fell silent leaves no boxes behind
     "frame_locked": False,
     "points": [],
     "colors": [],

@@ -45,6 +45,7 @@ class Worker:
     def __init__(self, intake: Intake, outputs: Deliveries, problems: ProblemLog) -> None:
         self.intake = intake
         self.last_report: SweepReport | None = None
+        self._arrivals = threading.Lock()  # of the following, which the thread that receives fills
         self._arrivals_s: dict[tuple[str, int], float] = {}  # by LiDAR and stamp
         self._outputs = outputs
         self.problems = problems
@@ -68,9 +69,10 @@ class Worker:
 
     def sweep_arrived(self, lidar: str, stamp_ns: int, now_s: float) -> None:
         """Remember when a sweep came, for the time it takes until it is out."""
-        self._arrivals_s[lidar, stamp_ns] = now_s
-        while len(self._arrivals_s) > ARRIVALS_KEPT:
-            self._arrivals_s.pop(next(iter(self._arrivals_s)), None)  # the worker may have taken it
+        with self._arrivals:
+            self._arrivals_s[lidar, stamp_ns] = now_s
+            while len(self._arrivals_s) > ARRIVALS_KEPT:
+                del self._arrivals_s[next(iter(self._arrivals_s))]
 
     def _run(self) -> None:
         while not self._stopping:
@@ -91,7 +93,8 @@ class Worker:
         self.last_report = result.report
         self._count_seconds(self._outputs.publish(result))
         scan = result.cloud.scan
-        arrived_s = self._arrivals_s.pop((scan.lidar, scan.stamp_ns), None)
+        with self._arrivals:
+            arrived_s = self._arrivals_s.pop((scan.lidar, scan.stamp_ns), None)
         if arrived_s is not None:
             self.intake.statistics.add_seconds("total", time.monotonic() - arrived_s)
         scene, memory = self.intake.remember(result).scene, self.intake.scene.memory

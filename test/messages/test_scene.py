@@ -82,6 +82,7 @@ def test_a_moving_thing_has_an_arrow_along_its_velocity_and_a_standing_one_has_n
     assert arrow["pose"]["orientation"]["z"] == pytest.approx(math.sqrt(0.5))
     assert next(m for m in markers if m["ns"] == "names")["text"] == "car 7"
     assert all(m["action"] == ADD for m in markers)
+    assert all(m["lifetime"]["sec"] == 1 for m in markers)  # a node that fell silent leaves no boxes behind
 
 
 def test_markers_of_what_is_gone_are_deleted_once():
