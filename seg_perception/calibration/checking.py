@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.calibration.alignment import Alignment
-from seg_perception.calibration.fitting import PARAMETERS, SCAN_DEG, Fit, corrected, fit, scan
+from seg_perception.calibration.fitting import PARAMETERS, Fit, corrected, fit, scan
 from seg_perception.calibration.gathering import CameraShots
 from seg_perception.calibration.mistakes import Trial, trials
 from seg_perception.geometry.transforms import transform_points
@@ -20,13 +20,19 @@ Verdict = Literal["fine", "suspicious", "unclear"]
 TOLERANCE_DEG = 0.25
 """How far the typical silhouette may lie off its edge, seen from the camera."""
 
+TURN_DEG = 0.5
+"""How far the camera may be turned about any of its axes: a roll moves the middle of the picture little."""
+
 TOLERANCE_S = 0.015
 _SURE = 3.0  # standard deviations
 _MARGIN_DEG = 6.0
 _MOST = 1500  # silhouettes a pair
+_BETTER_FIT_Z = 3.5  # a correction is believed where it fits by so much better than none (`Fit.gain_z`)
 _FITS_Z = 3.0  # a calibration that fits less well than this above chance is not measured further
-_EXPLAINS_Z = 4.0  # a mistake undone explains what is wrong from here on,
-_BETTER_Z = 2.0  # where it fits by so much better than the calibration as given
+_EXPLAINS_Z = 6.0  # a mistake undone explains what is wrong from here on,
+_BETTER_Z = 2.0  # where it fits by so much better than the calibration as given;
+_EXPLAINS_BLIND_Z = 4.0  # from here on where that one sees hardly anything
+_ABOUT_AS_WELL = 0.6
 _ENOUGH = 3000  # silhouettes with which a right calibration would have fitted
 _CLEAR_DEG = 1.0  # where errors up to this could hide, nothing can be said
 
@@ -71,6 +77,7 @@ class Check:
             "shift_sd_deg": _number(self.shift_sd_deg),
         }
         if self.fit is not None:
+            found["gain_z"] = _number(self.fit.gain_z)
             found["correction"] = dict(zip(PARAMETERS, self.fit.theta.round(5).tolist(), strict=True))
             found["deviation"] = dict(zip(PARAMETERS, self.fit.deviation.round(5).tolist(), strict=True))
             found["T_cam_lidar_corrected"] = self.T_cam_lidar.tolist()
@@ -79,9 +86,8 @@ class Check:
 
 def check(camera: CameraShots, others: Mapping[str, NDArray[np.float64]]) -> Check:
     """Hold one camera's calibration against its pictures. others: T_cam_lidar of the other cameras."""
-    pairs = [shot.pair(camera.model) for shot in camera.shots]
-    alignment = Alignment(pairs, camera.T_cam_lidar, _MARGIN_DEG, _MOST)
-    tried = trials(camera, pairs, others)
+    alignment = Alignment(camera.pairs, camera.T_cam_lidar, _MARGIN_DEG, _MOST)
+    tried = trials(camera, others)
     scanned = scan(alignment)
     picture = scanned.sum(axis=2) / max(alignment.count, 1)
     fits = bool(tried[0].z >= _FITS_Z)
@@ -112,35 +118,39 @@ def _shift_deg(camera: CameraShots, points: NDArray, one: NDArray, other: NDArra
 
 
 def _mistake(tried: list[Trial]) -> Trial | None:
-    """The one that, undone, fits well and far better than the calibration as given."""
-    given = tried[0].z if np.isfinite(tried[0].z) else 0.0
-    if len(tried) > 1 and tried[1].z >= max(_EXPLAINS_Z, given + _BETTER_Z):
-        return tried[1]
-    return None
+    """The one that, undone, fits well and far better than the calibration as given; of several that fit about as well,
+    the one that needs least turning to do so."""
+    given, *undone = tried
+    least = max(_EXPLAINS_Z, given.z + _BETTER_Z) if np.isfinite(given.z) else _EXPLAINS_BLIND_Z
+    explaining = [trial for trial in undone if trial.z >= max(least, _ABOUT_AS_WELL * undone[0].z)]
+    return min(explaining, key=lambda trial: (trial.turn_deg, -trial.z), default=None)
 
 
 def _without_fit(given: Trial, wrong: Trial | None, silhouettes: int) -> tuple[Verdict, list[str]]:
-    seen = (
-        "sees hardly any point" if not np.isfinite(given.z) else f"fits {given.z:.1f} standard deviations above chance"
-    )
+    blind = not np.isfinite(given.z)
+    if blind:
+        sentences = [f"as given, the camera sees hardly anything of the sweeps: {silhouettes} silhouettes in its view"]
+    else:
+        sentences = [f"as given, the calibration fits {given.z:.1f} standard deviations above chance"]
     if wrong is not None:
-        return "suspicious", [
-            f"as given, the calibration {seen}",
-            f"it looks as if {wrong.mistake}: with that undone it fits {wrong.z:.1f} standard deviations above chance",
-        ]
-    if silhouettes >= _ENOUGH or not np.isfinite(given.z):
-        return "suspicious", [
-            f"as given, the calibration {seen}, though {silhouettes} silhouettes are in and around its view",
-            "none of the typical mistakes, undone, fits clearly better: is it mounted elsewhere, is the lens another?",
-        ]
-    return "unclear", [f"too little to see: {silhouettes} silhouettes in view; the calibration {seen}"]
+        sentences.append(
+            f"it looks as if {wrong.mistake}: with that undone it fits {wrong.z:.1f} standard deviations above chance"
+        )
+    elif blind or silhouettes >= _ENOUGH:
+        sentences.append(
+            "none of the typical mistakes, undone, fits clearly: is it mounted elsewhere, or another lens?"
+        )
+    else:
+        sentences.append(f"{silhouettes} silhouettes in and around its view are too few to judge by")
+        return "unclear", sentences
+    return "suspicious", sentences
 
 
 def _with_fit(found: Fit, shift: float, shift_sd: float, timed: bool) -> tuple[Verdict, list[str]]:
-    theta, sd = found.theta, found.deviation
+    theta, sd, better = found.theta, found.deviation, found.gain_z >= _BETTER_FIT_Z
     sentences = []
-    off = shift > max(TOLERANCE_DEG, _SURE * shift_sd) or bool(np.abs(theta[:2]).max() >= SCAN_DEG[-1])
-    late = timed and abs(theta[6]) > max(TOLERANCE_S, _SURE * sd[6])
+    off = better and (shift > TOLERANCE_DEG or bool(np.abs(theta[:3]).max() > TURN_DEG))
+    late = better and timed and abs(theta[6]) > TOLERANCE_S
     hidden = max(TOLERANCE_DEG, _SURE * shift_sd)
     if off:
         sentences.append(f"points lie {shift:.2f} ± {shift_sd:.2f} degrees off their edges (median over the view)")
@@ -157,6 +167,8 @@ def _with_fit(found: Fit, shift: float, shift_sd: float, timed: bool) -> tuple[V
         return "unclear", [
             f"too little to see: an error of up to {hidden:.1f} degrees could hide in what these sweeps show"
         ]
+    if shift > TOLERANCE_DEG:
+        return "unclear", [f"a calibration {shift:.2f} ± {shift_sd:.2f} degrees away fits better, but not surely"]
     sentences.append(
         f"points lie within {shift:.2f} ± {shift_sd:.2f} degrees of their edges; {hidden:.2f} would be told"
     )

@@ -79,14 +79,20 @@ def _steps(directions, nearness, solid, neighbours, reach):  # type: ignore[no-u
             step = nearness[i] - nearness[j]
             if gap == 0.0 or not solid[j] or step < _JUMP * nearness[i]:
                 continue
-            slope, least = -1.0, -0.7
+            slope, least, last = -1.0, -0.7, True
             for m in range(1, neighbours.shape[1]):
                 b = directions[neighbours[i, m]] - directions[i]
                 size = math.sqrt(b @ b)
-                if size > 0.0 and (a @ b) / (gap * size) < least:
-                    slope = max(nearness[neighbours[i, m]] - nearness[i], 0.0) * gap / size
-                    least = (a @ b) / (gap * size)
-            if slope >= 0.0 and step > _STEEPER * slope:
+                if size == 0.0:
+                    continue
+                cosine = (a @ b) / (gap * size)
+                recedes = nearness[i] - nearness[neighbours[i, m]]
+                if cosine > 0.9 and size < gap and recedes < _JUMP * nearness[i]:
+                    last = False  # its thing goes on that way
+                    break
+                if cosine < least:
+                    slope, least = max(-recedes, 0.0) * gap / size, cosine
+            if last and slope >= 0.0 and step > _STEEPER * slope:
                 found[i] = j
                 break
     return found

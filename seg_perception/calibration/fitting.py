@@ -25,6 +25,7 @@ SCAN_DEG = np.linspace(-6.0, 6.0, 25)
 _EXPECTED = np.array([1.0, 1.0, 1.0, 0.1, 0.1, 0.1, 0.05])  # how large corrections are, before anything was seen
 _STEP = np.array([0.05, 0.05, 0.1, 0.02, 0.02, 0.04, 0.005])  # for derivatives, at a blur of 0.1 degrees
 _SCAN_BLUR_DEG = 0.4
+_SCAN_LATE_S = 0.0, -0.03, 0.03, -0.06, 0.06
 _BLURS_DEG = 0.4, 0.2, 0.1
 _FOLDS = 4
 _CLIMBS = 12  # at each blur
@@ -34,13 +35,15 @@ _CLIMBS = 12  # at each blur
 class Fit:
     """theta: (7,) the correction in PARAMETERS. deviation: (7,) its standard deviations.
 
-    folds: (4, 7) the corrections that fit best without one quarter of the pictures each. score, given: mean over the
-    silhouettes with and without the correction, in standard deviations of the picture's edges.
+    folds: (4, 7) the corrections that fit best without one quarter of the pictures each. gain_z: by how many standard
+    deviations the correction fits better than none, from the differences between parts of pictures (a paired test).
+    score, given: mean over the silhouettes with and without the correction, in deviations of the picture's edges.
     """
 
     theta: Float64Array
     deviation: Float64Array
     folds: Float64Array
+    gain_z: float
     score: float
     given: float
 
@@ -68,17 +71,18 @@ def fit(alignment: Alignment, scanned: Float64Array, free: NDArray[np.bool_]) ->
     deviation is the larger of what the peak's width and the scatter of its slopes say, and what leaving out a quarter
     of the observations at a time changes (jackknife).
     """
-    folds = []
-    for units in _kept(alignment.units):
-        start = _best(scanned, units)
-        folds.append(_climb(alignment, start, free, units))
     everything = np.ones(alignment.units, bool)
-    theta = _climb(alignment, _best(scanned, everything), free, everything)
+    theta, *folds = [
+        _climb(alignment, _start(alignment, scanned, free, units), free, units)
+        for units in (everything, *_kept(alignment.units))
+    ]
     spread = np.array(folds) - np.mean(folds, axis=0)
     jackknife = np.sqrt((_FOLDS - 1) / _FOLDS * np.sum(spread**2, axis=0))
     deviation = np.maximum(jackknife, _width(alignment, theta, free))
-    given, score = (float(_sums(alignment, t, _BLURS_DEG[-1]).sum()) / alignment.count for t in (0.0 * theta, theta))
-    return Fit(theta, deviation, np.array(folds), score, given)
+    given, found = (_sums(alignment, t, _BLURS_DEG[-1]) for t in (np.zeros(7), theta))
+    gain = found - given
+    gain_z = float(gain.sum() / max(np.linalg.norm(gain), 1e-9))
+    return Fit(theta, deviation, np.array(folds), gain_z, *(float(s.sum()) / alignment.count for s in (found, given)))
 
 
 def _sums(alignment: Alignment, theta: Float64Array, blur_deg: float) -> Float64Array:
@@ -91,11 +95,16 @@ def _kept(units: int) -> Iterator[NDArray[np.bool_]]:
         yield np.arange(units) % _FOLDS != fold
 
 
-def _best(scanned: Float64Array, units: NDArray[np.bool_]) -> Float64Array:
-    """(7,) the turns of a scan that score best."""
+def _start(
+    alignment: Alignment, scanned: Float64Array, free: NDArray[np.bool_], units: NDArray[np.bool_]
+) -> Float64Array:
+    """(7,) the turns of a scan that score best, and then the time that does."""
     total = scanned[:, :, units].sum(axis=2)
     a, b = np.unravel_index(int(np.argmax(total)), total.shape)
-    return np.array([SCAN_DEG[a], SCAN_DEG[b], 0.0, 0.0, 0.0, 0.0, 0.0])
+    starts = [
+        np.array([SCAN_DEG[a], SCAN_DEG[b], 0.0, 0.0, 0.0, 0.0, late]) for late in (_SCAN_LATE_S if free[6] else (0.0,))
+    ]
+    return max(starts, key=lambda start: float(_sums(alignment, start, _SCAN_BLUR_DEG)[units].sum()))
 
 
 def _climb(
@@ -115,8 +124,9 @@ def _climb_at(
     units: NDArray[np.bool_],
     blur_deg: float,
 ) -> Float64Array:
-    """The nearest top of score and expectation (around the start), by BFGS."""
+    """The nearest top of score and expectation (around the turns at the start), by BFGS."""
     which = np.flatnonzero(free)
+    expected = np.append(start[:6], 0.0)[which] / _EXPECTED[which]
     weight = _weight(*_information(alignment, theta, which[:3], blur_deg, units))
 
     def at(x: Float64Array) -> Float64Array:
@@ -125,7 +135,7 @@ def _climb_at(
         return full
 
     def cost(x: Float64Array) -> tuple[float, Float64Array]:
-        unlikely = x - start[which] / _EXPECTED[which]
+        unlikely = x - expected
         total = _slopes(alignment, at(x), blur_deg)[units].sum(axis=0)
         value = 0.5 * float(unlikely @ unlikely) - weight * float(total[0])
         return value, unlikely - weight * total[1:][which] * _EXPECTED[which]

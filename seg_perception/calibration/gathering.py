@@ -69,7 +69,7 @@ class Shot:
         return np.asarray((1.0 - share) * self.T_then_sweep[step] + share * self.T_then_sweep[step + 1])
 
     def pair(self, camera: CameraModel) -> Pair:
-        """What `Alignment` takes."""
+        """With its edges looked for, for `Alignment`."""
         return Pair(Picture(self.image.pixels, camera), self.sweep.middle, self.sweep.beyond, self.moved)
 
 
@@ -78,7 +78,7 @@ class CameraShots:
     """What a bag holds of one camera.
 
     T_cam_lidar: (4, 4) as mounted. frame_id: its optical frame. mounting: by (parent, child), T_parent_child of the
-    edges of /tf_static between the two.
+    edges of /tf_static between the two. pairs: of the shots, in their order.
     """
 
     name: str
@@ -88,6 +88,7 @@ class CameraShots:
     T_cam_lidar: NDArray[np.float64]
     mounting: Edges
     shots: list[Shot]
+    pairs: list[Pair]
 
     @property
     def timed(self) -> bool:
@@ -187,7 +188,9 @@ def _shots(
     frame_id, scan = shots[0].image.frame_id, shots[0].sweep.scan
     T_cam_lidar = tree.T(frame_id, scan.frame_id, scan.stamp_ns)
     mounting = _mounting(tree, frame_id, scan.frame_id)
-    return CameraShots(camera.name, model, frame_id, scan.frame_id, T_cam_lidar, mounting, shots)
+    return CameraShots(
+        camera.name, model, frame_id, scan.frame_id, T_cam_lidar, mounting, shots, [shot.pair(model) for shot in shots]
+    )
 
 
 def _mounting(tree: TransformTree, camera_frame: str, lidar_frame: str) -> Edges:

@@ -29,7 +29,7 @@ _FINE_DEG = -0.25, 0.0, 0.25
 _AWAY_DEG = 60.0, 120.0, 180.0, 240.0, 300.0  # calibrations turned by this are surely wrong
 _CORRELATION = 2.0  # neighbouring silhouettes are no independent observations
 _MOST = 600  # silhouettes a pair
-_FEWEST = 100  # silhouettes in view, of all pairs, below which a calibration is not judged
+_FEWEST = 40  # silhouettes in view, of all pairs, below which a calibration is not judged
 
 _OPTICAL_BODY = from_rotation_translation([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]], np.zeros(3))
 """From x ahead, y left, z up to z ahead, x right, y down (REP 103)."""
@@ -39,15 +39,20 @@ _AXES_SWAPPED = _OPTICAL_BODY, inverse(_OPTICAL_BODY)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trial:
-    """One calibration held against the pictures. z: by how many standard deviations it fits better than calibrations
-    that are surely wrong; NaN where too little would be in view. mistake: what was undone, as a sentence goes on."""
+    """One calibration held against the pictures.
+
+    mistake: what was undone, as a sentence goes on. z: by how many standard deviations it fits better than calibrations
+    that are surely wrong; NaN where too little would be in view. turn_deg: by how much it had to be turned for that:
+    mistakes may resemble each other.
+    """
 
     mistake: str
     T_cam_lidar: NDArray[np.float64]
     z: float
+    turn_deg: float
 
 
-def trials(camera: CameraShots, pairs: Sequence[Pair], others: Mapping[str, NDArray[np.float64]]) -> list[Trial]:
+def trials(camera: CameraShots, others: Mapping[str, NDArray[np.float64]]) -> list[Trial]:
     """The calibration as given first, then with each mistake undone, the best first.
 
     others: T_cam_lidar of other cameras. Surely wrong are those that look elsewhere, turned about the LiDAR's own axis;
@@ -57,15 +62,15 @@ def trials(camera: CameraShots, pairs: Sequence[Pair], others: Mapping[str, NDAr
     tried |= {f"it is that of camera '{name}'": T for name, T in others.items()}
     scored = [(GIVEN, camera.T_cam_lidar), *tried.items()]
     bases = [camera.T_cam_lidar, inverse(camera.T_cam_lidar), *(way @ camera.T_cam_lidar for way in _AXES_SWAPPED)]
-    away = [_score(pairs, T @ _turned(angle))[0] for T in bases for angle in _AWAY_DEG]
+    away = [_score(camera.pairs, T @ _turned(angle))[0] for T in bases for angle in _AWAY_DEG]
     known = np.array([score for score in away if not math.isnan(score)])
     middle = float(np.median(known)) if len(known) else 0.0
     spread = 1.4826 * float(np.median(np.abs(known - middle))) if len(known) else 0.0
     found = []
     for mistake, T in scored:
-        score, count = _score(pairs, T)
+        score, count, turn_deg = _score(camera.pairs, T)
         least = _CORRELATION / math.sqrt(max(count, 1))
-        found.append(Trial(mistake, T, (score - middle) / max(spread, least)))
+        found.append(Trial(mistake, T, (score - middle) / max(spread, least), turn_deg))
     return [found[0], *sorted(found[1:], key=lambda trial: -np.nan_to_num(trial.z, nan=-1e9))]
 
 
@@ -118,12 +123,13 @@ def _turned(degrees: float) -> NDArray[np.float64]:
     return from_rotation_translation(cv2.Rodrigues(np.array([0.0, 0.0, math.radians(degrees)]))[0], np.zeros(3))
 
 
-def _score(pairs: Sequence[Pair], T_cam_lidar: NDArray[np.float64]) -> tuple[float, int]:
+def _score(pairs: Sequence[Pair], T_cam_lidar: NDArray[np.float64]) -> tuple[float, int, float]:
     """By how much silhouettes lie better on edges under the best small turn than under others: a peak, not a level,
-    since some parts of a scene have more edges than others. NaN where too few are in view; and how many are."""
+    since some parts of a scene have more edges than others. NaN where too few are in view; how many are;
+    and that turn, degrees."""
     alignment = Alignment(pairs, T_cam_lidar, max(_COARSE_DEG), _MOST)
     if alignment.count < _FEWEST:
-        return math.nan, alignment.count
+        return math.nan, alignment.count, 0.0
 
     def best(around: tuple[float, float], turns: tuple[float, ...], blur_deg: float) -> tuple[float, float]:
         places = [(around[0] + pitch, around[1] + yaw) for pitch in turns for yaw in turns]
@@ -132,7 +138,8 @@ def _score(pairs: Sequence[Pair], T_cam_lidar: NDArray[np.float64]) -> tuple[flo
     place = best((0.0, 0.0), _COARSE_DEG, 0.8)
     place = best(best(place, _MIDDLE_DEG, 0.4), _FINE_DEG, _BLUR_DEG)
     level = np.mean([_total(alignment, (pitch, yaw), _BLUR_DEG) for pitch in _COARSE_DEG for yaw in _COARSE_DEG])
-    return (_total(alignment, place, _BLUR_DEG) - float(level)) / alignment.count, alignment.count
+    peak = _total(alignment, place, _BLUR_DEG) - float(level)
+    return peak / alignment.count, alignment.count, math.hypot(*place)
 
 
 def _total(alignment: Alignment, turns_deg: tuple[float, float], blur_deg: float) -> float:

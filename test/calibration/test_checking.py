@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from calibration import street
 
 from seg_perception.bags import BagReader
 from seg_perception.calibration.checking import Check, check
@@ -16,10 +16,7 @@ from seg_perception.calibration.fitting import corrected
 from seg_perception.calibration.gathering import CameraShots, gather
 from seg_perception.cli.main import main
 from seg_perception.config import Config, parameters_beside
-from seg_perception.geometry.transforms import inverse
-
-sys.path.insert(0, str(Path(__file__).parent))
-import street
+from seg_perception.geometry.transforms import inverse, quat_xyzw_from_matrix
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +104,8 @@ def test_picture_without_content_is_unclear_or_suspicious_but_never_fine(front: 
         dataclasses.replace(shot, image=dataclasses.replace(shot.image, pixels=np.full_like(shot.image.pixels, 128)))
         for shot in front.shots
     ]
-    assert check(dataclasses.replace(front, shots=blank), {}).verdict != "fine"
+    pairs = [shot.pair(front.model) for shot in blank]
+    assert check(dataclasses.replace(front, shots=blank, pairs=pairs), {}).verdict != "fine"
 
 
 def test_command_writes_picture_figures_and_exit_code(bag: Path, tmp_path: Path) -> None:
@@ -119,8 +117,6 @@ def test_command_writes_picture_figures_and_exit_code(bag: Path, tmp_path: Path)
 
 def test_file_takes_the_place_of_tf_static(bag: Path, tmp_path: Path) -> None:
     wrong = inverse(corrected(street.T_CAM_LIDAR, np.array([0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0])))
-    from seg_perception.geometry.transforms import quat_xyzw_from_matrix
-
     values = [*wrong[:3, 3].tolist(), *quat_xyzw_from_matrix(wrong).tolist()]
     calib = tmp_path / "calib.json"
     calib.write_text(json.dumps({"results": {"T_lidar_camera": values}}))
