@@ -72,6 +72,12 @@ def test_only_the_highest_within_the_window_is_a_centre() -> None:
     assert len(find_centres(heat, MergingConfig(max_centres=1))[0]) == 1
 
 
+def test_equal_peaks_side_by_side_are_one_centre() -> None:
+    heat = np.zeros((9, 20), np.float32)
+    heat[4, 3:5], heat[4, 12] = 0.5, 0.5
+    assert find_centres(heat, MergingConfig())[0].tolist() == [[4, 3], [4, 12]]
+
+
 def test_maps_of_different_sizes_are_refused() -> None:
     class_id, centre, offset, _ = scene([])
     with pytest.raises(ValueError, match="one size"):
