@@ -36,7 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="best.pt of a training")
     parser.add_argument("--data", type=Path, required=True, help="folder with train/ and val/ of `simulate-pictures`")
-    parser.add_argument("--network-size", default="768x384", help="(%(default)s)")
+    parser.add_argument("--network-size", default="512x256", help="(%(default)s)")
     args = parser.parse_args()
     pictures = sorted((args.data / "val" / "images").iterdir())[:8]
     compared = [word for picture in pictures for word in ("--picture", picture)]
@@ -83,7 +83,7 @@ def card(checkpoint: Path, figures: dict[str, Any]) -> dict[str, Any]:
             "point_mean_iou": rounded(points["mean_iou"]),
             "point_accuracy": rounded(points["point_accuracy"]),
         },
-        "cannot": CANNOT,
+        "cannot": CANNOT.replace("\n", " "),
         "licence": "Apache-2.0; no weights and no pictures of others were used",
     }
 
@@ -92,7 +92,7 @@ def trainings(checkpoint: Path) -> list[dict[str, Any]]:
     """What was trained for how long, from the first to the last: each names what it started from."""
     training = read_checkpoint(checkpoint)["training"]
     config = training["config"]
-    before = trainings(checkpoint.parents[2] / config["start_from"]) if config["start_from"] else []
+    before = trainings(checkpoint.parents[2] / config["start_from"]) if config.get("start_from") else []
     done = {"steps": training["iteration"], "of": config["schedule"]["iterations"], "seed": config["seed"]}
     kept = {part: config[part] for part in ("augmentation", "loss", "schedule")}
     return [*before, {**done, "validation_mean_iou": rounded(training["best"]), **kept}]
