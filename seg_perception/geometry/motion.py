@@ -17,6 +17,10 @@ from seg_perception.errors import TransformError
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.transforms import compose
 
+INSTANTS = 4096
+"""So many poses are asked for at most in a sweep; a point takes the one nearest to its own instant. In 100 ms that is
+12 us off at most: 0.4 mm at 30 m/s, and 2.4 mm at 100 m when turning by 2 rad/s, a tenth of a LiDAR's own noise."""
+
 
 def deskew(scan: LidarScan, tree: TransformTree, fixed_frame: str) -> NDArray[np.float32]:
     """(N, 3) float32: where each point was, seen from the LiDAR as it stood at `scan.stamp_ns`, metres.
@@ -33,15 +37,21 @@ def deskew(scan: LidarScan, tree: TransformTree, fixed_frame: str) -> NDArray[np
 
 
 def _instants(stamps_ns: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """(K,) stamps and, for each point, which of them is its own (N,). Points that were fired together mostly follow one
-    another; where they do not, the stamps are sorted."""
+    """(K,) stamps and, for each point, which of them is its own (N,): exactly, where points that were fired together
+    follow one another or are few; the nearest of `INSTANTS` where each point has a time of its own."""
     which = np.empty(len(stamps_ns), np.int32)
     stamps = np.empty(len(stamps_ns), np.int64)
-    count = _runs(stamps_ns, len(stamps_ns) // 8, which, stamps)
+    count = _runs(stamps_ns, min(len(stamps_ns) // 8, INSTANTS), which, stamps)
     if count:
         return stamps[:count], which
-    stamps, order = np.unique(stamps_ns, return_inverse=True)
-    return stamps, order.astype(np.int32)
+    if len(stamps_ns) <= INSTANTS:
+        stamps, order = np.unique(stamps_ns, return_inverse=True)
+        return stamps, order.astype(np.int32)
+    first_ns, last_ns = int(stamps_ns.min()), int(stamps_ns.max())
+    step_ns = (last_ns - first_ns) // INSTANTS + 1
+    middles = first_ns + step_ns // 2 + step_ns * np.arange(INSTANTS, dtype=np.int64)
+    # Nothing later than the last point is asked for: /tf may not know it yet.
+    return np.minimum(middles, last_ns), ((stamps_ns - first_ns) // step_ns).astype(np.int32)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -4,7 +4,7 @@ import pytest
 from seg_perception.config import MotionConfig
 from seg_perception.datatypes import LidarScan, PointCloud
 from seg_perception.errors import TransformError, UnknownFrameError
-from seg_perception.geometry.motion import MovedSweep, awaits_transforms, deskew
+from seg_perception.geometry.motion import INSTANTS, MovedSweep, awaits_transforms, deskew
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.transforms import inverse, transform_points
 
@@ -61,6 +61,18 @@ def test_points_in_any_order_move_by_their_own_instants():
     fired = deskew(seen_while_moving(world, tree, stamps_ns), tree, "odom")
     shuffled = deskew(seen_while_moving(world[order], tree, stamps_ns[order]), tree, "odom")
     assert np.abs(shuffled - fired[order]).max() == 0.0
+
+
+def test_more_instants_than_are_asked_for_move_each_point_by_the_nearest():
+    tree = moving_tree(speed=30.0, yaw_rate=1.0, until_ms=50)  # nothing is known of later than the last point
+    world = np.random.default_rng(4).uniform([5, -10, 0], [40, 10, 3], (20_000, 3))
+    stamps_ns = np.random.default_rng(5).permutation(T0 + np.linspace(-50 * MS, 50 * MS, 20_000).astype(np.int64))
+    scan = seen_while_moving(world, tree, stamps_ns)
+    expected = transform_points(inverse(tree.T("odom", "lidar", T0)), world)
+    wrong = np.linalg.norm(deskew(scan, tree, "odom") - expected, axis=1)
+    half_a_step_s = 0.5 * 0.1 / INSTANTS
+    assert wrong.max() < half_a_step_s * (30.0 + 1.0 * 42.0) + 2e-5  # metres; 42 m is the farthest point
+    assert wrong.max() > 2e-4  # the points do have more instants
 
 
 def test_a_rolling_shutter_is_asked_at_its_first_and_last_row():
