@@ -162,10 +162,18 @@ def load_published(name: str, path: str | Path) -> SegmentationNetwork:
 
 
 def load_backbone(model: SegmentationNetwork, path: str | Path) -> None:
-    """Give the backbone the weights of torchvision's classifier of the same name; the classifier's own are left out."""
-    state = read_weights(path)
+    """Give the backbone the weights of torchvision's classifier of the same name, or those of a checkpoint of ours.
+
+    What belongs to the classifier, or to the head of our network, is left out. Raises ModelError naming what does not fit.
+    """
     if model.config.architecture == "unet":
         raise ModelError(f"backbone weights {path}: U-Net has no backbone")
+    content = _read(path)
+    if isinstance(content, dict) and content.get("format") == FORMAT:
+        state = {key: value for key, value in content["state"].items() if key.startswith("backbone.")}
+        _load(model.backbone, state, (), f"{path} as {model.config.backbone}", prefix="backbone.")
+        return
+    state = _unwrapped(content, path)
     renames = CLASSIFIERS[model.config.backbone]
     unused = ("fc.", "classifier.", *(["features.18."] if model.config.backbone == "mobilenet_v2" else []))
     state = {key: value for key, value in state.items() if not key.startswith(unused)}
@@ -174,7 +182,10 @@ def load_backbone(model: SegmentationNetwork, path: str | Path) -> None:
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Names and tensors of a checkpoint, whatever a training script wrapped them in. Raises ModelError."""
-    content = _read(path)
+    return _unwrapped(_read(path), path)
+
+
+def _unwrapped(content: Any, path: str | Path) -> dict[str, Tensor]:
     for name in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]

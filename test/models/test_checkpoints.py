@@ -127,6 +127,17 @@ def test_a_backbone_starts_from_the_weights_of_a_classifier(backbone: str, torch
     assert matched == set(ours)
 
 
+def test_a_backbone_starts_from_that_of_another_network_of_ours(tmp_path: Path) -> None:
+    other = scrambled(build_model(NetworkConfig(backbone="mobilenet_v2", separable=True)))
+    save_checkpoint(tmp_path / "other.pt", other, "cityscapes", Preprocessing())
+    model = build_model(NetworkConfig("panoptic_deeplab", backbone="mobilenet_v2"))
+    load_backbone(model, tmp_path / "other.pt")
+    pairs = zip(model.backbone.state_dict().values(), other.backbone.state_dict().values(), strict=True)
+    assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+    with pytest.raises(ModelError, match="as resnet50: .* missing"):
+        load_backbone(build_model(NetworkConfig(backbone="resnet50")), tmp_path / "other.pt")
+
+
 def test_own_checkpoint_brings_back_network_weights_and_preprocessing(tmp_path: Path) -> None:
     model = scrambled(build_model(NetworkConfig("unet", num_classes=4, base_channels=4)))
     given = Preprocessing((1.0, 2.0, 3.0), (0.5, 0.25, 0.125))
