@@ -164,7 +164,8 @@ def load_published(name: str, path: str | Path) -> SegmentationNetwork:
 def load_backbone(model: SegmentationNetwork, path: str | Path) -> None:
     """Give the backbone the weights of torchvision's classifier of the same name, or those of a checkpoint of ours.
 
-    What belongs to the classifier, or to the head of our network, is left out. Raises ModelError naming what does not fit.
+    What belongs to the classifier, or to the head of our network, is left out. Raises ModelError naming the keys that
+    do not fit.
     """
     if model.config.architecture == "unet":
         raise ModelError(f"backbone weights {path}: U-Net has no backbone")

@@ -107,7 +107,7 @@ class TrainConfig(Section):
     validation: tuple[SourceConfig, ...] = ()
     taxonomy: str = setting("cityscapes", "name of a shipped taxonomy or path of a YAML file")
     seed: int = setting(0, "of weights, order and augmentation", minimum=0)
-    backbone_weights: str = setting("", "classifier of torchvision or checkpoint of ours to start the backbone from; empty: none")
+    backbone_weights: str = setting("", "classifier of torchvision or checkpoint of ours for the backbone; empty: none")
     start_from: str = setting("", "checkpoint of another training of this network to go on from; empty: none")
     network: NetworkConfig = field(default_factory=NetworkConfig)
     augmentation: AugmentationConfig = AugmentationConfig()

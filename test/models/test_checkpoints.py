@@ -134,7 +134,7 @@ def test_a_backbone_starts_from_that_of_another_network_of_ours(tmp_path: Path) 
     load_backbone(model, tmp_path / "other.pt")
     pairs = zip(model.backbone.state_dict().values(), other.backbone.state_dict().values(), strict=True)
     assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
-    with pytest.raises(ModelError, match="as resnet50: .* missing"):
+    with pytest.raises(ModelError, match=r"as resnet50: .* missing"):
         load_backbone(build_model(NetworkConfig(backbone="resnet50")), tmp_path / "other.pt")
 
 
