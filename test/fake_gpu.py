@@ -67,7 +67,7 @@ class FakeDriver:
         self.fail: dict[str, list[Status]] = {}
         self.memory: dict[int, tuple[str, Any]] = {}  # address -> kind, bytes
         self.live: Counter[str] = Counter()
-        self.kernel: Callable[..., None] | None = None
+        self.kernels: Callable[[str], Callable[..., None]] | None = None  # by name
         self._current = threading.local()
         self._capturing: dict[int, Handle] = {}
         self._streams: dict[int, Handle] = {}
@@ -197,6 +197,10 @@ class FakeDriver:
     def _cuMemcpyDtoHAsync(self, dstHost: int, srcDevice: int, ByteCount: int, hStream: Handle) -> None:
         self._copy(dstHost, ("host",), srcDevice, ("device",), ByteCount, hStream)
 
+    def _cuMemcpyDtoDAsync(self, dstDevice: int, srcDevice: int, ByteCount: int, hStream: Handle) -> None:
+        kinds = ("device", "mapped")
+        self._copy(dstDevice, kinds, srcDevice, kinds, ByteCount, hStream)
+
     def _copy(self, to: int, to_kind: tuple, source: int, source_kind: tuple, count: int, stream: Handle) -> None:
         def copy() -> Status:
             ctypes.memmove(self.bytes_at(to, to_kind), self.bytes_at(source, source_kind), count)
@@ -246,9 +250,9 @@ class FakeDriver:
 
         def run() -> Status:
             for value, kind in zip(values, types, strict=True):
-                assert kind is not ctypes.c_void_p or self.bytes_at(value, ("device",))
-            assert self.kernel is not None
-            self.kernel(*shape, *(kind(value) for value, kind in zip(values, types, strict=True)))
+                assert kind is not ctypes.c_void_p or not value or self.bytes_at(value, ("device",))
+            assert self.kernels is not None
+            self.kernels(f.decode())(*shape, *(kind(value) for value, kind in zip(values, types, strict=True)))
             return Status.CUDA_SUCCESS
 
         self.put(hStream, run)

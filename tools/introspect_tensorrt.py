@@ -75,6 +75,7 @@ FUNCTIONS = {
         "cuMemFreeHost",
         "cuMemHostAlloc",
         "cuMemHostGetDevicePointer",
+        "cuMemcpyDtoDAsync",
         "cuMemcpyDtoHAsync",
         "cuMemcpyHtoDAsync",
         "cuModuleGetFunction",

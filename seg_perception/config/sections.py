@@ -128,6 +128,11 @@ class InferenceConfig(Section):
     )
     dla_core: int = setting(-1, "DLA core of an Orin; -1: none", minimum=-1, maximum=1)
     tf32: bool = setting(True, "float32 layers of an engine may compute in TF32")
+    sample_on: str = setting(
+        "cpu",
+        "where an engine's class scores become labels of points; gpu: they stay there, and only labels come back",
+        choices=("cpu", "gpu"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,13 +104,19 @@ class Cuda:
         view = np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(pointer))
         return Memory(nbytes, address, pointer, view)
 
-    def upload(self, source: Memory, target: Memory, stream: Any) -> None:
-        """Queue a copy of page-locked memory to the GPU."""
-        self._call("cuMemcpyHtoDAsync", target.address, source.host_address, target.nbytes, stream)
+    def upload(self, source: Memory, target: Memory, stream: Any, nbytes: int | None = None) -> None:
+        """Queue a copy of page-locked memory to the GPU: all that the target holds, or its first bytes."""
+        count = target.nbytes if nbytes is None else nbytes
+        self._call("cuMemcpyHtoDAsync", target.address, source.host_address, count, stream)
 
-    def download(self, source: Memory, target: Memory, stream: Any) -> None:
-        """Queue a copy from the GPU to page-locked memory."""
-        self._call("cuMemcpyDtoHAsync", target.host_address, source.address, source.nbytes, stream)
+    def download(self, source: Memory, target: Memory, stream: Any, nbytes: int | None = None) -> None:
+        """Queue a copy from the GPU to page-locked memory: all of the source, or its first bytes."""
+        count = source.nbytes if nbytes is None else nbytes
+        self._call("cuMemcpyDtoHAsync", target.host_address, source.address, count, stream)
+
+    def copy(self, source: Memory, target: Memory, stream: Any) -> None:
+        """Queue a copy of all of the source within the GPU."""
+        self._call("cuMemcpyDtoDAsync", target.address, source.address, source.nbytes, stream)
 
     def capture(self, stream: Any, queue: Callable[[], None]) -> Any:
         """What `queue` puts on the stream, as a graph to be launched as often as wanted. Raises what `queue` raises."""
@@ -148,11 +154,11 @@ class Cuda:
         """Wait until all on the stream is done."""
         self._call("cuStreamSynchronize", stream)
 
-    def compile(self, source: str, name: str) -> Any:
-        """A kernel from CUDA C++, compiled for this GPU by NVRTC; without fused multiply-add, as NumPy computes."""
+    def compile(self, source: str, *names: str) -> list[Any]:
+        """Kernels from CUDA C++, compiled for this GPU by NVRTC; without fused multiply-add, as NumPy computes."""
         module = self._call("cuModuleLoadData", compile_cubin(source, self.device.architecture, self._nvrtc))
         self._owned(module, "cuModuleUnload")
-        return self._call("cuModuleGetFunction", module, name.encode())
+        return [self._call("cuModuleGetFunction", module, name.encode()) for name in names]
 
     def launch(
         self,

@@ -85,7 +85,9 @@ def _tensorrt(config: InferenceConfig, library: str = "tensorrt") -> Segmenter:
         tf32=config.tf32,
     )
     cache = Path(config.engine_cache).expanduser() if config.engine_cache else None
-    return TensorRtSegmenter(config.model, library=library, options=options, cache=cache)
+    return TensorRtSegmenter(
+        config.model, library=library, options=options, cache=cache, sample_on_gpu=config.sample_on == "gpu"
+    )
 
 
 _LOADERS: dict[str, Callable[[InferenceConfig], Segmenter]] = {

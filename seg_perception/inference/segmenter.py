@@ -111,7 +111,7 @@ class LogitsSegmentation:
 
     def sample(self, uv: NDArray[np.floating]) -> PointLabels:
         """See `Segmentation.sample`; probability and margin are those of the softmax of the blended logits."""
-        labels = _unknown(_checked_uv(uv))
+        labels = _unknown(check_uv(uv))
         alignment, places = dataclasses.astuple(self._alignment), np.ascontiguousarray(uv, dtype=np.float64)
         sample_scores(
             self._scores,
@@ -131,7 +131,7 @@ class LogitsSegmentation:
 
     def label_image(self, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """See `Segmentation.label_image`."""
-        alignment = _alignment_at(self._alignment, self.size, size)
+        alignment = alignment_at(self._alignment, self.size, size)
         width, height = size or self.size
         out = np.empty((height, width), np.uint8)
         label_picture(self._scores, dataclasses.astuple(alignment), out)
@@ -143,7 +143,7 @@ class LogitsSegmentation:
             return None
         instance = self._things.instance
         height, width = label_image.shape
-        alignment = _alignment_at(self._alignment, self.size, (width, height))
+        alignment = alignment_at(self._alignment, self.size, (width, height))
         rows = nearest_index(np.arange(height, dtype=float), alignment.scale_v, alignment.offset_v, instance.shape[0])
         columns = nearest_index(np.arange(width, dtype=float), alignment.scale_u, alignment.offset_u, instance.shape[1])
         found = instance[np.ix_(rows, columns)]
@@ -178,7 +178,7 @@ class LabelSegmentation:
 
     def sample(self, uv: NDArray[np.floating]) -> PointLabels:
         """See `Segmentation.sample`; the margin is the smallest that the confidence p allows, max(0, 2p - 1)."""
-        result = _unknown(_checked_uv(uv))
+        result = _unknown(check_uv(uv))
         sample_labels(
             self._labels,
             _CERTAIN if self._confidence is None else self._confidence,
@@ -193,7 +193,7 @@ class LabelSegmentation:
 
     def label_image(self, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """See `Segmentation.label_image`."""
-        alignment = _alignment_at(self._alignment, self.size, size)
+        alignment = alignment_at(self._alignment, self.size, size)
         width, height = size or self.size
         rows, columns = self._rows(np.arange(height), alignment), self._columns(np.arange(width), alignment)
         return self._labels[np.ix_(rows, columns)]
@@ -214,7 +214,8 @@ def segmentation_of(outputs: dict[str, NDArray], contract: ModelContract, size: 
     return LogitsSegmentation(outputs["logits"], alignment, size, are_logits=contract.output == "logits", things=things)
 
 
-def _checked_uv(uv: NDArray) -> int:
+def check_uv(uv: NDArray) -> int:
+    """How many places. Raises ValueError where they are not (N, 2)."""
     if uv.ndim != 2 or uv.shape[1] != 2:
         raise ValueError(f"uv: shape (N, 2) wanted, {uv.shape} seen")
     return len(uv)
@@ -224,6 +225,6 @@ def _unknown(count: int) -> PointLabels:
     return PointLabels(np.full(count, UNKNOWN, np.uint8), np.zeros(count, np.float32), np.zeros(count, np.float32))
 
 
-def _alignment_at(alignment: Alignment, own: tuple[int, int], size: tuple[int, int] | None) -> Alignment:
+def alignment_at(alignment: Alignment, own: tuple[int, int], size: tuple[int, int] | None) -> Alignment:
     """The alignment of a picture of the same view at another size."""
     return alignment if size is None or size == own else alignment.after(Alignment.of_resize(size, own))

@@ -2,13 +2,13 @@
 
 A lane is what one picture in flight needs: an execution context, a stream, page-locked buffers, and a graph that holds
 upload, network and download. Two lanes for each size let the upload of one camera overlap the network of another. The
-network's own small map of scores comes back, not a label image. The same code runs TensorRT-RTX.
+network's own small map of scores comes back, not a label image; or it stays on the GPU, and only what is asked of it
+comes back. The same code runs TensorRT-RTX.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,13 +22,15 @@ from seg_perception.errors import BackendLostError, ModelError
 from seg_perception.inference import cuda_device, tensorrt_library
 from seg_perception.inference.contract import INPUT_NAME, ModelContract
 from seg_perception.inference.cuda_device import CudaDevice
-from seg_perception.inference.cuda_runtime import Cuda, CudaError, Memory
+from seg_perception.inference.cuda_runtime import Cuda, CudaError
+from seg_perception.inference.device_segmentation import DeviceSegmentation, ResidentSegmentation
 from seg_perception.inference.engine_build import BuildOptions, EngineSource, Progress
 from seg_perception.inference.engine_cache import EngineCache, default_directory
-from seg_perception.inference.label_kernel import DeviceSegmentation, LabelKernel
+from seg_perception.inference.engine_lane import Lane
 from seg_perception.inference.onnx_file import OnnxFile
 from seg_perception.inference.panoptic_merging import image_things
 from seg_perception.inference.pictures import check_picture
+from seg_perception.inference.score_kernels import DeviceScores, ScoreKernels
 from seg_perception.inference.segmenter import Segmentation, segmentation_of
 from seg_perception.inference.tensorrt_library import TensorRT
 
@@ -46,9 +48,10 @@ class EngineLostError(BackendLostError, CudaError):
 class TensorRtSegmenter:
     """Runs a deployed ONNX file as an engine. May be called from any thread; calls wait for each other.
 
-    library: `tensorrt` or `tensorrt_rtx`. cache: folder of engines; None: this user's. A call that fails is repeated
-    once with everything started anew; after that every call raises EngineLostError. Raises ModelError where driver,
-    TensorRT, bindings or engine are missing or unfit, each in a sentence with its remedy.
+    library: `tensorrt` or `tensorrt_rtx`. cache: folder of engines; None: this user's. sample_on_gpu: class scores stay
+    on the GPU, where the network gives nothing else. A call that fails is repeated once with everything started anew;
+    after that every call raises EngineLostError. Raises ModelError where driver, TensorRT, bindings or engine are
+    missing or unfit, each in a sentence with its remedy.
 
     device, loaded, driver, nvrtc: found by themselves; given by tests.
     """
@@ -61,6 +64,7 @@ class TensorRtSegmenter:
         options: BuildOptions | None = None,
         cache: str | Path | None = None,
         lanes: int = LANES,
+        sample_on_gpu: bool = False,
         on_progress: Progress | None = None,
         device: CudaDevice | None = None,
         loaded: TensorRT | None = None,
@@ -79,7 +83,7 @@ class TensorRtSegmenter:
             EngineCache(cache or default_directory()),
         )
         self._open: Callable[[Progress | None], _Running] = lambda progress: _Running(
-            self._source, device, self._contract, lanes, progress, driver, nvrtc
+            self._source, device, self._contract, lanes, sample_on_gpu, progress, driver, nvrtc
         )
         self._lock = threading.Lock()
         self._lost = ""
@@ -162,6 +166,7 @@ class _Running:
         device: CudaDevice,
         contract: ModelContract,
         lanes: int,
+        sample_on_gpu: bool,
         on_progress: Progress | None,
         driver: Any,
         nvrtc: Any,
@@ -169,7 +174,8 @@ class _Running:
         self._contract = contract
         self._library = source.library
         self._lanes_wanted = lanes
-        self._lanes: dict[tuple[int, int], deque[_Lane]] = {}
+        self._lanes: dict[tuple[int, int], deque[Lane]] = {}
+        self._kernels: ScoreKernels | None = None
         self.cuda = Cuda(device, driver, nvrtc)
         try:
             plan = source.obtain(on_progress)
@@ -182,7 +188,8 @@ class _Running:
                     "delete it to have it built again"
                 )
             self.outputs = _outputs(source.library, self.engine, plan.path)
-            self._kernel = self._label_kernel(nvrtc)
+            self._kernels = self._compiled()
+            self._resident = sample_on_gpu and self._can_stay()
         except BaseException:
             self.close()
             raise
@@ -191,7 +198,7 @@ class _Running:
         """Keep every lane busy; take results in the order of the pictures."""
         self.cuda.make_current()
         results: list[Segmentation] = []
-        waiting: deque[tuple[_Lane, tuple[int, int]]] = deque()
+        waiting: deque[tuple[Lane, tuple[int, int]]] = deque()
         try:
             for pixels in pictures:
                 size = (pixels.shape[1], pixels.shape[0])
@@ -217,25 +224,27 @@ class _Running:
     def close(self) -> None:
         """Free contexts before the engine, the engine before the runtime, memory last."""
         self._lanes.clear()
-        self._kernel = None
         self.engine = None
         self._runtime = None
-        self.cuda.close()
+        (self._kernels or self.cuda).close()
 
-    def _collect(self, lane: _Lane, size: tuple[int, int]) -> Segmentation:
-        outputs = lane.result()
-        if self._kernel is None or self._contract.output == "labels":
-            return segmentation_of(outputs, self._contract, size)
-        return DeviceSegmentation(
-            outputs["logits"],
+    def _collect(self, lane: Lane, size: tuple[int, int]) -> Segmentation:
+        outputs, alignment, are_logits = (
+            lane.result(),
             self._contract.alignment(size),
-            size,
-            are_logits=self._contract.output == "logits",
-            kernel=self._kernel,
-            things=image_things(outputs, self._contract),
+            self._contract.output == "logits",
+        )
+        if isinstance(outputs, DeviceScores):
+            assert self._kernels is not None
+            return ResidentSegmentation(outputs, alignment, size, are_logits=are_logits, kernels=self._kernels)
+        if self._kernels is None or self._contract.output == "labels":
+            return segmentation_of(outputs, self._contract, size)
+        things = image_things(outputs, self._contract)
+        return DeviceSegmentation(
+            outputs["logits"], alignment, size, are_logits=are_logits, kernels=self._kernels, things=things
         )
 
-    def _lanes_of(self, size: tuple[int, int]) -> deque[_Lane]:
+    def _lanes_of(self, size: tuple[int, int]) -> deque[Lane]:
         lanes = self._lanes.get(size)
         if lanes is None:
             if len(self._lanes) >= MOST_SIZES:
@@ -245,124 +254,29 @@ class _Running:
                 )
             # 8.x lets an optimization profile serve one context only.
             count = 1 if self._library.is_generation_8 else self._lanes_wanted
-            lanes = deque(_Lane(self.cuda, self.engine, self.outputs, self._logger, size) for _ in range(count))
+            lanes = deque(
+                Lane(self.cuda, self.engine, self.outputs, self._logger, size, self._resident) for _ in range(count)
+            )
             self._lanes[size] = lanes
         return lanes
 
-    def _label_kernel(self, nvrtc: Any) -> LabelKernel | None:
+    def _compiled(self) -> ScoreKernels | None:
         try:
-            return LabelKernel(self.cuda)
+            return ScoreKernels(self.cuda)
         except ModelError as error:
             log.info("label images will be made on the CPU: %s", error)
             return None
 
-
-class _Lane:
-    """One picture in flight."""
-
-    def __init__(
-        self, cuda: Cuda, engine: Any, outputs: dict[str, np.dtype], logger: Any, size: tuple[int, int]
-    ) -> None:
-        self.busy = False
-        self._cuda = cuda
-        self._logger = logger
-        self._context = engine.create_execution_context()
-        if self._context is None:
-            raise CudaError(f"no execution context ({logger.last_words()}); is the memory of the GPU full?")
-        self._shape = (size[1], size[0], 3)
-        if not self._context.set_input_shape(INPUT_NAME, self._shape):
-            raise ModelError(
-                f"the engine was not built for pictures of {size[0]}x{size[1]} ({logger.last_words()}); "
-                "raise inference.max_image_size"
-            )
-        self._stream, self._done = cuda.stream(), cuda.event()
-        self._input = _Buffer(cuda, math.prod(self._shape), self._context, INPUT_NAME)
-        self._outputs: dict[str, tuple[_Buffer, np.dtype, tuple[int, ...]]] = {}
-        for name, dtype in outputs.items():
-            shape = tuple(self._context.get_tensor_shape(name))
-            nbytes = math.prod(shape) * dtype.itemsize
-            self._outputs[name] = (_Buffer(cuda, nbytes, self._context, name), dtype, shape)
-        self._input.host[:] = 0
-        self._enqueue()  # the first run sets the context up, which a capture must not see
-        cuda.wait_for_stream(self._stream)
-        self._graph = self._captured()
-
-    def submit(self, pixels: NDArray[np.uint8]) -> None:
-        """Copy the picture and start. `result` has to follow before the next one."""
-        self._input.host.reshape(self._shape)[:] = pixels
-        if self._graph is None:
-            self._enqueue()
+    def _can_stay(self) -> bool:
+        """Whether all that the network gives is class scores, and there are kernels that read them on the GPU."""
+        if self._kernels is None:
+            reason = "the kernel for it could not be compiled"
+        elif list(self.outputs) != ["logits"]:
+            reason = f"the network gives {', '.join(self.outputs)}, not class scores alone"
         else:
-            self._cuda.launch_graph(self._graph, self._stream)
-        self._cuda.record(self._done, self._stream)
-        self.busy = True
-
-    def result(self) -> dict[str, NDArray]:
-        """Wait, and copy the outputs out: the next picture overwrites the buffers."""
-        self._cuda.wait(self._done)
-        self.busy = False
-        return {
-            name: buffer.host.view(dtype).reshape(shape).copy()
-            for name, (buffer, dtype, shape) in self._outputs.items()
-        }
-
-    def time_network(self, repeats: int) -> float:
-        """Milliseconds of one run without copies, the mean of `repeats` in a row."""
-        start, end = self._cuda.event(), self._cuda.event()
-        self._start_network()
-        self._cuda.record(start, self._stream)
-        for _ in range(repeats):
-            self._start_network()
-        self._cuda.record(end, self._stream)
-        self._cuda.wait(end)
-        return self._cuda.milliseconds(start, end) / repeats
-
-    def _start_network(self) -> None:
-        if not self._context.execute_async_v3(int(self._stream)):
-            raise CudaError(f"the engine could not be started ({self._logger.last_words()})")
-
-    def _enqueue(self) -> None:
-        """Upload, network, download, in this order on the lane's stream."""
-        self._input.upload(self._stream)
-        self._start_network()
-        for buffer, _, _ in self._outputs.values():
-            buffer.download(self._stream)
-
-    def _captured(self) -> Any:
-        """The same as a graph; None where the engine cannot be captured."""
-        capturable = getattr(self._context, "is_stream_capturable", None)
-        if capturable is not None and not capturable(int(self._stream)):
-            log.info("the engine cannot be captured in a CUDA graph; it is started kernel by kernel")
-            return None
-        try:
-            return self._cuda.capture(self._stream, self._enqueue)
-        except CudaError as error:
-            log.info("no CUDA graph (%s); the engine is started kernel by kernel", error)
-            return None
-
-
-class _Buffer:
-    """One input or output of a context: memory of the GPU beside page-locked memory, or, on a Jetson, one for both."""
-
-    def __init__(self, cuda: Cuda, nbytes: int, context: Any, name: str) -> None:
-        self._cuda = cuda
-        mapped = cuda.device.integrated
-        self._host: Memory = cuda.host_memory(nbytes, mapped=mapped)
-        self._device: Memory | None = None if mapped else cuda.device_memory(nbytes)
-        assert self._host.host is not None
-        self.host: NDArray[np.uint8] = self._host.host
-        if not context.set_tensor_address(name, (self._device or self._host).address):
-            raise ModelError(f"the engine has no tensor '{name}'; delete it to have it built again")
-
-    def upload(self, stream: Any) -> None:
-        """Queue the copy to the GPU, where one is needed."""
-        if self._device is not None:
-            self._cuda.upload(self._host, self._device, stream)
-
-    def download(self, stream: Any) -> None:
-        """Queue the copy from the GPU, where one is needed."""
-        if self._device is not None:
-            self._cuda.download(self._device, self._host, stream)
+            return True
+        log.warning("points are sampled on the CPU, not on the GPU as wanted: %s", reason)
+        return False
 
 
 def _outputs(library: TensorRT, engine: Any, path: Path) -> dict[str, np.dtype]:

@@ -46,6 +46,10 @@ int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *stream) {
     memcpy(to, (void *)from, bytes);
     return 0;
 }
+int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *stream) {
+    memcpy((void *)to, (void *)from, bytes);
+    return 0;
+}
 int cuStreamBeginCapture_v2(void *stream, int mode) { return mode == 1 ? 0 : 1; }
 int cuStreamEndCapture(void *stream, void **graph) { return MADE(graph); }
 int cuGraphInstantiateWithFlags(void **executable, void *graph, unsigned long long flags) {
@@ -56,18 +60,33 @@ int cuGraphExecDestroy(void *executable) { return FREED(executable); }
 int cuGraphLaunch(void *executable, void *stream) { puts("graph"); return 0; }
 int cuModuleLoadData(void **module, const void *image) { return memcmp(image, "cubin", 5) ? 200 : MADE(module); }
 int cuModuleGetFunction(void **function, void *module, const char *name) {
-    return strcmp(name, "label_picture") ? 500 : MADE(function);
+    *function = (void *)(uintptr_t)(strcmp(name, "label_picture") ? strcmp(name, "sample_points") ? 0 : 2 : 1);
+    return *function ? 0 : 500;
 }
 int cuModuleUnload(void *module) { return FREED(module); }
-// Writes down what came through: every pixel gets the number of classes as its label, the row's offset as confidence.
+// Writes down what came through. Of a picture every pixel gets the number of classes as its label, the row's offset as
+// confidence; of points, probability and margin are their places.
 int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                    unsigned shared, void *stream, void **p, void **extra) {
-    int pixels = *(int *)p[11] * *(int *)p[12];
-    printf("kernel %ux%ux%u of %ux%ux%u, scores %dx%dx%d, first %g\n", gx, gy, gz, bx, by, bz, *(int *)p[1], *(int *)p[2],
-           *(int *)p[3], **(float **)p[0]);
-    for (int i = 0; i < pixels; ++i) {
-        (*(unsigned char **)p[9])[i] = (unsigned char)*(int *)p[3];
-        (*(float **)p[10])[i] = (float)*(double *)p[7];
+    int is_picture = (uintptr_t)function == 1;
+    printf("%s %ux%ux%u of %ux%ux%u, half %d, %dx%dx%d steps %d, %d, %d", is_picture ? "picture" : "points", gx, gy, gz,
+           bx, by, bz, *(int *)p[1], *(int *)p[2], *(int *)p[3], *(int *)p[4], *(int *)p[5], *(int *)p[6], *(int *)p[7]);
+    if (is_picture) {
+        float *confidence = *(float **)p[14];
+        printf(", first %g, logits %d%s\n", **(float **)p[0], *(int *)p[12], confidence ? "" : ", no confidence");
+        for (int i = 0; i < *(int *)p[15] * *(int *)p[16]; ++i) {
+            (*(unsigned char **)p[13])[i] = (unsigned char)*(int *)p[2];
+            if (confidence) confidence[i] = (float)*(double *)p[11];
+        }
+    } else {
+        int count = *(int *)p[17];
+        float *out = *(float **)p[16];
+        printf(", logits %d, image %dx%d\n", *(int *)p[12], *(int *)p[13], *(int *)p[14]);
+        for (int i = 0; i < count; ++i) {
+            out[i] = (float)(*(double **)p[15])[2 * i];
+            out[count + i] = (float)(*(double **)p[15])[2 * i + 1];
+            ((unsigned char *)(out + 2 * count))[i] = (unsigned char)*(int *)p[2];
+        }
     }
     return shared || extra ? 1 : 0;
 }

@@ -17,7 +17,7 @@ import pytest
 
 SCRIPT = """
 import numpy as np
-from seg_perception.inference import cuda_runtime, label_kernel
+from seg_perception.inference import cuda_runtime, score_kernels
 from seg_perception.inference.contract import Alignment
 from seg_perception.inference.cuda_device import CudaDevice
 
@@ -42,12 +42,21 @@ try:
     cuda.device_memory(1 << 21)
 except cuda_runtime.CudaError as error:
     print(error)
-kernel = label_kernel.LabelKernel(cuda)
-scores = np.full((10, 16, 19), 3.5, np.float32)
-labels, confidence = kernel(scores, Alignment(0.1, 0.2, 0.3, 0.4), (96, 60), True)
-assert labels.shape == confidence.shape == (60, 96)
+there_too = cuda.device_memory(1000)
+cuda.copy(there, there_too, stream)
+cuda.download(there_too, back, stream, 500)
+kernels = score_kernels.ScoreKernels(cuda)
+scores, alignment = np.full((10, 16, 19), 3.5, np.float32), Alignment(0.1, 0.2, 0.3, 0.4)
+labels, _ = kernels.label_picture_of(scores, True, alignment, (96, 60))
+assert labels.shape == (60, 96)
 assert (labels == 19).all()
+_, confidence = kernels.label_picture_of(scores, True, alignment, (96, 60), confidence=True)
 assert (confidence == np.float32(0.4)).all()
+half = score_kernels.DeviceScores(there, (2, 3, 4), np.dtype(np.float16), planes=True)
+points = kernels.sample(half, False, alignment, (96, 60), np.array([[5.0, 6.0], [7.0, 8.0]]))
+assert points.probability.tolist() == [5.0, 7.0]
+assert points.margin.tolist() == [6.0, 8.0]
+assert points.class_id.tolist() == [2, 2]
 cuda.close()
 """
 
@@ -75,5 +84,6 @@ def test_every_call_arrives_as_it_was_meant(tmp_path: Path) -> None:
     assert "host memory 1000, flags 1" in out  # portable
     assert "host memory 8, flags 3" in out  # portable and mapped
     assert "graph" in out
-    assert "kernel 3x8x1 of 32x8x1, scores 10x16x19, first 3.5" in out
+    assert "picture 3x8x1 of 32x8x1, half 0, 19x10x16 steps 1, 304, 19, first 3.5, logits 1, no confidence" in out
+    assert "points 1x1x1 of 128x1x1, half 1, 2x3x4 steps 12, 4, 1, logits 0, image 96x60" in out
     assert "release 0" in out

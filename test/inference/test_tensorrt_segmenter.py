@@ -8,25 +8,25 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
-import shutil
-import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from fake_gpu import BINDINGS, GENERATIONS, JETSON, FakeGpu, Status
+from compiled_kernels import compile_kernels
+from fake_gpu import BINDINGS, DESKTOP, GENERATIONS, JETSON, FakeGpu, Status
 from onnx import TensorProto, helper, numpy_helper
 from panoptic_network import deploy_two_cars
 
 from seg_perception.errors import ModelError
 from seg_perception.export.deploy import DeploySpec, deploy
-from seg_perception.inference.contract import Alignment
+from seg_perception.inference.cuda_device import CudaDevice
+from seg_perception.inference.device_segmentation import DeviceSegmentation, ResidentSegmentation
 from seg_perception.inference.engine_build import BuildOptions
-from seg_perception.inference.label_kernel import SOURCE, DeviceSegmentation
 from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
-from seg_perception.inference.segmenter import LogitsSegmentation
 from seg_perception.inference.tensorrt_segmenter import MOST_SIZES, EngineLostError, TensorRtSegmenter
 
 NETWORK = (64, 40)
@@ -361,6 +361,57 @@ def test_the_network_is_timed_alone(folder: Path, tmp_path: Path) -> None:
     assert not [name for name in gpu.driver.calls if name.startswith("cuMemcpy")]
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    return compile_kernels(tmp_path_factory.mktemp("kernels"))
+
+
+@pytest.mark.parametrize("device", [DESKTOP, JETSON])
+def test_scores_that_stay_on_the_gpu_give_the_labels_of_onnxruntime(
+    folder: Path, tmp_path: Path, compiled: Callable[[str], Any], device: CudaDevice
+) -> None:
+    gpu = FakeGpu(device=device)
+    gpu.driver.kernels = compiled
+    ours = segmenter_on(gpu, folder / "any.onnx", tmp_path, sample_on_gpu=True)
+    reference = OnnxRuntimeSegmenter(folder / "any.onnx", threads=1)
+    pictures = [picture(seed) for seed in range(5)]
+    results = ours.segment_all(pictures)
+    for result, pixels in zip(results, pictures, strict=True):  # all of them live, none overwritten by the next
+        assert isinstance(result, ResidentSegmentation)
+        wanted = reference.segment(pixels)
+        found = result.sample(places())
+        np.testing.assert_array_equal(found.class_id, wanted.sample(places()).class_id)
+        np.testing.assert_allclose(found.probability, wanted.sample(places()).probability, atol=1e-5)
+        np.testing.assert_array_equal(result.label_image(), wanted.label_image())
+    ours.close()
+    with pytest.raises(ModelError, match="was let go of"):
+        results[0].sample(places())
+    del results, result
+    gc.collect()
+    assert not +gpu.driver.live
+
+
+def test_scores_that_stay_on_the_gpu_are_not_downloaded(folder: Path, tmp_path: Path) -> None:
+    gpu = FakeGpu()
+    ours = segmenter_on(gpu, folder / "any.onnx", tmp_path, sample_on_gpu=True)
+    for _ in range(3):  # both lanes, and memory to keep the scores in
+        ours.segment(picture(0))
+    gpu.driver.calls.clear()
+    ours.segment(picture(1))
+    assert gpu.driver.calls == [
+        "cuCtxSetCurrent", "cuGraphLaunch", "cuMemcpyDtoDAsync", "cuEventRecord", "cuEventSynchronize"
+    ]  # fmt: skip
+
+
+def test_what_cannot_stay_on_the_gpu_is_sampled_on_the_cpu_and_said(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = deploy_two_cars(tmp_path / "net.onnx")
+    ours = segmenter_on(FakeGpu(), tmp_path / "net.onnx", tmp_path / "cache", sample_on_gpu=True)
+    assert set(ours.segment(pixels).sample(places((64, 40))).instance_id) == {0, 1, 2}
+    assert "sampled on the CPU, not on the GPU as wanted: the network gives logits, centre, offset" in caplog.text
+
+
 def test_without_a_gpu_the_sentence_says_what_is_missing(folder: Path) -> None:
     try:
         ctypes.CDLL("libcuda.so.1")
@@ -369,88 +420,3 @@ def test_without_a_gpu_the_sentence_says_what_is_missing(folder: Path) -> None:
             TensorRtSegmenter(folder / "any.onnx")
     else:
         pytest.skip("this machine has an NVIDIA driver")
-
-
-# One grid of blocks, run thread by thread.
-SHIM = r"""
-#include <cmath>
-#include <cstddef>
-struct Index { int x, y, z; };
-static Index blockIdx, blockDim, threadIdx;
-#define __device__ static
-#define __global__
-%s
-extern "C" void run(int gx, int gy, int gz, int bx, int by, int bz, const float *scores, int height, int width,
-    int classes, double su, double ou, double sv, double ov, int are_logits, unsigned char *labels, float *confidence,
-    int out_height, int out_width) {
-    blockDim = {bx, by, bz};
-    for (int y = 0; y < gy; ++y) for (int x = 0; x < gx; ++x)
-        for (int j = 0; j < by; ++j) for (int i = 0; i < bx; ++i) {
-            blockIdx = {x, y, 0}; threadIdx = {i, j, 0};
-            label_picture(scores, height, width, classes, su, ou, sv, ov, are_logits, labels, confidence,
-                          out_height, out_width);
-        }
-}
-"""
-
-
-@pytest.fixture(scope="module")
-def kernel(tmp_path_factory: pytest.TempPathFactory) -> ctypes._CFuncPtr:
-    compiler = shutil.which("g++") or shutil.which("c++")
-    if compiler is None:
-        pytest.skip("no C++ compiler")
-    folder = tmp_path_factory.mktemp("kernel")
-    (folder / "kernel.cpp").write_text(SHIM % SOURCE)
-    library = folder / "kernel.so"
-    options = ["-O1", "-ffp-contract=off", "-shared", "-fPIC", "-o", str(library)]
-    subprocess.run([compiler, *options, str(folder / "kernel.cpp")], check=True)
-    return ctypes.CDLL(str(library)).run
-
-
-@pytest.mark.parametrize("size", [(96, 60), (33, 17), (16, 10), (5, 3), (1, 1)])
-@pytest.mark.parametrize("output", ["logits", "probabilities"])
-def test_the_kernels_labels_are_those_of_the_cpu_to_the_last_pixel(
-    folder: Path, tmp_path: Path, kernel: ctypes._CFuncPtr, size: tuple[int, int], output: str
-) -> None:
-    gpu = FakeGpu()
-    gpu.driver.kernel = kernel
-    ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
-    segmentation = ours.segment(picture(7))
-    assert isinstance(segmentation, DeviceSegmentation)
-    scores = np.random.default_rng(3).normal(0, 2, (19, 10, 16)).astype(np.float32)
-    if output == "probabilities":
-        scores = np.exp(scores) / np.exp(scores).sum(axis=0)
-    alignment = Alignment.of_resize((96, 60), (16, 10))
-    are_logits = output == "logits"
-    on_gpu = DeviceSegmentation(scores, alignment, (96, 60), are_logits=are_logits, kernel=segmentation._kernel)
-    on_cpu = LogitsSegmentation(scores, alignment, (96, 60), are_logits=are_logits)
-    labels, confidence = on_gpu.label_and_confidence_image(size)
-    np.testing.assert_array_equal(labels, on_cpu.label_image(size))
-    scale = (96 / size[0], 60 / size[1])
-    uv = np.stack(np.meshgrid(np.arange(size[0]), np.arange(size[1])), axis=-1).reshape(-1, 2)
-    sampled = on_cpu.sample((uv + 0.5) * scale - 0.5)
-    np.testing.assert_allclose(confidence.ravel(), sampled.probability, atol=1e-5)
-    assert b"--gpu-architecture=sm_89" in gpu.nvrtc.options
-
-
-def test_nan_scores_give_no_label_on_the_gpu_either(folder: Path, tmp_path: Path, kernel: ctypes._CFuncPtr) -> None:
-    gpu = FakeGpu()
-    gpu.driver.kernel = kernel
-    some = segmenter_on(gpu, folder / "any.onnx", tmp_path).segment(picture(0))
-    scores = np.full((19, 10, 16), np.nan, np.float32)
-    alignment = Alignment.of_resize((96, 60), (16, 10))
-    on_gpu = DeviceSegmentation(scores, alignment, (96, 60), are_logits=True, kernel=some._kernel)
-    labels, confidence = on_gpu.label_and_confidence_image()
-    assert (labels == 255).all()
-    assert (confidence == 0.0).all()
-
-
-def test_a_label_image_is_made_on_the_cpu_where_the_gpu_fails(
-    folder: Path, tmp_path: Path, kernel: ctypes._CFuncPtr
-) -> None:
-    gpu = FakeGpu()
-    gpu.driver.kernel = kernel
-    segmentation = segmenter_on(gpu, folder / "any.onnx", tmp_path).segment(picture(8))
-    on_gpu = segmentation.label_image()
-    gpu.driver.fail["cuLaunchKernel"] = [Status.CUDA_ERROR_LAUNCH_FAILED]
-    np.testing.assert_array_equal(segmentation.label_image(), on_gpu)

@@ -1,0 +1,156 @@
+"""What one call of an engine in flight needs: an execution context, a stream, buffers, and a CUDA graph of it all."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_perception.errors import ModelError
+from seg_perception.inference.contract import INPUT_NAME
+from seg_perception.inference.cuda_runtime import Cuda, CudaError, Memory
+from seg_perception.inference.device_segmentation import MemoryPool
+from seg_perception.inference.score_kernels import DeviceScores
+
+log = logging.getLogger(__name__)
+
+
+class Lane:
+    """One call in flight, for pictures of one size.
+
+    outputs: names and types. resident: what the network gives, class scores alone, stays on the GPU. Raises CudaError
+    where the GPU refuses, ModelError where the engine was not built for such pictures.
+    """
+
+    def __init__(
+        self, cuda: Cuda, engine: Any, outputs: dict[str, np.dtype], logger: Any, size: tuple[int, int], resident: bool
+    ) -> None:
+        self.busy = False
+        self._cuda = cuda
+        self._logger = logger
+        self._context = engine.create_execution_context()
+        if self._context is None:
+            raise CudaError(f"no execution context ({logger.last_words()}); is the memory of the GPU full?")
+        self._shape = (size[1], size[0], 3)
+        if not self._context.set_input_shape(INPUT_NAME, self._shape):
+            raise ModelError(
+                f"the engine was not built for pictures of {size[0]}x{size[1]} ({logger.last_words()}); "
+                "raise inference.max_image_size"
+            )
+        self._stream, self._done = cuda.stream(), cuda.event()
+        self._input = _Buffer(cuda, math.prod(self._shape), self._context, INPUT_NAME)
+        self._outputs: dict[str, tuple[_Buffer, np.dtype, tuple[int, ...]]] = {}
+        for name, dtype in outputs.items():
+            shape = tuple(self._context.get_tensor_shape(name))
+            nbytes = math.prod(shape) * dtype.itemsize
+            self._outputs[name] = _Buffer(cuda, nbytes, self._context, name, host=not resident), dtype, shape
+        self._pool = MemoryPool(cuda, nbytes) if resident else None
+        self._kept: DeviceScores | None = None
+        self._input.host[:] = 0
+        self._enqueue()  # the first run sets the context up, which a capture must not see
+        cuda.wait_for_stream(self._stream)
+        self._graph = self._captured()
+
+    def submit(self, pixels: NDArray[np.uint8]) -> None:
+        """Copy the picture and start. `result` has to follow before the next one."""
+        self._input.host.reshape(self._shape)[:] = pixels
+        if self._graph is None:
+            self._enqueue()
+        else:
+            self._cuda.launch_graph(self._graph, self._stream)
+        if self._pool is not None:
+            self._keep(self._pool)
+        self._cuda.record(self._done, self._stream)
+        self.busy = True
+
+    def result(self) -> dict[str, NDArray] | DeviceScores:
+        """Wait, and copy the outputs out: the next picture overwrites the buffers. Or the scores that stay."""
+        self._cuda.wait(self._done)
+        self.busy = False
+        if self._kept is not None:
+            kept, self._kept = self._kept, None
+            return kept
+        return {
+            name: buffer.host.view(dtype).reshape(shape).copy()
+            for name, (buffer, dtype, shape) in self._outputs.items()
+        }
+
+    def time_network(self, repeats: int) -> float:
+        """Milliseconds of one run without copies, the mean of `repeats` in a row."""
+        start, end = self._cuda.event(), self._cuda.event()
+        self._start_network()
+        self._cuda.record(start, self._stream)
+        for _ in range(repeats):
+            self._start_network()
+        self._cuda.record(end, self._stream)
+        self._cuda.wait(end)
+        return self._cuda.milliseconds(start, end) / repeats
+
+    def _keep(self, pool: MemoryPool) -> None:
+        """Queue a copy, within the GPU, of what the next picture would overwrite."""
+        ((buffer, dtype, shape),) = self._outputs.values()
+        lent = pool.take()
+        self._cuda.copy(buffer.memory, lent.memory, self._stream)
+        self._kept = DeviceScores(lent.memory, shape, dtype, planes=True, owner=lent)  # type: ignore[arg-type]
+
+    def _start_network(self) -> None:
+        if not self._context.execute_async_v3(int(self._stream)):
+            raise CudaError(f"the engine could not be started ({self._logger.last_words()})")
+
+    def _enqueue(self) -> None:
+        """Upload, network, download, in this order on the lane's stream."""
+        self._input.upload(self._stream)
+        self._start_network()
+        for buffer, _, _ in self._outputs.values():
+            buffer.download(self._stream)
+
+    def _captured(self) -> Any:
+        """The same as a graph; None where the engine cannot be captured."""
+        capturable = getattr(self._context, "is_stream_capturable", None)
+        if capturable is not None and not capturable(int(self._stream)):
+            log.info("the engine cannot be captured in a CUDA graph; it is started kernel by kernel")
+            return None
+        try:
+            return self._cuda.capture(self._stream, self._enqueue)
+        except CudaError as error:
+            log.info("no CUDA graph (%s); the engine is started kernel by kernel", error)
+            return None
+
+
+class _Buffer:
+    """One input or output of a context: memory of the GPU beside page-locked memory; or, on a Jetson, one for both; or,
+    of what stays there, the GPU's alone."""
+
+    def __init__(self, cuda: Cuda, nbytes: int, context: Any, name: str, host: bool = True) -> None:
+        self._cuda = cuda
+        mapped = host and cuda.device.integrated
+        self._host: Memory | None = cuda.host_memory(nbytes, mapped=mapped) if host else None
+        self._device: Memory | None = None if mapped else cuda.device_memory(nbytes)
+        if not context.set_tensor_address(name, self.memory.address):
+            raise ModelError(f"the engine has no tensor '{name}'; delete it to have it built again")
+
+    @property
+    def host(self) -> NDArray[np.uint8]:
+        """The bytes as the CPU sees them."""
+        assert self._host is not None and self._host.host is not None
+        return self._host.host
+
+    @property
+    def memory(self) -> Memory:
+        """As the GPU sees it."""
+        memory = self._device or self._host
+        assert memory is not None
+        return memory
+
+    def upload(self, stream: Any) -> None:
+        """Queue the copy to the GPU, where one is needed."""
+        if self._device is not None and self._host is not None:
+            self._cuda.upload(self._host, self._device, stream)
+
+    def download(self, stream: Any) -> None:
+        """Queue the copy from the GPU, where one is needed."""
+        if self._device is not None and self._host is not None:
+            self._cuda.download(self._device, self._host, stream)
