@@ -35,7 +35,7 @@ from tf2_msgs.msg import TFMessage
 from seg_perception.config import Config
 from seg_perception.export.deploy import DeploySpec, deploy
 from seg_perception.geometry.transforms import quat_xyzw_from_matrix
-from seg_perception.inference.loading import load_segmenter
+from seg_perception.inference.loading import load_segmenters
 from seg_perception.intake import Intake
 from seg_perception.messages.header import time_fields
 from seg_perception.messages.pointcloud import cloud_from_columns, encode_semantic_cloud
@@ -212,7 +212,7 @@ def live(cameras: int, seconds: float, rate_hz: float, model: Path, folder: Path
 def alone(cameras: int, model: Path, sweeps: int = 40) -> dict[str, float]:
     """The same messages through an intake in this process, encoded and serialized, the network apart."""
     config = Config.from_mapping(parameters(cameras, model))
-    intake = Intake(config, load_segmenter(config.inference), lambda cause, sentence: None)
+    intake = Intake(config, load_segmenters(config), lambda cause, sentence: None)
     messages = Messages(cameras)
     intake.transforms(messages.static, static=True)
     seconds, network, cpu = [], [], []

@@ -19,7 +19,8 @@ from seg_perception.datatypes import CameraImage, LidarScan
 from seg_perception.errors import SegPerceptionError
 from seg_perception.fusion.pairing import FAR_OFF, Pairer, Pairing, RateLimit
 from seg_perception.geometry.transform_tree import TransformTree
-from seg_perception.inference.segmenter import Segmentation, Segmenter
+from seg_perception.inference.networks import Segmenters
+from seg_perception.inference.segmenter import Segmentation
 from seg_perception.messages.calibration_file import calibration_of
 from seg_perception.messages.camera_info import CameraInfoRecord, camera_model, decode_camera_info
 from seg_perception.messages.header import stamp_ns
@@ -54,16 +55,16 @@ class Picture:
 class Intake:
     """Feeds one pipeline from messages, each by the name of its standard fields.
 
-    config: of the whole run. segmenter: runs the network. on_problem: told the cause and the sentence of everything
+    config: of the whole run. segmenters: run the networks. on_problem: told the cause and the sentence of everything
     refused, skipped or assumed; may be called from either thread.
     """
 
-    def __init__(self, config: Config, segmenter: Segmenter, on_problem: Problem) -> None:
+    def __init__(self, config: Config, segmenters: Segmenters, on_problem: Problem) -> None:
         self.config = config
         self.statistics = RunStatistics()
         motion = config.motion
         self.tree = TransformTree(round(motion.cache_s * 1e9), round(motion.tolerance_ms * 1e6), wary=True)
-        self.pipeline = Pipeline(config, segmenter, self.tree)
+        self.pipeline = Pipeline(config, segmenters, self.tree)
         self._problem = _counted(self.statistics, on_problem)
         self.scene = SceneStep(config, self.pipeline.taxonomy, self.statistics, self._problem)
         self._cameras: dict[str, CameraConfig] = {camera.name: camera for camera in config.cameras}

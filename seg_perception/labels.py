@@ -153,6 +153,33 @@ def class_groups(text: str, taxonomy: Taxonomy) -> dict[str, NDArray[np.bool_]]:
     return groups
 
 
+def class_map(text: str, source: Taxonomy, target: Taxonomy) -> NDArray[np.uint8]:
+    """(256,) uint8: what each train id of `source` is in `target`.
+
+    Classes of the same name are the same; `text` says the rest, and goes before: `car=van+caravan, unknown=sky`, on the
+    left a class of `target` or `unknown`, on the right classes or groups of `source`. Raises ConfigError for a name
+    that is not there, and for classes that have no counterpart and of which `text` says nothing.
+    """
+    table = np.full(256, UNKNOWN, np.uint8)
+    said = np.zeros(256, bool)
+    for entry in source.trained:
+        if entry.name in target.names:
+            table[entry.train_id], said[entry.train_id] = target.train_id(entry.name), True
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        ours, equals, theirs = (word.strip() for word in part.partition("="))
+        if not equals:
+            raise ConfigError(f"ours=theirs wanted, '{part}' seen")
+        members = source.members(member.strip() for member in theirs.split("+"))
+        table[members], said[members] = UNKNOWN if ours == "unknown" else target.train_id(ours), True
+    silent = [entry.name for entry in source.trained if not said[entry.train_id]]
+    if silent:
+        raise ConfigError(
+            f"classes {silent} of taxonomy '{source.name}' have no counterpart in '{target.name}'; say what they are, "
+            "as car=van+caravan or unknown=sky"
+        )
+    return table
+
+
 def _label_class(entry: object, where: str) -> LabelClass:
     """One class from its YAML mapping, every key checked."""
     if not isinstance(entry, dict):

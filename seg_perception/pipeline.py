@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from seg_perception.config import Config, VisibilityConfig
+from seg_perception.config import CameraConfig, Config, VisibilityConfig
 from seg_perception.datatypes import CameraImage, LidarScan, PointCloud, SemanticCloud, SweepReport, ViewReport
-from seg_perception.errors import BackendLostError, CalibrationError, ModelError, SegPerceptionError
+from seg_perception.errors import BackendLostError, CalibrationError, SegPerceptionError
 from seg_perception.fusion.edges import settle
 from seg_perception.fusion.painting import View, paint, selected, worth
 from seg_perception.geometry.camera import CameraModel
@@ -27,6 +28,7 @@ from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.visibility import hiding, range_image
 from seg_perception.geometry.workspace import Workspace
 from seg_perception.inference.framing import Frame
+from seg_perception.inference.networks import Network, Segmenters, by_camera, networks
 from seg_perception.inference.segmenter import Segmentation, Segmenter
 from seg_perception.labels import Taxonomy
 from seg_perception.scene import memory as scene_memory
@@ -57,20 +59,14 @@ class SweepResult:
 class Pipeline:
     """Cameras and LiDAR in, a semantic cloud out.
 
-    segmenter: runs the network. tree: where everything was, when; fed by the caller. Raises ModelError where the
-    network was deployed for another taxonomy than the configured one.
+    segmenters: run the networks. tree: where everything was, when; fed by the caller. Raises ModelError where a network
+    was deployed for another taxonomy than the configured one, ConfigError where its classes have no place in the cloud.
     """
 
-    def __init__(self, config: Config, segmenter: Segmenter, tree: TransformTree) -> None:
+    def __init__(self, config: Config, segmenters: Segmenters, tree: TransformTree) -> None:
         self.config = config
-        self.taxonomy = Taxonomy.load(config.taxonomy)
-        contract = segmenter.contract
-        if (contract.taxonomy, contract.num_classes) != (self.taxonomy.name, len(self.taxonomy.trained)):
-            raise ModelError(
-                f"model '{contract.source_name}' gives the {contract.num_classes} classes of '{contract.taxonomy}'; "
-                f"configured is taxonomy '{self.taxonomy.name}' with {len(self.taxonomy.trained)}"
-            )
-        self._segmenter = segmenter
+        self.taxonomy = Taxonomy.load(config.taxonomy)  # of the cloud
+        self.networks: dict[str, Network] = networks(config, segmenters)  # by camera
         self._tree = tree
         self._cameras: dict[str, CameraModel] = {}
         self._readout_ns = {camera.name: round(camera.readout_ms * 1e6) for camera in config.cameras}
@@ -126,7 +122,7 @@ class Pipeline:
                 with timer.stage("project"):
                     in_view = project(sweep.points, T_cam_lidar, camera, T_rows, self._workspace)
                 with timer.stage("sample"):
-                    labels = segmentations[name].sample(in_view.uv)
+                    labels = self.networks[name].sample(segmentations[name], in_view.uv)
                 with timer.stage("hide"):
                     if by_direction is None:
                         by_direction = range_image(sweep.points, visibility, self._workspace)
@@ -157,14 +153,21 @@ class Pipeline:
         known = self._segmented.get(image.camera, {}).get(image.stamp_ns)
         if known is not None:
             return known
-        return self._remember(image, self._segmenter.segment(self._frame(image).shown(image)))
+        return self._remember(image, self.networks[image.camera].segmenter.segment(self._frame(image).shown(image)))
 
     def _segment_together(self, images: Sequence[CameraImage]) -> None:
-        """Let a backend that overlaps pictures have all new ones at once. A picture that it cannot take, and why, is
-        left to be found when that camera's turn comes."""
-        segment_all = getattr(self._segmenter, "segment_all", None)
-        if segment_all is None:
-            return
+        """Let a backend that overlaps pictures have all new ones of its cameras at once. A picture that it cannot take,
+        and why, is left to be found when that camera's turn comes."""
+        of_segmenter: dict[Segmenter, list[CameraImage]] = {}
+        for image in images:
+            of_segmenter.setdefault(self.networks[image.camera].segmenter, []).append(image)
+        for segmenter, theirs in of_segmenter.items():
+            if segment_all := getattr(segmenter, "segment_all", None):
+                self._segment_all(segment_all, theirs)
+
+    def _segment_all(
+        self, segment_all: Callable[[list[NDArray[np.uint8]]], list[Segmentation]], images: Sequence[CameraImage]
+    ) -> None:
         new, shown = [], []
         for image in images:
             if image.stamp_ns not in self._segmented.get(image.camera, {}):
@@ -204,8 +207,17 @@ class Pipeline:
         return camera
 
 
-def warm_up(config: Config, segmenter: Segmenter) -> None:
-    """Compile every kernel and run the network once, so that the first sweep is as fast as the hundredth."""
+def warm_up(config: Config, segmenters: Segmenters) -> None:
+    """Compile every kernel and run each network once, so that the first sweep is as fast as the hundredth."""
+    of_camera = by_camera(config, segmenters)
+    taxonomies = {of_camera[camera.name]: camera.taxonomy or config.taxonomy for camera in config.cameras}
+    for segmenter, taxonomy in taxonomies.items():
+        _run_once(replace(config, cameras=(CameraConfig("camera"),), taxonomy=taxonomy), segmenter)
+    scene_memory.warm_up(config, Taxonomy.load(config.taxonomy))
+
+
+def _run_once(config: Config, segmenter: Segmenter) -> None:
+    """A sweep of a few points through a network, seen by the only camera of `config`."""
     width, height = segmenter.contract.image_size or segmenter.contract.network_size
     count = 16
     points = np.column_stack([np.zeros((count, 2)), np.linspace(1.0, 9.0, count)]).astype(np.float32)
@@ -219,4 +231,3 @@ def warm_up(config: Config, segmenter: Segmenter) -> None:
     scan = LidarScan("lidar", 1, points, np.arange(1, count + 1), cloud)
     image = CameraImage("camera", "camera", 1, np.zeros((height, width, 3), np.uint8))
     pipeline.process(scan, {"camera": image}).segmentations["camera"].label_image()
-    scene_memory.warm_up(config, pipeline.taxonomy)

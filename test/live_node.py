@@ -44,21 +44,43 @@ def isolate() -> None:
     os.environ.update(environment())
 
 
+THREE = {
+    "name": "three",
+    "classes": [
+        {"name": "asphalt", "train_id": 0, "color": [1, 2, 3]},
+        {"name": "car", "train_id": 1, "color": [4, 5, 6], "thing": True},
+        {"name": "hedge", "train_id": 2, "color": [7, 8, 9]},
+    ],
+}
+
+
 def color_model(path: Path) -> Path:
     """A deployed network, tiny and real: red pixels are road, green ones vegetation, blue ones car."""
-    weights = np.zeros((19, 3, 1, 1), np.float32)
-    weights[ROAD, 0], weights[VEGETATION, 1], weights[CAR, 2] = 10.0, 10.0, 10.0
+    return _deployed(path, 19, (ROAD, VEGETATION, CAR), "cityscapes")
+
+
+def three_class_model(path: Path, rgb: tuple[int, int, int] = (0, 2, 1)) -> dict[str, str]:
+    """The settings of a camera whose network has other classes, those of THREE: red pixels are the first of `rgb`."""
+    taxonomy = path.with_suffix(".yaml")
+    taxonomy.write_text(yaml.safe_dump(THREE), encoding="utf-8")
+    model = _deployed(path, 3, rgb, str(taxonomy))
+    return {"model": str(model), "taxonomy": str(taxonomy), "class_map": "road=asphalt, vegetation=hedge"}
+
+
+def _deployed(path: Path, classes: int, rgb: tuple[int, int, int], taxonomy: str) -> Path:
+    weights = np.zeros((classes, 3, 1, 1), np.float32)
+    weights[rgb, (0, 1, 2)] = 10.0
     node = helper.make_node("Conv", ["x", "w"], ["y"])
     graph = helper.make_graph(
         [node],
         "colors",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, HEIGHT, WIDTH])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 19, HEIGHT, WIDTH])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, classes, HEIGHT, WIDTH])],
         [numpy_helper.from_array(weights, "w")],
     )
-    source = path.with_name("source.onnx")
+    source = path.with_name(f"source_{path.name}")
     save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), source)
-    deploy(source, path, DeploySpec(taxonomy="cityscapes", mean=(0.0,) * 3, scale=(1 / 255,) * 3))
+    deploy(source, path, DeploySpec(taxonomy=taxonomy, mean=(0.0,) * 3, scale=(1 / 255,) * 3))
     return path
 
 

@@ -254,7 +254,7 @@ def test_every_image_is_segmented_without_waiting_for_a_sweep_and_once_only():
     assert drive.intake.next_picture() is None
     drive.intake.cloud(cloud_message(T0), now_s=0.0)
     assert drive.labels() == GOOD
-    assert drive.intake.pipeline._segmenter.calls == 1
+    assert drive.intake.pipeline.networks["front"].segmenter.calls == 1
     assert "segment_image" in drive.intake.statistics.latency_ms()
 
 

@@ -4,7 +4,7 @@ import yaml
 
 from seg_perception.datatypes import UNKNOWN
 from seg_perception.errors import ConfigError
-from seg_perception.labels import UNKNOWN_COLOR, Taxonomy, class_groups
+from seg_perception.labels import UNKNOWN_COLOR, Taxonomy, class_groups, class_map
 
 TWO = {
     "name": "two",
@@ -95,3 +95,38 @@ def test_groups_are_named_by_the_taxonomy_or_made_of_its_classes():
 def test_a_group_of_unknown_classes_or_without_a_usable_name_is_refused(text):
     with pytest.raises(ConfigError, match=r"group|hovercraft"):
         class_groups(text, Taxonomy.load("cityscapes"))
+
+
+def three(*names):
+    return Taxonomy.from_mapping(
+        {
+            "name": "three",
+            "classes": [{"name": name, "train_id": i, "color": [i, i, i]} for i, name in enumerate(names)],
+            "groups": {"all": list(names)},
+        },
+        "three",
+    )
+
+
+def test_classes_of_the_same_name_are_the_same_and_what_is_said_goes_before():
+    cityscapes = Taxonomy.load("cityscapes")
+    table = class_map("road=asphalt+gravel, unknown=sky", three("gravel", "car", "asphalt", "sky"), cityscapes)
+    assert table[:4].tolist() == [0, 13, 0, UNKNOWN]
+    assert (table[4:] == UNKNOWN).all()
+    assert class_map("person=all", three("car", "sky", "bush"), cityscapes)[:3].tolist() == [11, 11, 11]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("", ["gravel", "asphalt", "three", "cityscapes", "unknown="]),
+        ("road=gravel", ["asphalt"]),
+        ("tarmac=gravel+asphalt", ["tarmac"]),
+        ("road=gravel+mud", ["mud"]),
+        ("gravel", ["ours=theirs"]),
+    ],
+)
+def test_a_class_without_a_counterpart_is_refused_by_name(text, names):
+    with pytest.raises(ConfigError) as caught:
+        class_map(text, three("gravel", "car", "asphalt"), Taxonomy.load("cityscapes"))
+    assert all(name in str(caught.value) for name in names)

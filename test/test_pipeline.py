@@ -63,7 +63,7 @@ def test_an_image_of_another_size_than_its_calibration_is_skipped_and_said():
 
 
 def test_a_camera_without_extrinsics_costs_only_its_own_view():
-    both = pipeline()
+    both = pipeline(cameras=["front", "rear"])
     both.set_camera("rear", world.camera())
     images = {"front": world.image(), "rear": world.image(name="rear", frame_id="rear_optical")}
     result = both.process(world.scan(), images)
@@ -96,14 +96,14 @@ def test_two_sweeps_that_share_an_image_segment_it_once():
     shared = pipeline()
     for stamp in (T0 - 20 * MS, T0 + 20 * MS):
         shared.process(world.scan(stamp), {"front": world.image()})
-    assert shared._segmenter.calls == 1
+    assert shared.networks["front"].segmenter.calls == 1
     shared.process(world.scan(T0 + 100 * MS), {"front": world.image(T0 + 100 * MS)})
-    assert shared._segmenter.calls == 2
+    assert shared.networks["front"].segmenter.calls == 2
 
 
 def test_of_two_cameras_the_surer_one_wins_in_either_order():
     """`aft` is mounted upside down, so it calls road what `front` calls car; first of equally sure ones."""
-    both = pipeline()
+    both = pipeline(cameras=["front", "aft"])
     both.set_camera("aft", world.camera())
     upside_down = world.T_LIDAR_CAMERA @ np.diag([-1.0, -1.0, 1.0, 1.0])
     both._tree.insert("lidar", "aft_optical", 0, upside_down, static=True)
@@ -132,7 +132,7 @@ def test_a_lost_backend_ends_the_sweep_and_is_not_a_skipped_camera(monkeypatch):
     def fail(_pixels):
         raise BackendLostError("no GPU any more")
 
-    monkeypatch.setattr(lost._segmenter, "segment", fail)
+    monkeypatch.setattr(lost.networks["front"].segmenter, "segment", fail)
     with pytest.raises(BackendLostError):
         lost.process(world.scan(), {"front": world.image()})
 
@@ -158,7 +158,8 @@ class TogetherSegmenter(world.LeftRightSegmenter):
 
 
 def two_cameras(segmenter: world.LeftRightSegmenter, **settings: object) -> Pipeline:
-    result = Pipeline(world.config(**settings), segmenter, world.tree())
+    config = world.config(cameras=["front", "second"], **settings)
+    result = Pipeline(config, segmenter, world.tree())
     result.set_camera("front", world.camera())
     result.set_camera("second", world.camera())
     return result

@@ -111,13 +111,13 @@ def _points(args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
 def _replayed(args: argparse.Namespace, bag: BagReader) -> tuple[Iterator[Sweep], Taxonomy]:
     """Every sweep of the drive as the network labels it."""
     from seg_perception.cli.replay import warn_once, with_model
-    from seg_perception.inference.loading import load_segmenter
+    from seg_perception.inference.loading import load_segmenters
     from seg_perception.intake import Intake
     from seg_perception.labels import Taxonomy
     from seg_perception.offline import config_for, replay
 
     config: Config = with_model(config_for(bag.path, args.config), str(args.model))
-    intake = Intake(config, load_segmenter(config.inference), warn_once())
+    intake = Intake(config, load_segmenters(config), warn_once())
     clouds = (result.cloud for result in replay(bag, intake))
     sweeps = ((cloud.scan.stamp_ns, cloud.class_id, cloud.instance_id) for cloud in clouds)
     return sweeps, Taxonomy.load(args.taxonomy) if args.taxonomy else intake.pipeline.taxonomy

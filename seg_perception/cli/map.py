@@ -18,7 +18,7 @@ from seg_perception.datatypes import NO_CAMERA, NO_INSTANCE, UNKNOWN, SemanticCl
 from seg_perception.errors import BagError, ConfigError, MessageError, TransformError
 from seg_perception.geometry.motion import MovedSweep
 from seg_perception.geometry.transform_tree import TransformTree
-from seg_perception.inference.loading import load_segmenter
+from seg_perception.inference.loading import load_segmenters
 from seg_perception.intake import Intake
 from seg_perception.labels import Taxonomy
 from seg_perception.messages.pointcloud import decode_scan
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
             memory = SceneMemory(config, taxonomy)
             found = _recorded(bag, labelled, config, memory)
         else:
-            intake = Intake(config, load_segmenter(config.inference), lambda cause, sentence: None)
+            intake = Intake(config, load_segmenters(config), lambda cause, sentence: None)
             found = ((result.cloud, result.scene is not None) for result in replay(bag, intake))
         total = sum(bag.counts.get(topic, 0) for topic in labelled or lidars.values())
         for cloud, taken in tqdm(islice(found, args.limit), total=min(total, args.limit or total), unit="sweep"):

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from seg_perception.config import Config
 from seg_perception.datatypes import PointCloud
 from seg_perception.drawing import Pixels, overlay, save, sweep_picture
 from seg_perception.errors import ConfigError
-from seg_perception.inference.loading import load_segmenter
+from seg_perception.inference.loading import load_segmenters
+from seg_perception.inference.networks import Network
 from seg_perception.intake import Intake
 from seg_perception.labels import Taxonomy
 from seg_perception.messages.image import compressed_fields
@@ -39,7 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("bag", type=Path, help="rosbag2: a directory, or a single .mcap or .db3 file")
     parser.add_argument("--out", type=Path, required=True, help="bag to write: OUT.mcap, or a directory")
     parser.add_argument("--config", help="YAML; default: BAG.param.yaml beside the bag")
-    parser.add_argument("--model", help="deployed ONNX, instead of the configured one")
+    parser.add_argument("--model", help="deployed ONNX, instead of inference.model")
     parser.add_argument("--limit", type=_positive, help="stop after this many sweeps")
     parser.add_argument(
         "--picture", type=Path, help="write a picture of one sweep (.png): image beside bird's-eye view"
@@ -62,25 +63,27 @@ def run(args: argparse.Namespace) -> int:
     config = with_model(config_for(args.bag, args.config), args.model)
     with BagReader(args.bag) as bag:
         check_topics(bag, config)
-        intake = Intake(config, load_segmenter(config.inference), warn_once())
-        taxonomy = intake.pipeline.taxonomy
+        intake = Intake(config, load_segmenters(config), warn_once())
+        taxonomy, networks = intake.pipeline.taxonomy, intake.pipeline.networks
         topics = SceneTopics(config, taxonomy)
         total = sum(bag.counts.get(topic, 0) for topic in config.lidar_topics().values())
         total = min(total, args.limit or total)
         if args.picture and args.picture_of >= total:
             raise ConfigError(f"--picture-of {args.picture_of}: the bag gives {total} sweeps, counted from 0")
         with BagWriter(args.out) as out:
+            out.write_label_info(f"{NODE}/label_info", taxonomy, max(bag.start_ns, 1))
             for camera in config.cameras:
-                out.write_label_info(f"{NODE}/{camera.name}/label_info", taxonomy, max(bag.start_ns, 1))
+                own = networks[camera.name].taxonomy
+                out.write_label_info(f"{NODE}/{camera.name}/label_info", own, max(bag.start_ns, 1))
             results = islice(replay(bag, intake), args.limit)
             for number, result in enumerate(tqdm(results, total=total, unit="sweep")):
                 cloud = encode_semantic_cloud(result.cloud, taxonomy.colors)
                 out.write_cloud(points_topic(result.cloud.scan.lidar), cloud)
                 _write_scene(out, topics, intake.scene, result)
                 if args.images:
-                    _write_pictures(out, result, taxonomy, config)
+                    _write_pictures(out, result, networks, config)
                 if args.picture and number == args.picture_of:
-                    save(args.picture, _picture(result, taxonomy))
+                    save(args.picture, _picture(result, taxonomy, networks))
             _copy_inputs(bag, out, config, total, args.images)
     summary = intake.statistics.summary(taxonomy.names)
     print("\n".join(summary_lines(summary)))
@@ -114,12 +117,12 @@ def _write_scene(out: BagWriter, topics: SceneTopics, step: SceneStep, result: S
             out.write(name, topics.types[topic], content, log_ns, qos)
 
 
-def _write_pictures(out: BagWriter, result: SweepResult, taxonomy: Taxonomy, config: Config) -> None:
+def _write_pictures(out: BagWriter, result: SweepResult, networks: Mapping[str, Network], config: Config) -> None:
     """Labels and overlay of each image, compressed as the live node does."""
     offset_ns = {camera.name: round(camera.offset_ms * 1e6) for camera in config.cameras}
     for name, segmentation in result.segmentations.items():
         image, label_image = result.images[name], segmentation.label_image()
-        drawn = overlay(image.pixels, label_image, taxonomy.colors, config.output.overlay_alpha)
+        drawn = overlay(image.pixels, label_image, networks[name].taxonomy.colors, config.output.overlay_alpha)
         stamp_ns = image.stamp_ns - offset_ns[name]
         for kind, fields in (
             ("label_image", compressed_fields(label_image, "png")),
@@ -144,13 +147,13 @@ def _copy_inputs(bag: BagReader, out: BagWriter, config: Config, sweeps: int, im
         out.write_raw(message.topic, message.type, message.log_ns, message.data, bag.qos(message.topic))
 
 
-def _picture(result: SweepResult, taxonomy: Taxonomy) -> Pixels:
+def _picture(result: SweepResult, taxonomy: Taxonomy, networks: Mapping[str, Network]) -> Pixels:
     """Painted points beside the view from above; of a single camera also what the network said."""
     above = None
     if len(result.visible) == 1:
         (name,) = result.visible
         labels = result.segmentations[name].label_image()
-        above = overlay(result.images[name].pixels, labels, taxonomy.colors, 0.5)
+        above = overlay(result.images[name].pixels, labels, networks[name].taxonomy.colors, 0.5)
     views = {name: (result.images[name].pixels, points) for name, points in result.visible.items()}
     return sweep_picture(result.cloud, views, taxonomy, above)
 

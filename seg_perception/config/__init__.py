@@ -17,7 +17,7 @@ and so are the LiDARs, where there is more than one: `lidars: [top, left]` and `
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -114,6 +114,13 @@ class Config(Section):
     def lidar_topics(self) -> dict[str, str]:
         """The topic of each LiDAR's clouds, by its name; the only one, where none are named, is ""."""
         return {lidar.name: lidar.resolved_topic() for lidar in self.lidars} or {"": self.lidar.topic}
+
+    def inference_of(self, camera: CameraConfig) -> InferenceConfig:
+        """The network of one camera and what runs it; cameras for which this is equal share one."""
+        common = self.inference
+        of_model = camera if camera.model else common
+        backend = camera.backend or common.backend
+        return replace(common, model=of_model.model, model_sha256=of_model.model_sha256, backend=backend)
 
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any], where: str = "config") -> Config:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from seg_perception.config.section import Section, setting
 from seg_perception.errors import ConfigError
 
+BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
 SENSOR_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # it becomes part of topics and parameters
 
 
@@ -39,6 +40,17 @@ class CameraConfig(Section):
     max_rate_hz: float = setting(
         10.0, "images a second, where segment is max_rate", minimum=0.01, maximum=1000.0, live=True
     )
+    model: str = setting("", "deployed ONNX of this camera alone; empty: inference.model")
+    model_sha256: str = setting("", "SHA-256 that this model has to have; empty: any")
+    backend: str = setting(
+        "", "what runs the network of this camera; empty: inference.backend", choices=("", *BACKENDS)
+    )
+    taxonomy: str = setting("", "taxonomy that its network was trained for, as `taxonomy`, which is meant where empty")
+    class_map: str = setting(
+        "",
+        "what its network's classes are called in `taxonomy`, where not the same: ours=theirs or ours=one+another, "
+        "comma-separated; ours may be unknown",
+    )
     crop: str = setting("", "part of the image that the network is shown, WIDTHxHEIGHT+X+Y in pixels; empty: all of it")
     mask: str = setting(
         "", "picture of the image's size, black where the vehicle itself is seen: nothing is painted from there"
@@ -60,6 +72,8 @@ class CameraConfig(Section):
     def __post_init__(self) -> None:
         Section.__post_init__(self)
         check_name("camera", self.name)
+        if self.model_sha256 and not self.model:
+            raise ConfigError(f"camera '{self.name}': model_sha256 is that of a model of its own, and model names none")
 
     def resolved_image_topic(self) -> str:
         """The image topic, its default filled in."""
@@ -104,14 +118,16 @@ class NamedLidarConfig(Section):
 class InferenceConfig(Section):
     """The network and what runs it."""
 
-    model: str = setting("", "path of a deployed ONNX file (see `seg-perception deploy`)")
+    model: str = setting(
+        "", "path of a deployed ONNX file (see `seg-perception deploy`), for every camera that names none of its own"
+    )
     model_sha256: str = setting(
         "", "SHA-256 that the model has to have, as `seg-perception doctor` tells it; empty: any"
     )
     backend: str = setting(
         "onnxruntime",
         "what runs the network; auto: TensorRT where there is a GPU, else the fastest on this CPU, as measured",
-        choices=("auto", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx"),
+        choices=BACKENDS,
     )
     threads: int = setting(0, "CPU threads of the backend; 0: as many as there are cores", minimum=0, maximum=256)
     cpu_precision: str = setting(

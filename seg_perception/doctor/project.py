@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.bags import BagReader
-from seg_perception.config import Config
+from seg_perception.config import Config, InferenceConfig
 from seg_perception.doctor.finding import Finding, error, ok, warn
 from seg_perception.doctor.machine import gpu
 from seg_perception.errors import SegPerceptionError
 from seg_perception.inference.contract import Alignment, ModelContract
 from seg_perception.inference.loading import image_size, load_segmenter
+from seg_perception.inference.networks import class_map_of, taxonomies
 from seg_perception.inference.onnx_file import OnnxFile
 from seg_perception.inference.segmenter import LabelSegmentation
 from seg_perception.intake import Intake
@@ -43,8 +44,21 @@ def parameters(path: Path) -> tuple[list[Finding], Config | None]:
 
 
 def network(config: Config) -> Iterator[Finding]:
-    """The file that `inference.model` names: its hash and contract, and one picture through it."""
-    inference = config.inference
+    """The model of each camera: its hash and contract, and one picture through it; what cameras share is said once."""
+    looked_at = set()
+    for camera in config.cameras:
+        wanted = config.inference_of(camera), camera.taxonomy or config.taxonomy
+        if wanted not in looked_at:
+            looked_at.add(wanted)
+            yield from _network(*wanted)
+        try:
+            class_map_of(camera, config)
+        except SegPerceptionError as problem:
+            yield error("classes", str(problem), "docs/interfaces.md says how a camera has classes of its own")
+
+
+def _network(inference: InferenceConfig, configured: str) -> Iterator[Finding]:
+    """configured: the taxonomy that it is to have."""
     if inference.backend.startswith("tensorrt"):
         yield gpu(inference.backend)
     if not inference.model:
@@ -53,12 +67,12 @@ def network(config: Config) -> Iterator[Finding]:
     try:
         file = OnnxFile.read(inference.model)
         contract = ModelContract.from_metadata(file.metadata, inference.model)
-        taxonomy = Taxonomy.load(config.taxonomy)
+        taxonomy = Taxonomy.load(configured)
         yield ok("model", f"{inference.model}: {file.precision}, sha256 {file.sha256}, {_described(contract)}")
         if contract.taxonomy != taxonomy.name:
             remedy = f"taxonomy: {contract.taxonomy}, unless the classes are the same"
-            yield warn("model", f"trained for taxonomy {contract.taxonomy}, {config.taxonomy} is configured", remedy)
-        yield _one_picture(config, contract)
+            yield warn("model", f"trained for taxonomy {contract.taxonomy}, {configured} is configured", remedy)
+        yield _one_picture(inference, contract)
     except SegPerceptionError as problem:
         yield error("model", str(problem), "see docs/deployment.md")
 
@@ -79,7 +93,8 @@ def bag(path: Path, config: Config) -> Iterator[Finding]:
         with BagReader(path) as reader:
             check_topics(reader, config)
             yield from _topics(reader, config)
-            intake = Intake(_without_scene(config), _Blank(Taxonomy.load(config.taxonomy)), note)
+            blanks = {camera.name: _Blank(taxonomies(camera, config)[0]) for camera in config.cameras}
+            intake = Intake(_without_scene(config), blanks, note)
             results = list(islice(replay(reader, intake), SWEEPS))
     except SegPerceptionError as problem:
         yield error("bag", str(problem), "compare `cameras`, `camera.<name>.image_topic` and `lidar.topic` with it")
@@ -112,10 +127,10 @@ def _topics(reader: BagReader, config: Config) -> Iterator[Finding]:
         yield warn("bag", f"no {TF_STATIC}", "record it, or no camera has a place on the vehicle")
 
 
-def _one_picture(config: Config, contract: ModelContract) -> Finding:
-    width, height = contract.image_size or tuple(map(min, PICTURE, image_size(config.inference.max_image_size)))
+def _one_picture(inference: InferenceConfig, contract: ModelContract) -> Finding:
+    width, height = contract.image_size or tuple(map(min, PICTURE, image_size(inference.max_image_size)))
     pixels = np.full((height, width, 3), 128, np.uint8)
-    segmenter = load_segmenter(config.inference)
+    segmenter = load_segmenter(inference)
     try:
         segmenter.segment(pixels).sample(np.zeros((1, 2)))
         start_s = time.perf_counter()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.bags import BagReader
+from seg_perception.config import NODE_NAME
 from seg_perception.datatypes import UNKNOWN, PointCloud
 from seg_perception.errors import BagError, ConfigError, MessageError
 from seg_perception.evaluation.geometry import GeometryScore, score_labels
@@ -157,6 +158,9 @@ def check_classes(bag: BagReader, taxonomy: Taxonomy) -> None:
 def _class_names(bag: BagReader) -> Iterator[tuple[str, dict[int, str]]]:
     """Every LabelInfo topic with what its first message says, unknown left out."""
     topics = {topic for topic, type in bag.topics.items() if type == LABEL_INFO}
+    of_cloud = f"/{NODE_NAME}/label_info"
+    if of_cloud in topics:  # a camera's picture may have classes of its own
+        topics = {topic for topic in topics if topic == of_cloud or not topic.startswith(f"/{NODE_NAME}/")}
     for message in bag.messages(topics) if topics else ():
         if message.topic in topics:
             topics.remove(message.topic)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
-from seg_perception.config import InferenceConfig
+from seg_perception.config import Config, InferenceConfig
 from seg_perception.errors import ConfigError, ModelError
 from seg_perception.inference import backend_choice
 from seg_perception.inference.onnx_file import OnnxFile
@@ -19,6 +20,19 @@ from seg_perception.inference.segmenter import Segmenter
 log = logging.getLogger(__name__)
 
 CPU_BACKENDS = ("onnxruntime", "openvino")  # the first is the reference
+
+
+def load_segmenters(config: Config, *, measure: bool = False) -> dict[str, Segmenter]:
+    """The network of each camera by its name, as `load_segmenter` gives it; cameras whose settings ask for the same
+    share one. Where one cannot be loaded, those before it are freed."""
+    loaded: dict[InferenceConfig, Segmenter] = {}
+    with ExitStack() as undo:
+        for wanted in map(config.inference_of, config.cameras):
+            if wanted not in loaded:
+                loaded[wanted] = load_segmenter(wanted, measure=measure)
+                undo.callback(loaded[wanted].close)
+        undo.pop_all()
+    return {camera.name: loaded[config.inference_of(camera)] for camera in config.cameras}
 
 
 def load_segmenter(config: InferenceConfig, *, measure: bool = False) -> Segmenter:

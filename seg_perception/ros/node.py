@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 import rclpy
@@ -27,7 +27,7 @@ from std_msgs.msg import Float64MultiArray
 
 from seg_perception.config import Config
 from seg_perception.errors import BackendLostError, ConfigError, SegPerceptionError
-from seg_perception.inference.loading import load_segmenter
+from seg_perception.inference.loading import load_segmenters
 from seg_perception.inference.nvml import gpu_states
 from seg_perception.inference.segmenter import Segmenter
 from seg_perception.intake import Intake
@@ -143,23 +143,26 @@ class PerceptionNode(LifecycleNode):
             raise ConfigError("parameter cameras: at least one camera name wanted, none seen")
         self._configured.callback(self._set_configured, False)
         self._set_configured(True)
-        segmenter = load_segmenter(config.inference, measure=True)
-        self._configured.callback(segmenter.close)
-        taxonomy = Intake(config, segmenter, ProblemLog()).pipeline.taxonomy
-        self._config, self._segmenter = config, segmenter
-        warm_up(config, segmenter)
-        self._outputs = self._configured.enter_context(Outputs(self, config, taxonomy))
-        log.info("configured: model %s, cameras %s", config.inference.model, [camera.name for camera in config.cameras])
+        segmenters = load_segmenters(config, measure=True)
+        for segmenter in dict.fromkeys(segmenters.values()):
+            self._configured.callback(segmenter.close)
+        pipeline = Intake(config, segmenters, ProblemLog()).pipeline
+        self._config, self._segmenters = config, segmenters
+        warm_up(config, segmenters)
+        of_cameras = {name: network.taxonomy for name, network in pipeline.networks.items()}
+        self._outputs = self._configured.enter_context(Outputs(self, config, pipeline.taxonomy, of_cameras))
+        models = {camera.name: config.inference_of(camera).model for camera in config.cameras}
+        log.info("configured: cameras and their models %s", models)
 
     def _activate(self, state: LifecycleState) -> None:
         super().on_activate(state)
         problems = ProblemLog()
-        intake = Intake(self._config, self._segmenter, problems)
+        intake = Intake(self._config, self._segmenters, problems)
         self._intake = intake
         self._active.callback(self._let_go)
         worker = Worker(intake, self._outputs, problems)
         inputs = Inputs(self, self._config, intake, worker)
-        self._reporter = reporter = _Reporter(self, self._config, self._segmenter, inputs, worker, problems)
+        self._reporter = reporter = _Reporter(self, self._config, self._segmenters, inputs, worker, problems)
         # Closed in the reverse order: nothing comes in any more before the worker stops.
         for part in (reporter, worker, inputs):
             self._active.enter_context(part)
@@ -201,20 +204,14 @@ class _Reporter:
         self,
         node: LifecycleNode,
         config: Config,
-        segmenter: Segmenter,
+        segmenters: Mapping[str, Segmenter],
         inputs: Inputs,
         worker: Worker,
         problems: ProblemLog,
     ) -> None:
         self._node, self._inputs, self._worker, self._problems = node, inputs, worker, problems
         self._period_s, self._limits = config.output.diagnostics_period_s, config.diagnostics
-        contract = segmenter.contract
-        self._inference = {
-            "backend": segmenter.backend,
-            "model": config.inference.model,
-            "source": contract.source_name,
-            "output": contract.output,
-        }
+        self._inference = _running(config, segmenters)
         self._before = self._observe()
         self._stack = ExitStack()
 
@@ -271,6 +268,22 @@ class _Reporter:
         if self._statistics.get_subscription_count():
             self._statistics.publish(conversions.named_numbers(diagnostics.figures(self._before, now)))
         self._before = now
+
+
+def _running(config: Config, segmenters: Mapping[str, Segmenter]) -> dict[str, str]:
+    """What really runs, for diagnostics; of each camera by name, where they do not share one network."""
+    shared = len(set(segmenters.values())) == 1
+    values: dict[str, str] = {}
+    for camera in config.cameras[: 1 if shared else None]:
+        segmenter = segmenters[camera.name]
+        said = {
+            "backend": segmenter.backend,
+            "model": config.inference_of(camera).model,
+            "source": segmenter.contract.source_name,
+            "output": segmenter.contract.output,
+        }
+        values |= {key if shared else f"{camera.name}.{key}": value for key, value in said.items()}
+    return values
 
 
 def main(args: list[str] | None = None) -> int:

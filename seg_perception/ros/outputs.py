@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.lifecycle.publisher import LifecyclePublisher
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import PointCloud2
+from vision_msgs.msg import LabelInfo
 
 from seg_perception.config import Config
 from seg_perception.errors import ConfigError
@@ -24,10 +26,15 @@ from seg_perception.statistics import StageTimer
 
 
 class Outputs:
-    """Publishers, there while in the `with` block. `publish` runs in the worker's thread."""
+    """Publishers, there while in the `with` block. `publish` runs in the worker's thread.
 
-    def __init__(self, node: LifecycleNode, config: Config, taxonomy: Taxonomy) -> None:
-        self._node, self._config, self._taxonomy = node, config, taxonomy
+    taxonomy: of the clouds. of_cameras: of each camera's pictures.
+    """
+
+    def __init__(
+        self, node: LifecycleNode, config: Config, taxonomy: Taxonomy, of_cameras: Mapping[str, Taxonomy]
+    ) -> None:
+        self._node, self._config, self._taxonomy, self._of_cameras = node, config, taxonomy, of_cameras
         self._groups = class_groups(config.output.point_groups, taxonomy)
         self._of_sweeps = {camera.name for camera in config.cameras if camera.segment == "paired"}
         self._stack = ExitStack()
@@ -41,9 +48,10 @@ class Outputs:
             for name in self._groups
         }
         self._pictures = {
-            camera.name: Pictures(camera.name, camera.offset_ms, self._taxonomy, self._publisher)
+            camera.name: Pictures(camera.name, camera.offset_ms, self._of_cameras[camera.name], self._publisher)
             for camera in self._config.cameras
         }
+        self._info = self._publisher(LabelInfo, "~/label_info", qos.latched())
         self._scene = SceneOutputs(self._config, self._taxonomy, self._publisher)
         return self
 
@@ -62,6 +70,7 @@ class Outputs:
 
     def publish_label_info(self, stamp_ns: int) -> None:
         """Say what the class ids mean, for whoever listens now or later."""
+        self._info.publish(conversions.label_info(self._taxonomy, stamp_ns))
         for pictures in self._pictures.values():
             pictures.publish_label_info(stamp_ns)
 

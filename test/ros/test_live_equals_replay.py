@@ -10,7 +10,7 @@ import yaml
 
 from seg_perception.bags import BagReader, BagWriter
 from seg_perception.config import Config
-from seg_perception.inference.loading import load_segmenter
+from seg_perception.inference.loading import load_segmenters
 from seg_perception.intake import Intake
 from seg_perception.messages.camera_info import CameraInfoRecord
 from seg_perception.messages.pointcloud import cloud_from_columns, decode_cloud, encode_semantic_cloud
@@ -82,10 +82,10 @@ def drive(tmp_path_factory):
     return folder / "drive.mcap"
 
 
-def settings(folder, model):
+def settings(folder, model, rear):
     params = live.parameters(
         model,
-        camera={name: {"image_topic": f"/{name}/image_raw"} for name in ("front", "rear")},
+        camera={"front": {"image_topic": "/front/image_raw"}, "rear": {"image_topic": "/rear/image_raw", **rear}},
         motion={"mode": "auto"},
         pairing={"deadline_ms": 1000.0},  # the last sweep waits that long for an image that never comes
     )
@@ -97,19 +97,20 @@ def settings(folder, model):
 def replayed(bag_path, parameters):
     """Stamp → the semantic cloud of an offline run, its fields and bytes."""
     config = Config.load(parameters)
-    intake = Intake(config, load_segmenter(config.inference), lambda cause, sentence: None)
+    intake = Intake(config, load_segmenters(config), lambda cause, sentence: None)
     with BagReader(bag_path) as bag:
         clouds = [encode_semantic_cloud(r.cloud, intake.pipeline.taxonomy.colors) for r in replay(bag, intake)]
     return {cloud.stamp_ns: cloud for cloud in clouds}
 
 
-def test_the_live_node_and_the_replay_give_the_same_bytes(tmp_path, drive, model):
+@pytest.mark.parametrize("own_network", [False, True], ids=["one network", "two networks"])
+def test_the_live_node_and_the_replay_give_the_same_bytes(tmp_path, drive, model, own_network):
     from rclpy.serialization import deserialize_message
     from sensor_msgs.msg import PointCloud2
 
     from seg_perception.ros.live_run import live_run
 
-    parameters = settings(tmp_path, model)
+    parameters = settings(tmp_path, model, live.three_class_model(tmp_path / "three.onnx") if own_network else {})
     received = {}
     run = live_run(drive, parameters, model, tmp_path, received.__setitem__)
     assert run.node_exit_code == 0
