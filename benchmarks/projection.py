@@ -127,10 +127,10 @@ def ours(scan: LidarScan, tree: TransformTree, labels: Labels, cameras: int, set
 
     def run() -> None:
         moved, views = MovedSweep(scan, tree, config.motion), []
+        T_each_lidar = [moved.T_cam_lidar(f"camera_{k}", T0) for k in range(cameras)]
         by_direction = range_image(moved.points, config.visibility, workspace)
         for k in range(cameras):
-            T_cam_lidar = moved.T_cam_lidar(f"camera_{k}", T0)
-            in_view = project(moved.points, T_cam_lidar, labels.camera, workspace=workspace)
+            in_view = project(moved.points, T_each_lidar[k], labels.camera, workspace=workspace)
             said = segmentation.sample(in_view.uv)
             if config.visibility.method == "none":
                 kept = np.ones(len(in_view.index), bool)

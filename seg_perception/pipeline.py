@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +22,6 @@ from seg_perception.fusion.painting import View, paint, selected, worth
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.motion import MovedSweep, awaits_transforms
 from seg_perception.geometry.projection import Projection, project
-from seg_perception.geometry.range_image import RangeImage
 from seg_perception.geometry.spacing import with_spacing
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.visibility import hiding, range_image
@@ -54,6 +53,15 @@ class SweepResult:
     report: SweepReport
     sweep: MovedSweep
     scene: scene_memory.SceneUpdate | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Look:
+    """How an image sees the points of a sweep; see `geometry.projection.project`."""
+
+    camera: CameraModel
+    T_cam_lidar: NDArray[np.float64]
+    T_rows: tuple[NDArray[np.float64], NDArray[np.float64]] | None
 
 
 class Pipeline:
@@ -104,28 +112,30 @@ class Pipeline:
         visibility = self._visibility.get(scan.lidar, config.visibility)
         if self._sweeps[scan.lidar].bit_count() == 1:  # where its points lie in no order, it is asked ever more seldom
             visibility = self._visibility[scan.lidar] = with_spacing(visibility, scan.points)
-        by_direction: RangeImage | None = None
         with timer.stage("move"):
             sweep = MovedSweep(scan, self._tree, config.motion)
         with timer.stage("segment"):
             self._segment_together([images[name] for name in sorted(images)])
+        looks: dict[str, _Look] = {}
         for name in sorted(images):
             image = images[name]
-            view = ViewReport(image.stamp_ns, image.stamp_ns - scan.stamp_ns)
-            try:
+            reports[name] = ViewReport(image.stamp_ns, image.stamp_ns - scan.stamp_ns)
+            with _costs_itself(name, reports):
                 camera = self._calibration(image)
                 with timer.stage("segment"):
                     segmentations[name] = self.segment(image)
                 with timer.stage("move"):
-                    T_cam_lidar = sweep.T_cam_lidar(image.frame_id, image.stamp_ns)
-                    T_rows = sweep.T_cam_lidar_rows(image.frame_id, image.stamp_ns, self._readout_ns.get(name, 0))
+                    looks[name] = self._look(image, camera, sweep)
+        with timer.stage("hide"):
+            by_direction = range_image(sweep.points, visibility, self._workspace)
+        for name, look in looks.items():
+            image, camera = images[name], look.camera
+            with _costs_itself(name, reports):
                 with timer.stage("project"):
-                    in_view = project(sweep.points, T_cam_lidar, camera, T_rows, self._workspace)
+                    in_view = project(sweep.points, look.T_cam_lidar, camera, look.T_rows, self._workspace)
                 with timer.stage("sample"):
                     labels = self.networks[name].sample(segmentations[name], in_view.uv)
                 with timer.stage("hide"):
-                    if by_direction is None:
-                        by_direction = range_image(sweep.points, visibility, self._workspace)
                     growth = self._growth[labels.class_id]
                     hider = hiding(in_view, by_direction, camera, visibility, self._workspace, growth)
                     kept = settle(labels.class_id, hider, in_view.index, by_direction, config.edges, self._workspace)
@@ -133,17 +143,18 @@ class Pipeline:
                     placed = worth(scan, seen.index, seen.uv, image.size, image.stamp_ns, config.painting)
                     views.append(View(name, seen.index, selected(labels, kept), placed))
                 projections[name] = seen
-                reports[name] = replace(view, in_view=len(in_view.index), visible=len(seen.index))
-            except BackendLostError:
-                raise
-            except SegPerceptionError as error:
-                reports[name] = replace(view, skipped=error.cause, detail=str(error))
+                reports[name] = replace(reports[name], in_view=len(in_view.index), visible=len(seen.index))
         with timer.stage("paint"):
             cloud = paint(scan, views, config.painting)
         for index, name in enumerate(cloud.cameras):
             reports[name] = replace(reports[name], painted=int(np.count_nonzero(cloud.camera == index)))
         report = SweepReport(reports, timer.seconds, sweep.kind, sweep.fallback)
         return SweepResult(cloud, images, segmentations, projections, report, sweep)
+
+    def _look(self, image: CameraImage, camera: CameraModel, sweep: MovedSweep) -> _Look:
+        T_cam_lidar = sweep.T_cam_lidar(image.frame_id, image.stamp_ns)
+        readout_ns = self._readout_ns.get(image.camera, 0)
+        return _Look(camera, T_cam_lidar, sweep.T_cam_lidar_rows(image.frame_id, image.stamp_ns, readout_ns))
 
     def segment(self, image: CameraImage) -> Segmentation:
         """The network's answer, for the whole picture; an image that several sweeps share goes through it once.
@@ -207,6 +218,17 @@ class Pipeline:
         return camera
 
 
+@contextlib.contextmanager
+def _costs_itself(name: str, reports: dict[str, ViewReport]) -> Iterator[None]:
+    """What one camera lacks costs that camera only, and its report says it."""
+    try:
+        yield
+    except BackendLostError:
+        raise
+    except SegPerceptionError as error:
+        reports[name] = replace(reports[name], skipped=error.cause, detail=str(error))
+
+
 def warm_up(config: Config, segmenters: Segmenters) -> None:
     """Compile every kernel and run each network once, so that the first sweep is as fast as the hundredth."""
     of_camera = by_camera(config, segmenters)
@@ -223,7 +245,8 @@ def _run_once(config: Config, segmenter: Segmenter) -> None:
     points = np.column_stack([np.zeros((count, 2)), np.linspace(1.0, 9.0, count)]).astype(np.float32)
     cloud = PointCloud("lidar", 1, count, 1, (), np.zeros((count, 0), np.uint8))
     tree = TransformTree()
-    tree.insert(config.motion.fixed_frame, "lidar", 0, np.eye(4), static=True)
+    for stamp_ns in (1, count):
+        tree.insert(config.motion.fixed_frame, "lidar", stamp_ns, np.eye(4))
     tree.insert("lidar", "camera", 0, np.eye(4), static=True)
     pipeline = Pipeline(config, segmenter, tree)
     K = np.array([[width, 0.0, width / 2], [0.0, width, height / 2], [0.0, 0.0, 1.0]])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.errors import FarStampError, StampError
-from seg_perception.geometry.transforms import Float64Array, from_quat_translation, lerp, slerp
+from seg_perception.geometry.transforms import NEAR_ZERO_ANGLE, Float64Array
 
 StampsNs = NDArray[np.int64]
 
@@ -41,7 +43,8 @@ class Query:
     ) -> None:
         self.target, self.source, self.stamps, self.tolerance_ns = target, source, stamps, tolerance_ns
         self.rows = rows
-        self.first_ns, self.last_ns = int(stamps.min()), int(stamps.max())
+        alone = stamps.size == 1
+        self.first_ns, self.last_ns = (int(stamps[0]),) * 2 if alone else (int(stamps.min()), int(stamps.max()))
 
     def split(self, stamp_ns: int) -> tuple[Query, Query]:
         """The stamps before this one, and those from it on."""
@@ -244,16 +247,17 @@ class MovingEdge:
         last_ns = max(query.last_ns, oldest_ns + slack_ns) if query.first_ns < oldest_ns else query.last_ns
         begin = int(np.searchsorted(stamps, first_ns, "right")) - 1 if first_ns > oldest_ns else 0
         window = slice(begin, int(np.searchsorted(stamps, last_ns, "right")) + 1)
-        parents = self.samples[window]["parent"]
-        changed = np.zeros(parents.size, bool)
+        samples, parent, changed = self.samples[window], self._last_parent, _UNCHANGED
         if self._reparented:
+            parents = samples["parent"]
+            changed = np.zeros(parents.size, np.bool_)
             changed[1:] = parents[1:] != parents[:-1]
             for change_ns in stamps[window][changed]:
                 if query.first_ns < change_ns <= query.last_ns:
                     raise ParentChange(int(change_ns))
-        samples = self.samples[window]
+            parent = self.parent_at(query.first_ns) or ""
         return MovingLink(
-            parent=self.parent_at(query.first_ns) or "",
+            parent=parent,
             stamps=stamps[window].copy(),
             translation=samples["translation"].copy(),
             quat_xyzw=samples["quat_xyzw"].copy(),
@@ -266,9 +270,13 @@ class MovingEdge:
         return EdgeSpan(self.newest_parent or self._last_parent, child, False, count, oldest_ns, newest_ns)
 
 
+_UNCHANGED = np.zeros(0, np.bool_)
+
+
 @dataclass(frozen=True, slots=True)
 class MovingLink:
-    """(M,) samples of one edge, M > 0; `changed` marks one that hangs below another parent than the one before it."""
+    """(M,) samples of one edge, M > 0; `changed` marks one that hangs below another parent than the one before it, and
+    is empty where none does."""
 
     parent: str
     stamps: StampsNs
@@ -277,35 +285,81 @@ class MovingLink:
     changed: NDArray[np.bool_]
 
     def at(self, query: Query) -> Float64Array:
-        """`T_parent_child`, (N, 4, 4) at the stamps of the query, or (4, 4) where only one pose is known.
+        """`T_parent_child`, (N, 4, 4), at the stamps of the query.
 
         A stamp outside goes on at the speed seen over a baseline at least as long as the tolerance, so that two
         samples close together cannot fling it away; with a shorter history the nearest sample stands. Two samples
         below different parents have nothing between them: the older stands, as in tf2.
         """
-        if self.stamps.size == 1:
-            return from_quat_translation(self.quat_xyzw[0], self.translation[0])
-        older, newer = self._neighbours(query)
-        baseline_ns = self.stamps[newer] - self.stamps[older]
-        ratio = np.where(baseline_ns == 0, 1.0, (query.stamps - self.stamps[older]) / np.maximum(baseline_ns, 1))
-        if query.tolerance_ns:
-            ratio = np.where(baseline_ns < query.tolerance_ns, np.clip(ratio, 0.0, 1.0), ratio)
-        if self.changed.any():
-            changes = np.cumsum(self.changed)
-            ratio = np.where(changes[older] != changes[newer], np.floor(np.clip(ratio, 0.0, 1.0)), ratio)
-        return from_quat_translation(
-            slerp(self.quat_xyzw[older], self.quat_xyzw[newer], ratio),
-            lerp(self.translation[older], self.translation[newer], ratio),
-        )
+        T = np.empty((query.stamps.size, 4, 4))
+        samples = self.stamps, self.translation, self.quat_xyzw, self.changed
+        _interpolate(*samples, np.ascontiguousarray(query.stamps), query.tolerance_ns, T)
+        return T
 
-    def _neighbours(self, query: Query) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Indices of the samples that speak for each stamp; equal stamps only at the newest, where the last counts."""
-        stamps, last = self.stamps, self.stamps.size - 1
-        newer = np.clip(np.searchsorted(stamps, query.stamps, "right"), 1, last)
-        older = np.where(query.stamps == stamps[0], 0, newer - 1)
-        if query.tolerance_ns:
-            before_newest = int(np.searchsorted(stamps, stamps[last] - query.tolerance_ns, "right")) - 1
-            after_oldest = int(np.searchsorted(stamps, stamps[0] + query.tolerance_ns, "left"))
-            older = np.where(query.stamps > stamps[last], max(before_newest, 0), older)
-            newer = np.where(query.stamps < stamps[0], min(after_oldest, last), newer)
-        return older, newer
+
+_compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
+
+
+@_compiled
+def _interpolate(stamps, translation, quat_xyzw, changed, asked, tolerance_ns, T):  # type: ignore[no-untyped-def]
+    """Fill T (N, 4, 4) with the poses at `asked` (N,), from samples as in `MovingLink`: translation linearly, rotation
+    by `transforms.slerp`."""
+    before_newest = max(np.searchsorted(stamps, stamps[-1] - tolerance_ns, "right") - 1, 0)
+    after_oldest = min(np.searchsorted(stamps, stamps[0] + tolerance_ns, "left"), stamps.size - 1)
+    before = after = -1
+    side, angle, sine = 1.0, 0.0, 0.0
+    for n in range(asked.size):
+        older, newer = _neighbours(stamps, asked[n], tolerance_ns, before_newest, after_oldest)
+        baseline_ns = stamps[newer] - stamps[older]
+        ratio = (asked[n] - stamps[older]) / baseline_ns if baseline_ns else 1.0
+        parted = changed.size > 0 and changed[older + 1 : newer + 1].any()
+        if parted or (tolerance_ns and baseline_ns < tolerance_ns):
+            ratio = min(max(ratio, 0.0), 1.0)
+        if parted:
+            ratio = math.floor(ratio)
+        if (older, newer) != (before, after):
+            side, angle = _turn(quat_xyzw[older], quat_xyzw[newer])
+            before, after, sine = older, newer, math.sin(angle)
+        weight0, weight1 = 1.0 - ratio, ratio
+        if angle >= NEAR_ZERO_ANGLE:
+            weight0, weight1 = math.sin(weight0 * angle) / sine, math.sin(weight1 * angle) / sine
+        _place_turned(weight0, quat_xyzw[older], side * weight1, quat_xyzw[newer], T[n])
+        for k in range(3):
+            T[n, k, 3] = (1.0 - ratio) * translation[older, k] + ratio * translation[newer, k]
+
+
+@_compiled
+def _neighbours(stamps, stamp_ns, tolerance_ns, before_newest, after_oldest):  # type: ignore[no-untyped-def]
+    """Indices of the samples that speak for a stamp; equal stamps only at the newest, where the last counts."""
+    last = stamps.size - 1
+    newer = min(max(np.searchsorted(stamps, stamp_ns, "right"), 1), last)
+    older = 0 if stamp_ns == stamps[0] else max(newer - 1, 0)
+    if tolerance_ns and stamp_ns > stamps[last]:
+        older = before_newest
+    if tolerance_ns and stamp_ns < stamps[0]:
+        newer = after_oldest
+    return older, newer
+
+
+@_compiled
+def _turn(q0, q1):  # type: ignore[no-untyped-def]
+    """Between unit quaternions: 1, or -1 where the other sign of q1 is nearer; and half the angle from q0 to it."""
+    same = q0[0] * q1[0] + q0[1] * q1[1] + q0[2] * q1[2] + q0[3] * q1[3]
+    side = -1.0 if same < 0.0 else 1.0
+    apart = together = 0.0
+    for k in range(4):
+        apart += (side * q1[k] - q0[k]) ** 2
+        together += (side * q1[k] + q0[k]) ** 2
+    return side, 2.0 * math.atan2(math.sqrt(apart), math.sqrt(together))
+
+
+@_compiled
+def _place_turned(weight0, q0, weight1, q1, T):  # type: ignore[no-untyped-def]
+    """Fill T (4, 4), but for its translation, from the weighed sum of two quaternions x y z w, of any length."""
+    x, y = weight0 * q0[0] + weight1 * q1[0], weight0 * q0[1] + weight1 * q1[1]
+    z, w = weight0 * q0[2] + weight1 * q1[2], weight0 * q0[3] + weight1 * q1[3]
+    s = 2.0 / (x * x + y * y + z * z + w * w)
+    T[0, 0], T[0, 1], T[0, 2] = 1.0 - s * (y * y + z * z), s * (x * y - z * w), s * (x * z + y * w)
+    T[1, 0], T[1, 1], T[1, 2] = s * (x * y + z * w), 1.0 - s * (x * x + z * z), s * (y * z - x * w)
+    T[2, 0], T[2, 1], T[2, 2] = s * (x * z - y * w), s * (y * z + x * w), 1.0 - s * (x * x + y * y)
+    T[3, 0], T[3, 1], T[3, 2], T[3, 3] = 0.0, 0.0, 0.0, 1.0

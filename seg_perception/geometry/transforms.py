@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import reduce
 
+import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -15,7 +16,7 @@ from seg_perception.errors import TransformError
 
 Float64Array = NDArray[np.float64]
 
-_NEAR_ZERO_ANGLE = 1e-9
+NEAR_ZERO_ANGLE = 1e-9
 """rad; below it sin(x) / x is 1 to the last bit, so slerp and lerp weights are the same numbers."""
 
 
@@ -94,12 +95,35 @@ def inverse(T: ArrayLike) -> Float64Array:
     """`T_source_target` of a rigid `T_target_source`, (..., 4, 4), by transposing the rotation."""
     T = np.asarray(T, np.float64)
     R_inverse = np.swapaxes(T[..., :3, :3], -1, -2)
-    return from_rotation_translation(R_inverse, -(R_inverse @ T[..., :3, 3:])[..., 0])
+    inverted = np.zeros(T.shape)
+    inverted[..., :3, :3] = R_inverse
+    inverted[..., :3, 3:] = -(R_inverse @ T[..., :3, 3:])
+    inverted[..., 3, 3] = 1.0
+    return inverted
 
 
 def compose(*Ts: ArrayLike) -> Float64Array:
     """The product from left to right, neighbours cancelling: `T_a_c = compose(T_a_b, T_b_c)`. Of nothing, identity."""
-    return reduce(np.matmul, [np.asarray(T, np.float64) for T in Ts]) if Ts else np.eye(4)
+    return reduce(_product, [np.asarray(T, np.float64) for T in Ts]) if Ts else np.eye(4)
+
+
+def _product(T_a_b: Float64Array, T_b_c: Float64Array) -> Float64Array:
+    if max(T_a_b.ndim, T_b_c.ndim) != 3:
+        return np.asarray(T_a_b @ T_b_c)
+    left, right = (np.ascontiguousarray(T).reshape(-1, 4, 4) for T in (T_a_b, T_b_c))
+    T_a_c = np.empty(np.broadcast_shapes(left.shape, right.shape))
+    _multiply(left, right, T_a_c)
+    return T_a_c
+
+
+@numba.njit(cache=True, nogil=True)
+def _multiply(left, right, product):  # type: ignore[no-untyped-def]
+    """Stacks of (4, 4), of which either may hold one for all; `@` takes several times as long."""
+    for n in range(product.shape[0]):
+        a, b, c = left[min(n, left.shape[0] - 1)], right[min(n, right.shape[0] - 1)], product[n]
+        for row in range(4):
+            for k in range(4):
+                c[row, k] = a[row, 0] * b[0, k] + a[row, 1] * b[1, k] + a[row, 2] * b[2, k] + a[row, 3] * b[3, k]
 
 
 def transform_points(T: ArrayLike, points: ArrayLike) -> Float64Array:
@@ -124,7 +148,7 @@ def slerp(quat0_xyzw: ArrayLike, quat1_xyzw: ArrayLike, ratio: ArrayLike) -> Flo
     longer_way = np.einsum("...i,...i->...", q0, q1) < 0.0
     q1 = np.where(longer_way[..., None], -q1, q1)
     angle = 2.0 * np.arctan2(np.linalg.norm(q1 - q0, axis=-1), np.linalg.norm(q1 + q0, axis=-1))
-    still = angle < _NEAR_ZERO_ANGLE
+    still = angle < NEAR_ZERO_ANGLE
     angle = np.where(still, 1.0, angle)
     weight0 = np.where(still, 1.0 - ratio, np.sin((1.0 - ratio) * angle) / np.sin(angle))
     weight1 = np.where(still, ratio, np.sin(ratio * angle) / np.sin(angle))
