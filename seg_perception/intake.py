@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from seg_perception.config import CameraConfig, Config
 from seg_perception.datatypes import CameraImage, LidarScan
 from seg_perception.errors import SegPerceptionError
@@ -25,7 +23,7 @@ from seg_perception.messages.calibration_file import calibration_of
 from seg_perception.messages.camera_info import CameraInfoRecord, camera_model, decode_camera_info
 from seg_perception.messages.header import stamp_ns
 from seg_perception.messages.image import decode
-from seg_perception.messages.pointcloud import decode_scan
+from seg_perception.messages.pointcloud import any_return, decode_scan
 from seg_perception.messages.transforms import insert_tf
 from seg_perception.pipeline import Pipeline, SweepResult
 from seg_perception.scene_step import SceneStep
@@ -228,7 +226,7 @@ class Intake:
             return None
         if note:
             self._problem("point_times_unusable", note)
-        if not np.isfinite(scan.points).all(axis=1).any():
+        if not any_return(scan.points):
             self._problem(
                 "cloud_without_points", f"cloud in frame '{scan.frame_id}': none of its {len(scan)} points is a return"
             )

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.config import CameraConfig, Config, VisibilityConfig
-from seg_perception.datatypes import CameraImage, LidarScan, PointCloud, SemanticCloud, SweepReport, ViewReport
+from seg_perception.datatypes import CameraImage, LidarScan, SemanticCloud, SweepReport, ViewReport
 from seg_perception.errors import BackendLostError, CalibrationError, SegPerceptionError
 from seg_perception.fusion.edges import settle
 from seg_perception.fusion.painting import View, paint, selected, worth
@@ -30,6 +30,7 @@ from seg_perception.inference.framing import Frame
 from seg_perception.inference.networks import Network, Segmenters, by_camera, networks
 from seg_perception.inference.segmenter import Segmentation, Segmenter
 from seg_perception.labels import Taxonomy
+from seg_perception.messages.pointcloud import cloud_from_columns, encode_semantic_cloud, scan_from_cloud
 from seg_perception.scene import memory as scene_memory
 from seg_perception.statistics import StageTimer
 
@@ -243,7 +244,8 @@ def _run_once(config: Config, segmenter: Segmenter) -> None:
     width, height = segmenter.contract.image_size or segmenter.contract.network_size
     count = 16
     points = np.column_stack([np.zeros((count, 2)), np.linspace(1.0, 9.0, count)]).astype(np.float32)
-    cloud = PointCloud("lidar", 1, count, 1, (), np.zeros((count, 0), np.uint8))
+    columns = {**dict(zip("xyz", points.T, strict=True)), "t": np.arange(count, dtype=np.uint32)}
+    scan, _ = scan_from_cloud(cloud_from_columns("lidar", 1, columns))
     tree = TransformTree()
     for stamp_ns in (1, count):
         tree.insert(config.motion.fixed_frame, "lidar", stamp_ns, np.eye(4))
@@ -251,6 +253,7 @@ def _run_once(config: Config, segmenter: Segmenter) -> None:
     pipeline = Pipeline(config, segmenter, tree)
     K = np.array([[width, 0.0, width / 2], [0.0, width, height / 2], [0.0, 0.0, 1.0]])
     pipeline.set_camera("camera", CameraModel(width, height, K))
-    scan = LidarScan("lidar", 1, points, np.arange(1, count + 1), cloud)
     image = CameraImage("camera", "camera", 1, np.zeros((height, width, 3), np.uint8))
-    pipeline.process(scan, {"camera": image}).segmentations["camera"].label_image()
+    result = pipeline.process(scan, {"camera": image})
+    result.segmentations["camera"].label_image()
+    encode_semantic_cloud(result.cloud, pipeline.taxonomy.colors)

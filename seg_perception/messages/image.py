@@ -1,6 +1,7 @@
 """sensor_msgs/Image and CompressedImage to RGB pixels and back.
 
-Every picture becomes (H, W, 3) uint8 RGB, contiguous. 16-bit samples keep their upper byte. YUV is BT.601 video range.
+Every picture becomes (H, W, 3) uint8 RGB, contiguous; one that is so already shares the memory of its message. 16-bit
+samples keep their upper byte. YUV is BT.601 video range.
 """
 
 from __future__ import annotations
@@ -164,9 +165,9 @@ def _check_pixels(pixels: NDArray, channels: int) -> None:
 
 
 def _to_rgb(samples: NDArray, code: int | None, what: str) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB of (H, W, channels), in memory of its own."""
+    """(H, W, 3) RGB of (H, W, channels); the samples themselves where they are RGB already."""
     if code is None:
-        return samples.copy()
+        return samples
     try:
         return np.asarray(cv2.cvtColor(samples, code), np.uint8)
     except cv2.error as error:

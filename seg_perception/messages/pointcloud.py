@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,9 +66,7 @@ def decode_scan(msg: Any) -> tuple[LidarScan, str]:
 def scan_from_cloud(cloud: PointCloud) -> tuple[LidarScan, str]:
     """As `decode_scan`, from a record that has x, y and z."""
     points = _xyz(cloud)
-    x, y, z = points.T  # by columns: ten times faster than along the rows of three
-    points[(x == 0) & (y == 0) & (z == 0)] = np.nan
-    stamps, note = point_stamps_ns(cloud, np.isfinite(x) & np.isfinite(y) & np.isfinite(z))
+    stamps, note = point_stamps_ns(cloud, _returns(points))
     return LidarScan(cloud.frame_id, cloud.stamp_ns, points, stamps, cloud), note
 
 
@@ -121,8 +120,9 @@ def encode_semantic_cloud(semantic: SemanticCloud, colors: NDArray[np.uint8]) ->
     start = -(-source.point_step // 4) * 4
     added = [PointField(name, start + at, code) for name, (at, code) in _LABEL_FIELDS.items() if name not in taken]
     point_step = start + _LABEL_BYTES if added else source.point_step
-    data = np.zeros((len(source), point_step), np.uint8)  # padding is published too: the same bytes for the same labels
-    data[:, : source.point_step] = source.data
+    data = np.empty((len(source), point_step), np.uint8)
+    _copy_points(source.data, data)
+    data[:, source.point_step : start] = 0  # padding is published too: the same bytes for the same labels
     cloud = PointCloud(
         source.frame_id,
         source.stamp_ns,
@@ -133,12 +133,35 @@ def encode_semantic_cloud(semantic: SemanticCloud, colors: NDArray[np.uint8]) ->
         source.is_bigendian,
         source.is_dense,
     )
-    rgb = cloud.field("rgb")
-    rgb.view(rgb.dtype.str.replace("f", "u"))[:] = packed_colors(colors)[semantic.class_id]
+    order = ">" if source.is_bigendian else "<"
+    rgb_of_class = packed_colors(colors).astype(f"{order}u4")
+    if len(added) == len(_LABEL_FIELDS):
+        probability, instance_id = semantic.probability.astype(f"{order}f4"), semantic.instance_id.astype(f"{order}u2")
+        words = data.view(np.uint32)[:, start // 4 :]
+        _write_labels(words, rgb_of_class.view("u4"), semantic.class_id, probability.view("u4"), instance_id.view("u2"))
+        return cloud
+    data[:, start:] = 0
+    cloud.field("rgb").view(rgb_of_class.dtype)[:] = rgb_of_class[semantic.class_id]
     cloud.field("class_id")[:] = semantic.class_id
     cloud.field("probability")[:] = semantic.probability
     cloud.field("instance_id")[:] = semantic.instance_id
     return cloud
+
+
+def _copy_points(source: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
+    """Each point's bytes to the beginning of a longer one; as things of that size, twice as fast as byte by byte."""
+    whole = np.dtype((np.void, source.shape[1]))
+    longer = np.dtype({"names": ["whole"], "formats": [whole], "itemsize": target.shape[1]})
+    target.view(longer)["whole"] = np.ascontiguousarray(source).view(whole)
+
+
+@numba.njit(cache=True, nogil=True)
+def _write_labels(words, rgb_of_class, class_id, probability, instance_id):  # type: ignore[no-untyped-def]
+    """All of `_LABEL_FIELDS` into words (N, 3); each value's bytes are in the cloud's order already."""
+    for i in range(words.shape[0]):
+        words[i, 0] = rgb_of_class[class_id[i]]
+        words[i, 1] = probability[i]
+        words[i, 2] = np.uint32(instance_id[i]) | np.uint32(class_id[i]) << np.uint32(16)
 
 
 def packed_colors(colors: NDArray[np.uint8]) -> NDArray[np.uint32]:
@@ -197,22 +220,33 @@ def _check_positions(fields: tuple[PointField, ...], what: str) -> None:
 def _xyz(cloud: PointCloud) -> NDArray[np.float32]:
     """(N, 3) float32, a copy."""
     points = np.empty((len(cloud), 3), np.float32)
-    offsets = {field.name: field for field in cloud.fields}
-    x, y, z = (offsets.get(axis) for axis in ("x", "y", "z"))
-    if (
-        x
-        and y
-        and z
-        and x.datatype == y.datatype == z.datatype == 7
-        and (y.offset, z.offset) == (x.offset + 4, x.offset + 8)
-    ):
-        dtype = x.dtype.newbyteorder(">" if cloud.is_bigendian else "<")
-        points[:] = np.ndarray((len(cloud), 3), dtype, cloud.data, x.offset, (cloud.data.strides[0], 4))
-        return points
     with np.errstate(over="ignore", invalid="ignore"):  # a FLOAT64 that no float32 holds becomes infinite: no return
-        for column, axis in enumerate(("x", "y", "z")):
+        for column, axis in enumerate("xyz"):  # by columns: twice as fast as three in a row
             points[:, column] = cloud.field(axis)
     return points
+
+
+@numba.njit(cache=True, nogil=True)
+def any_return(points):  # type: ignore[no-untyped-def]
+    """Whether any of points (N, 3) float32 is a return; looks no further than the first."""
+    for i in range(points.shape[0]):
+        if np.isfinite(points[i, 0]) and np.isfinite(points[i, 1]) and np.isfinite(points[i, 2]):
+            return True
+    return False
+
+
+@numba.njit(cache=True, nogil=True)
+def _returns(points):  # type: ignore[no-untyped-def]
+    """(N,) True where a point is a return; one at exactly (0, 0, 0) becomes NaN. points: (N, 3) float32."""
+    valid = np.empty(points.shape[0], np.bool_)
+    for i in range(points.shape[0]):
+        x, y, z = points[i]
+        if x == 0 and y == 0 and z == 0:
+            points[i] = np.nan
+            valid[i] = False
+        else:
+            valid[i] = np.isfinite(x) and np.isfinite(y) and np.isfinite(z)
+    return valid
 
 
 def _is_label_field(field: PointField) -> bool:

@@ -1,4 +1,4 @@
-"""The node's publishers: the semantic cloud always, everything else only while somebody looks at it."""
+"""The node's publishers; everything costly is made only while somebody subscribes to it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from sensor_msgs.msg import PointCloud2
 from vision_msgs.msg import LabelInfo
 
 from seg_perception.config import Config
+from seg_perception.datatypes import SemanticCloud
 from seg_perception.errors import ConfigError
 from seg_perception.intake import Picture
 from seg_perception.labels import Taxonomy, class_groups
+from seg_perception.messages.cdr import cloud_bytes
 from seg_perception.messages.pointcloud import encode_semantic_cloud
 from seg_perception.offline import points_topic
 from seg_perception.pipeline import SweepResult
@@ -75,20 +77,13 @@ class Outputs:
             pictures.publish_label_info(stamp_ns)
 
     def publish(self, result: SweepResult) -> dict[str, float]:
-        """The semantic cloud under the sweep's own header; the clouds and pictures that somebody has subscribed to.
+        """The clouds and pictures that somebody has subscribed to, each under its sensor's own header.
 
         Returns the seconds that "publish" took, and "draw" where there was something to draw.
         """
         timer = StageTimer()
         with timer.stage("publish"):
-            cloud = encode_semantic_cloud(result.cloud, self._taxonomy.colors)
-            lidar = result.cloud.scan.lidar
-            self._points[lidar].publish(conversions.point_cloud(cloud))
-            for name, table in self._groups.items():
-                publisher = self._group_points[lidar, name]
-                if publisher.get_subscription_count():
-                    chosen = cloud.select(table[result.cloud.class_id])
-                    publisher.publish(conversions.point_cloud(chosen))
+            self._publish_points(result.cloud)
         for name in self._of_sweeps.intersection(result.segmentations):
             self._draw(Picture(result.images[name], result.segmentations[name]), timer)
         return timer.seconds
@@ -98,6 +93,18 @@ class Outputs:
         timer = StageTimer()
         self._draw(picture, timer)
         return timer.seconds
+
+    def _publish_points(self, semantic: SemanticCloud) -> None:
+        lidar = semantic.scan.lidar
+        groups = {name: table for name, table in self._groups.items() if _watched(self._group_points[lidar, name])}
+        wants_all = _watched(self._points[lidar])
+        if not wants_all and not groups:
+            return
+        cloud = encode_semantic_cloud(semantic, self._taxonomy.colors)
+        if wants_all:
+            self._points[lidar].publish(cloud_bytes(cloud))
+        for name, table in groups.items():
+            self._group_points[lidar, name].publish(cloud_bytes(cloud.select(table[semantic.class_id])))
 
     def _draw(self, picture: Picture, timer: StageTimer) -> None:
         pictures = self._pictures[picture.image.camera]
@@ -115,3 +122,7 @@ class Outputs:
         )
         self._stack.callback(self._node.destroy_lifecycle_publisher, publisher)
         return publisher
+
+
+def _watched(publisher: LifecyclePublisher) -> bool:
+    return publisher.get_subscription_count() > 0

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seg_perception.datatypes import NO_CAMERA, POINT_FIELD_DTYPES, UNKNOWN, PointCloud, SemanticCloud
@@ -55,6 +55,7 @@ def _layouts(draw: st.DrawFn) -> np.ndarray:
     return _points(list(zip(names, formats, strict=True)), offsets, at + draw(st.integers(0, 5)))
 
 
+@settings(deadline=None)  # the first time, it compiles
 @given(points=_layouts(), rows=st.sampled_from([1, 2, 4]), pad=st.integers(0, 9))
 def test_every_layout_gives_the_same_points_and_fields(cloud_msg, points: np.ndarray, rows: int, pad: int) -> None:
     scan, note = decode_scan(cloud_msg(points, rows, pad))
@@ -68,6 +69,7 @@ def test_every_layout_gives_the_same_points_and_fields(cloud_msg, points: np.nda
         np.testing.assert_array_equal(scan.cloud.field(name), points[name])
 
 
+@settings(deadline=None)  # the first time, it compiles
 @given(points=_layouts(), rows=st.sampled_from([1, 2]), pad=st.integers(0, 9))
 def test_labels_are_added_and_no_other_byte_changes(cloud_msg, points: np.ndarray, rows: int, pad: int) -> None:
     cloud = encode_semantic_cloud(_semantic(decode_scan(cloud_msg(points, rows, pad))[0]), COLORS)
@@ -108,6 +110,16 @@ def test_cloud_that_was_labelled_before_is_labelled_in_place(cloud_msg) -> None:
     twice = encode_semantic_cloud(_semantic(scan_from_cloud(once)[0]), COLORS)
     assert twice.fields == once.fields
     assert (twice.data == once.data).all()
+
+
+def test_cloud_that_has_some_of_the_labels_gets_the_others_and_zeros_between_them(cloud_msg) -> None:
+    points = _points([*FLOAT_XYZ, ("class_id", "u1"), ("probability", "<f4")])
+    cloud = encode_semantic_cloud(_semantic(decode_scan(cloud_msg(points))[0]), COLORS)
+    class_id, probability, instance_id = labels_from_cloud(cloud)
+    assert (class_id.tolist(), probability.tolist()) == ([13, UNKNOWN, 13, UNKNOWN], [0.5, 0.0, 1.0, 0.0])
+    assert instance_id.tolist() == [7, 0, 65535, 0]
+    assert cloud.field("rgb").view("u4").tolist() == [0x123456, 0x5A5A5A, 0x123456, 0x5A5A5A]
+    assert not cloud.data[:, [17, 18, 19, *range(24, 28), *range(30, 32)]].any()
 
 
 def test_field_of_a_labels_name_and_another_type_is_replaced(cloud_msg) -> None:

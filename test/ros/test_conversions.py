@@ -8,7 +8,9 @@ pytest.importorskip("vision_msgs")
 
 from rclpy.serialization import deserialize_message, serialize_message
 
+from seg_perception.datatypes import PointCloud, PointField
 from seg_perception.labels import Taxonomy
+from seg_perception.messages.cdr import cloud_bytes
 from seg_perception.messages.image import decode_image
 from seg_perception.messages.pointcloud import cloud_from_columns, decode_cloud
 from seg_perception.ros import conversions, dds
@@ -26,6 +28,18 @@ def test_a_cloud_keeps_stamp_frame_fields_and_bytes():
     back = decode_cloud(through_cdr(conversions.point_cloud(cloud)))
     assert (back.stamp_ns, back.frame_id, back.fields) == (STAMP_NS, "lidar", cloud.fields)
     assert back.data.tobytes() == cloud.data.tobytes()
+
+
+@pytest.mark.parametrize("frame_id", ["", "lidar", "os1/os_lidar", "Fahrzeug/Dach-\u00e4u\u00dferst"])
+@pytest.mark.parametrize("names", [(), ("x",), ("x", "yy", "zzz", "")])
+@pytest.mark.parametrize("width", [0, 1, 7])
+def test_the_bytes_of_a_cloud_say_what_its_message_does(frame_id, names, width):
+    fields = tuple(PointField(name, 4 * at, 7 - at % 2, 1 + at % 2) for at, name in enumerate(names))
+    data = np.random.default_rng(width).integers(0, 256, (2 * width, 22), np.uint8)
+    cloud = PointCloud(frame_id, STAMP_NS, width, 2, fields, data, is_bigendian=width == 1, is_dense=width == 7)
+    message = conversions.point_cloud(cloud)
+    assert deserialize_message(cloud_bytes(cloud), type(message)) == message
+    assert len(cloud_bytes(cloud)) == len(serialize_message(message))
 
 
 def test_an_image_keeps_its_pixels():
