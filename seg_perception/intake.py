@@ -7,15 +7,17 @@ log time offline. Whatever is refused or dropped is counted in `statistics.cause
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 from seg_perception.config import CameraConfig, Config
 from seg_perception.datatypes import CameraImage, LidarScan
 from seg_perception.errors import SegPerceptionError
-from seg_perception.fusion.pairing import FAR_OFF, Pairer, Pairing, RateLimit
+from seg_perception.fusion.pairing import FAR_OFF, TIME_JUMP_NS, Pairer, Pairing, RateLimit
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.inference.networks import Segmenters
 from seg_perception.inference.segmenter import Segmentation
@@ -24,10 +26,12 @@ from seg_perception.messages.camera_info import CameraInfoRecord, camera_model, 
 from seg_perception.messages.header import stamp_ns
 from seg_perception.messages.image import decode
 from seg_perception.messages.pointcloud import any_return, decode_scan
-from seg_perception.messages.transforms import insert_tf
+from seg_perception.messages.transforms import insert_tf, newest_ns
 from seg_perception.pipeline import Pipeline, SweepResult
 from seg_perception.scene_step import SceneStep
 from seg_perception.statistics import RunStatistics, StageTimer
+
+_MOVING_KEPT = 1000  # messages on /tf, some seconds of them
 
 Problem = Callable[[str, str], None]  # (cause, sentence)
 
@@ -79,6 +83,7 @@ class Intake:
             list(self._cameras), config.pairing, self.statistics.causes, list(self._lidar_topics)
         )
         self._held: dict[str, _Decoded] = {}  # by LiDAR
+        self._moving: deque[Any] = deque(maxlen=_MOVING_KEPT)  # the last of /tf, in the order in which they came
         self._jumps = 0  # of the sweeps' clock
         self._jumps_in_scene = 0
         self._cloud_awaits_objects = config.objects.enabled and config.objects.in_cloud
@@ -129,15 +134,25 @@ class Intake:
         with self.refusing():
             stamp = stamp_ns(msg.header, f"cloud on '{self._lidar_topics[lidar]}'")
             with self._lock:
-                if self._pairer.jumps_back(stamp, lidar):
-                    self.tree.clear()
-                    self._jumps += 1
-                self._pairer.add_sweep(stamp, msg, now_s, lidar)
+                if self._pairer.add_sweep(stamp, msg, now_s, lidar):
+                    self._start_over(stamp)
 
     def transforms(self, msg: Any, static: bool) -> None:
         """A TFMessage has come, over /tf or over /tf_static."""
+        if not static:
+            self._moving.append(msg)
         for error in insert_tf(self.tree, msg, static)[1]:
             self._problem(error.cause, str(error))
+
+    def _start_over(self, stamp_ns: int) -> None:
+        """The clock jumped back to this stamp: of /tf only that counts which came since."""
+        self._jumps += 1
+        self.tree.clear()
+        since = list(takewhile(lambda msg: newest_ns(msg) < stamp_ns + TIME_JUMP_NS // 2, reversed(self._moving)))
+        self._moving.clear()
+        for msg in reversed(since):
+            insert_tf(self.tree, msg, static=False)
+            self._moving.append(msg)
 
     def next_result(self, now_s: float) -> SweepResult | None:
         """Process the sweep that came first of those that are ready; None while none is.

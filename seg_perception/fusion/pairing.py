@@ -10,6 +10,7 @@ costs its own sweeps.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
@@ -126,17 +127,22 @@ class _SweepQueue(Generic[Item]):
 
     def __init__(self) -> None:
         self.waiting: deque[_Waiting[Item]] = deque()
-        self.last_ns = self.before_ns = 0  # of those that came, the last and the one before it
+        self.last_ns = 0  # of those that were believed
+        self.last_s = 0.0  # when it came
+        self.doubted: _Waiting[Item] | None = None  # until the next one tells what it is
         self.paired_ns = 0  # of those that went
         self.came: dict[str, int] = {}  # images of each camera by then
 
-    def jumps_back(self, stamp_ns: int) -> bool:
-        return stamp_ns < self.last_ns - TIME_JUMP_NS and not self.last_was_astray(stamp_ns)
+    def doubts(self, stamp_ns: int, now_s: float) -> bool:
+        """Whether this stamp is far behind the last, or far ahead of it without that time having passed."""
+        step_ns = stamp_ns - self.last_ns
+        passed_ns = (now_s - self.last_s) * 1e9
+        return self.last_ns > 0 and (step_ns < -TIME_JUMP_NS or step_ns > TIME_JUMP_NS + max(passed_ns, 0.0))
 
-    def last_was_astray(self, stamp_ns: int) -> bool:
-        """Whether this sweep goes on from the one before the last, which is far ahead of both and still waits."""
-        waits = bool(self.waiting) and self.waiting[-1].stamp_ns == self.last_ns
-        return waits and 0 < self.before_ns < stamp_ns < self.last_ns - TIME_JUMP_NS
+    def bears_out(self, stamp_ns: int) -> bool:
+        """Whether this stamp goes on from the doubted one, and not from the one before it."""
+        doubted_ns = self.doubted.stamp_ns if self.doubted else stamp_ns
+        return 0 < stamp_ns - doubted_ns <= abs(stamp_ns - self.last_ns)
 
 
 class Pairer(Generic[Item]):
@@ -169,38 +175,39 @@ class Pairer(Generic[Item]):
         """
         self.counts.update(self._images[camera].add(stamp_ns, item))
 
-    def jumps_back(self, stamp_ns: int, lidar: str = "") -> bool:
-        """Whether a sweep of this stamp says that the clock jumped back, as when a bag starts over."""
-        return self._sweeps[lidar].jumps_back(stamp_ns)
+    def add_sweep(self, stamp_ns: int, item: Item, now_s: float, lidar: str = "") -> bool:
+        """A sweep has come at `now_s`; it waits for its images until its deadline. Returns whether with it the clock
+        jumped back, as when a bag starts over.
 
-    def add_sweep(self, stamp_ns: int, item: Item, now_s: float, lidar: str = "") -> None:
-        """A sweep has come at `now_s`; it waits for its images until its deadline.
-
-        Where it jumps back, the sweeps that wait are dropped, and the images of the time that is no more; another
-        LiDAR that jumps back as well does not do so again. A single sweep stamped far ahead is no jump: it goes by
-        itself, as long as it waits for its images when the next one comes.
+        One stamped far from the last is doubted until the next one comes. Where that goes on from the last, it was one
+        alone, and is dropped. Where that goes on from it, the clock has jumped: back, the sweeps that wait are dropped,
+        and the images of the time that is no more; another LiDAR that jumps back as well does not do so again.
         """
         queue = self._sweeps[lidar]
-        if queue.last_was_astray(stamp_ns):
-            queue.waiting.pop()
-            queue.last_ns = queue.before_ns
-            self._count("sweep_far_ahead", lidar)
-        if queue.jumps_back(stamp_ns):
-            self.counts["time_jump"] += 1
-            self._forget_after(stamp_ns)
+        new = _Waiting(lidar, stamp_ns, item, now_s + self._config.deadline_ms * 1e-3)
+        if queue.bears_out(stamp_ns):
+            back = stamp_ns < queue.last_ns
+            if back:
+                self.counts["time_jump"] += 1
+                self._forget_after(stamp_ns)
+            self._believe(queue, new, now_s)
+            return back
+        self._drop_doubted(queue, lidar)
+        if queue.doubts(stamp_ns, now_s):
+            queue.doubted = new
         elif stamp_ns <= queue.last_ns:
             self._count("sweep_out_of_order", lidar)
-            return
-        queue.before_ns, queue.last_ns = queue.last_ns, stamp_ns
-        queue.waiting.append(_Waiting(lidar, stamp_ns, item, now_s + self._config.deadline_ms * 1e-3))
-        while len(queue.waiting) > self._config.sweep_queue:
-            queue.waiting.popleft()
-            self._count("sweep_overload", lidar)
+        else:
+            self._believe(queue, new, now_s)
+        return False
 
     def next_ready(self, now_s: float, without: Collection[str] = ()) -> Pairing[Item] | None:
         """The sweep that came first of those that are ready, one a LiDAR at most, with its images; None while all have
-        to wait. without: LiDARs that are not asked.
+        to wait. without: LiDARs that are not asked. At the time `inf` no sweep comes any more.
         """
+        if now_s == math.inf:
+            for name, queue in self._sweeps.items():
+                self._drop_doubted(queue, name)
         heads = [q.waiting[0] for name, q in self._sweeps.items() if q.waiting and name not in without]
         ready = [head for head in heads if self._is_ready(head, now_s)]
         if not ready:
@@ -218,12 +225,26 @@ class Pairer(Generic[Item]):
         decided = all(queue.stamps and queue.stamps[-1] >= waiting.stamp_ns for queue in self._images.values())
         return decided or now_s >= waiting.deadline_s
 
+    def _believe(self, queue: _SweepQueue[Item], new: _Waiting[Item], now_s: float) -> None:
+        """Let a sweep wait, and the doubted one before it."""
+        believed = [queue.doubted, new] if queue.doubted else [new]
+        queue.doubted, queue.last_ns, queue.last_s = None, new.stamp_ns, now_s
+        queue.waiting.extend(believed)
+        while len(queue.waiting) > self._config.sweep_queue:
+            queue.waiting.popleft()
+            self._count("sweep_overload", new.lidar)
+
+    def _drop_doubted(self, queue: _SweepQueue[Item], lidar: str) -> None:
+        if queue.doubted is not None:
+            self._count("sweep_far_ahead" if queue.doubted.stamp_ns > queue.last_ns else "sweep_far_behind", lidar)
+            queue.doubted = None
+
     def _forget_after(self, stamp_ns: int) -> None:
-        """The clock jumped back to this."""
+        """The clock jumped back to this. What other LiDARs' next sweeps are is then known: the first of a new time."""
         for sweeps in self._sweeps.values():
             self.counts["sweep_cleared"] += len(sweeps.waiting)
             sweeps.waiting.clear()
-            sweeps.last_ns = sweeps.before_ns = sweeps.paired_ns = 0
+            sweeps.last_ns = sweeps.paired_ns = 0
         for images in self._images.values():
             if images.newest_ns > stamp_ns + TIME_JUMP_NS:
                 self.counts.update(images.forget(len(images.stamps)))
@@ -237,6 +258,8 @@ class Pairer(Generic[Item]):
         sweeps.paired_ns = waiting.stamp_ns
         # A later sweep is never nearer to an image before this one's neighbour on the left; of any LiDAR.
         asked_ns = min(queue.paired_ns for queue in self._sweeps.values())
+        if any(queue.doubted for queue in self._sweeps.values()):
+            asked_ns = 0  # it may be the first of another time, which its images are of too
         images: dict[str, Item] = {}
         missing: dict[str, MissingImage] = {}
         for name, queue in self._images.items():

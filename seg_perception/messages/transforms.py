@@ -46,6 +46,11 @@ def insert_tf(tree: TransformTree, msg: Any, static: bool) -> tuple[int, list[Se
     return len(msg.transforms) - len(errors), errors
 
 
+def newest_ns(msg: Any) -> int:
+    """The newest stamp in a TFMessage; 0 where it holds none."""
+    return max((time_ns(transform.header.stamp) for transform in msg.transforms), default=0)
+
+
 def tf_fields(transforms: Sequence[StampedTransform]) -> dict[str, Any]:
     """The fields of a TFMessage."""
     return {"transforms": [_transform_fields(transform) for transform in transforms]}

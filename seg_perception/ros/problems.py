@@ -18,6 +18,7 @@ SENTENCES = {
     "sweep_overload": "sweeps come faster than they can be labelled; the oldest that waited was dropped",
     "sweep_out_of_order": "a sweep came whose stamp is not after that of the sweep before it; it was dropped",
     "sweep_far_ahead": "one sweep was stamped far ahead of those around it; it was dropped",
+    "sweep_far_behind": "one sweep was stamped far behind those around it; it was dropped",
     "sweep_cleared": "sweeps that waited were dropped, because stamps jumped back",
     "image_overload": "images come faster than they can be segmented; the older one was not segmented by itself",
     "image_repeated_stamp": "an image came with the stamp of one before it; it was dropped",

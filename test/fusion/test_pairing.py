@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,15 +104,77 @@ def test_a_bag_that_starts_over_drops_what_waits_and_pairs_anew():
         p = pairer()
         p.add_image("front", 99 * S, "old image")
         p.add_sweep(100 * S, "old sweep", now_s=0.0)
-        assert p.jumps_back(90 * S)
-        assert not p.jumps_back(100 * S - 100 * MS)
-        steps = [lambda p=p: p.add_image("front", 90 * S, "image"), lambda p=p: p.add_sweep(90 * S, "sweep", now_s=0.0)]
+        steps = [lambda p=p: p.add_image("front", 90 * S, "image"), lambda p=p: p.add_sweep(90 * S, "sweep", now_s=0.1)]
         for step in steps if image_first else reversed(steps):
             step()
-        pairing = p.next_ready(0.0)
+        assert p.add_sweep(90 * S + 100 * MS, "next", now_s=0.2)
+        pairing = p.next_ready(0.2)
         assert (pairing.sweep, pairing.images) == ("sweep", {"front": "image"})
+        assert p.next_ready(9.0).sweep == "next"
         assert p.counts["time_jump"] == 1
         assert p.counts["sweep_cleared"] == 1
+
+
+def test_one_sweep_stamped_far_from_those_around_it_costs_itself_alone():
+    for off_s, cause in ((-3600, "sweep_far_behind"), (-1, "sweep_far_behind"), (1, "sweep_far_ahead")):
+        p = pairer()
+        went = []
+        for i in range(6):
+            now_s, stamp = 0.1 * i, 100 * S + i * 100 * MS
+            p.add_image("front", stamp, i)
+            assert not p.add_sweep(stamp + (off_s * S if i == 3 else 0), i, now_s)
+            while (pairing := p.next_ready(now_s)) is not None:
+                went.append((pairing.sweep, pairing.images["front"]))
+        assert went == [(i, i) for i in (0, 1, 2, 4, 5)]
+        assert p.counts == {cause: 1, "image_unused": 1}
+
+
+def test_a_sweep_that_waits_longer_than_a_period_does_not_make_the_next_one_a_jump():
+    """The one stamped ahead has no images, so that it would go at its deadline."""
+    p = pairer(deadline_ms=50.0)
+    for i in range(4):
+        p.add_image("front", 100 * S + i * 100 * MS, i)
+        assert not p.add_sweep(100 * S + i * 100 * MS + (5 * S if i == 2 else 0), i, 0.1 * i)
+        assert (p.next_ready(0.1 * i + 0.09) is None) == (i == 2)
+    assert p.counts["sweep_far_ahead"] == 1
+    assert p.counts["time_jump"] == 0
+
+
+def test_a_clock_that_jumps_ahead_and_a_lidar_that_paused_lose_nothing():
+    p = pairer(sweep_queue=10)
+    for i, (stamp_ms, now_s) in enumerate(
+        [(0, 0.0), (100, 0.1), (5100, 5.1), (65100, 5.2), (65200, 5.3), (65300, 5.4)]
+    ):
+        assert not p.add_sweep(S + stamp_ms * MS, i, now_s)
+    assert [p.next_ready(9.0).sweep for _ in range(6)] == list(range(6))
+    assert not p.counts
+
+
+def test_a_slow_lidar_played_fast_loses_nothing():
+    p = pairer(sweep_queue=20)
+    for i in range(11):
+        p.add_sweep((i + 1) * S, i, 0.01 * i)
+    assert [p.next_ready(9.0).sweep for _ in range(11)] == list(range(11))
+
+
+def test_a_doubted_sweep_at_the_end_of_everything_is_counted():
+    p = pairer()
+    p.add_sweep(100 * S, "good", 0.0)
+    p.add_sweep(90 * S, "doubted", 0.1)
+    assert p.next_ready(math.inf).sweep == "good"
+    assert p.next_ready(math.inf) is None
+    assert p.counts == {"sweep_far_behind": 1}
+
+
+def test_images_of_the_new_time_are_kept_while_the_first_sweep_of_it_is_doubted():
+    p = pairer(deadline_ms=10.0)
+    p.add_sweep(100 * S, "old", 0.0)
+    p.add_image("front", 90 * S, "first")
+    p.add_sweep(90 * S, "new", 0.05)
+    p.add_image("front", 90 * S + 100 * MS, "second")
+    assert p.next_ready(0.06).sweep == "old"
+    assert p.add_sweep(90 * S + 100 * MS, "next", 0.15)
+    assert [p.next_ready(0.16).images for _ in range(2)] == [{"front": "first"}, {"front": "second"}]
 
 
 def test_a_camera_with_a_wrong_clock_costs_its_own_images_and_nothing_else():

@@ -109,6 +109,23 @@ def test_tf_that_comes_in_the_wrong_order_is_put_in_order(start, peer):
     assert not any(cause.startswith("tf") for cause in peer.causes())
 
 
+def test_one_sweep_from_another_time_is_dropped_and_a_clock_that_jumps_is_followed(start, peer):
+    start()
+    assert peer.labels_of(peer.send_good()) == GOOD
+    for seconds, cause in ((-60, "sweep_far_behind"), (60, "sweep_far_ahead")):
+        stray = peer.stamp_ns + seconds * 10**9
+        peer.send(POINTS, live.cloud(stray))
+        assert peer.labels_of(peer.send_good()) == GOOD
+        peer.spin_until(lambda cause=cause: peer.causes().get(cause) == 1, f"{cause} to be counted")
+        assert stray not in peer.clouds
+    assert "time_jump" not in peer.causes()
+    peer.stamp_ns -= 600 * 10**9
+    first, second = peer.send_good(), peer.send_good()
+    assert [peer.labels_of(first), peer.labels_of(second)] == [GOOD, GOOD]
+    peer.spin_until(lambda: peer.causes().get("time_jump") == 1, "the jump to be counted")
+    peer.stamp_ns += 600 * 10**9
+
+
 def test_a_node_that_is_killed_is_replaced_by_one_that_goes_on(start, peer):
     killed = start()
     assert peer.labels_of(peer.send_good()) == GOOD
