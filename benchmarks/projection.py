@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from seg_perception.config import Config
 from seg_perception.datatypes import LidarScan
-from seg_perception.fusion.edges import settle
+from seg_perception.fusion.edges import Surfaces
 from seg_perception.fusion.painting import View, paint, selected, worth
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.motion import MovedSweep
@@ -129,6 +129,7 @@ def ours(scan: LidarScan, tree: TransformTree, labels: Labels, cameras: int, set
         moved, views = MovedSweep(scan, tree, config.motion), []
         T_each_lidar = [moved.T_cam_lidar(f"camera_{k}", T0) for k in range(cameras)]
         by_direction = range_image(moved.points, config.visibility, workspace)
+        surfaces = Surfaces(by_direction, config.edges, workspace)
         for k in range(cameras):
             in_view = project(moved.points, T_each_lidar[k], labels.camera, workspace=workspace)
             said = segmentation.sample(in_view.uv)
@@ -136,7 +137,7 @@ def ours(scan: LidarScan, tree: TransformTree, labels: Labels, cameras: int, set
                 kept = np.ones(len(in_view.index), bool)
             else:
                 hider = hiding(in_view, by_direction, labels.camera, config.visibility, workspace)
-                kept = settle(said.class_id, hider, in_view.index, by_direction, config.edges, workspace)
+                kept = surfaces.settle(said.class_id, hider, in_view.index)
             seen = in_view.select(kept)
             placed = worth(scan, seen.index, seen.uv, (WIDTH, HEIGHT), T0, config.painting)
             views.append(View(f"camera_{k}", seen.index, selected(said, kept), placed))

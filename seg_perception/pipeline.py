@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from seg_perception.config import CameraConfig, Config, VisibilityConfig
 from seg_perception.datatypes import CameraImage, LidarScan, SemanticCloud, SweepReport, ViewReport
 from seg_perception.errors import BackendLostError, CalibrationError, SegPerceptionError
-from seg_perception.fusion.edges import settle
+from seg_perception.fusion.edges import Surfaces
 from seg_perception.fusion.painting import View, paint, selected, worth
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.motion import MovedSweep, awaits_transforms
@@ -129,6 +129,7 @@ class Pipeline:
                     looks[name] = self._look(image, camera, sweep)
         with timer.stage("hide"):
             by_direction = range_image(sweep.points, visibility, self._workspace)
+            surfaces = Surfaces(by_direction, config.edges, self._workspace)
         for name, look in looks.items():
             image, camera = images[name], look.camera
             with _costs_itself(name, reports):
@@ -139,7 +140,7 @@ class Pipeline:
                 with timer.stage("hide"):
                     growth = self._growth[labels.class_id]
                     hider = hiding(in_view, by_direction, camera, visibility, self._workspace, growth)
-                    kept = settle(labels.class_id, hider, in_view.index, by_direction, config.edges, self._workspace)
+                    kept = surfaces.settle(labels.class_id, hider, in_view.index)
                     seen = in_view.select(kept)
                     placed = worth(scan, seen.index, seen.uv, image.size, image.stamp_ns, config.painting)
                     views.append(View(name, seen.index, selected(labels, kept), placed))

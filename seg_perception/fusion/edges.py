@@ -23,51 +23,184 @@ _ROWS, _COLUMNS = 1, 2  # neighbours asked: that many rows and columns to each s
 _NEEDED = 2  # fewer neighbours on the same surface decide nothing
 _HIDDEN = 254  # among the labels of neighbours: something hides it
 _SHADOW, _SHADOWED = 0.6, 3  # with more than that share of at least so many neighbours hidden, a point is hidden too
+_BLOCK = 2048  # cells whose counts stay in the nearest cache
+_HALF = 7  # neighbours to a byte
 
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
+_uint8, _int8 = np.uint8, np.int8
 
 
-def settle(
-    class_id: NDArray[np.uint8],
-    hider: NDArray[np.int32],
-    index: NDArray[np.int64],
-    sweep: RangeImage,
-    config: EdgesConfig,
-    workspace: Workspace | None = None,
-) -> NDArray[np.bool_]:
-    """(M,) bool: which points in view take the label that the picture has for them.
+class Surfaces:
+    """Which neighbours in a sweep lie on one surface: found once, whatever the number of cameras.
 
-    class_id: (M,) what it has; hider: (M,) which of the M points hides each, as `visibility.hiding` says; index: (M,)
-    which of the N points of the sweep they are. workspace: whose arrays to use; the answer is one of them.
+    workspace: whose arrays to use; they are good until it serves another sweep.
     """
-    workspace = workspace or Workspace()
-    kept = workspace.array("kept", len(index), np.bool_)
-    if config.method == "none":
-        return np.less(hider, 0, out=kept)
-    labels = workspace.array("labels", sweep.cells.shape, np.uint8)
-    _spread(class_id, hider, index, sweep.cells.ravel(), sweep.cell, labels.ravel())
-    close(labels)
-    by_direction = (sweep.nearest.ravel(), sweep.across.ravel(), sweep.along.ravel(), sweep.rows)
-    own = (sweep.cells.ravel(), sweep.cell, sweep.range)
-    _settle(class_id, hider, index, labels.ravel(), *by_direction, *own, config.step_m, config.agreement, kept)
-    return kept
+
+    def __init__(self, sweep: RangeImage, config: EdgesConfig, workspace: Workspace | None = None) -> None:
+        self._sweep, self._config, self._workspace = sweep, config, workspace or Workspace()
+        if config.method == "none":
+            return
+        self._beside = self._workspace.array("beside", (2, sweep.cells.size), np.uint8)
+        limit = np.empty(_BLOCK, np.float32)
+        flat = sweep.nearest.ravel(), sweep.across.ravel(), sweep.along.ravel()
+        _find_beside(*flat, sweep.rows, np.float32(config.step_m), limit, self._beside)
+
+    def settle(
+        self, class_id: NDArray[np.uint8], hider: NDArray[np.int32], index: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """(M,) bool: which points in view take the label that the picture has for them.
+
+        class_id: (M,) what it has; hider: (M,) which of the M points hides each, as `visibility.hiding` says; index:
+        (M,) which of the N points of the sweep they are. The answer is an array of the workspace.
+        """
+        sweep, config = self._sweep, self._config
+        kept = self._workspace.array("kept", len(index), np.bool_)
+        if config.method == "none":
+            return np.less(hider, 0, out=kept)
+        labels = self._workspace.array("labels", sweep.cells.shape, np.uint8)
+        agreed = self._workspace.array("agreed", labels.size, np.bool_)
+        cells, flat = sweep.cells.ravel(), labels.ravel()
+        asking = np.zeros(labels.size // _BLOCK + 1, np.bool_)
+        _spread(class_id, hider, index, cells, sweep.cell, flat, asking)
+        close(labels)
+        counts = self._workspace.array("counts", (5, _BLOCK), np.uint8)
+        leads = self._workspace.array("leads", _BLOCK, np.int8)
+        _agree(flat, self._beside, sweep.rows, config.agreement, asking, counts, leads, agreed)
+        by_direction = (sweep.nearest.ravel(), sweep.across.ravel(), sweep.along.ravel(), sweep.rows)
+        own = cells, sweep.cell, sweep.range
+        _settle(class_id, hider, index, flat, agreed, by_direction, own, config.step_m, config.agreement, kept)
+        return kept
 
 
 @_compiled
-def _spread(class_id, hider, index, cells, cell, labels):  # type: ignore[no-untyped-def]
-    """The label of each cell's nearest point where that one is in view; _HIDDEN where something hides it."""
+def _spread(class_id, hider, index, cells, cell, labels, asking):  # type: ignore[no-untyped-def]
+    """The label of each cell's nearest point where that one is in view; _HIDDEN where something hides it. asking: marks
+    the blocks of cells that the points lie in."""
     labels[:] = UNKNOWN
+    before = -1
     for m in range(index.shape[0]):
         at = cell[index[m]]
+        if at // _BLOCK != before:
+            before = at // _BLOCK
+            asking[before] = True
         if cells[at] == index[m]:
             labels[at] = class_id[m] if hider[m] < 0 else _HIDDEN
 
 
 @_compiled
-def _settle(class_id, hider, index, labels, nearest, across, along, rows, cells, cell, ranges, step_m, agreement, kept):  # type: ignore[no-untyped-def]
+def _find_beside(nearest, across, along, rows, step_m, limit, beside):  # type: ignore[no-untyped-def]
+    """A bit for each neighbour of each cell that lies on the surface of the cell's nearest point. limit: scratch."""
+    begin, block = _COLUMNS * rows + _COLUMNS, limit.shape[0]
+    for first in range(begin, nearest.size - begin, block):
+        last = min(first + block, nearest.size - begin)
+        here, reach, own = nearest[first:last], limit[: last - first], beside[:, first:last]
+        own[:] = 0
+        for aside in range(_COLUMNS + 1):
+            for above in range(_ROWS + 1):
+                _reach(here, across[first:last], along[first:last], step_m, aside, above, reach)
+                for n in range(2 * _HALF):
+                    right, up = _neighbour(n)
+                    if abs(right) == aside and abs(up) == above:
+                        there = nearest[first + right * rows + up :]
+                        _mark(here, there, reach, _uint8(1 << n % _HALF), own[n // _HALF])
+
+
+@_compiled
+def _neighbour(n):  # type: ignore[no-untyped-def]
+    """Columns and rows from a cell to its nth neighbour."""
+    place = n if n < _HALF else n + 1  # itself is none
+    return place // (2 * _ROWS + 1) - _COLUMNS, place % (2 * _ROWS + 1) - _ROWS
+
+
+@_compiled
+def _reach(here, across, along, step_m, aside, above, reach):  # type: ignore[no-untyped-def]
+    """By how many metres of range a neighbour so many columns and rows away may differ."""
+    columns, rows = np.float32(aside), np.float32(above)
+    for k in range(here.shape[0]):
+        reach[k] = step_m + np.float32(0.01) * here[k] + across[k] * columns + along[k] * rows
+
+
+@_compiled
+def _mark(here, there, limit, bit, marked):  # type: ignore[no-untyped-def]
+    for k in range(here.shape[0]):
+        marked[k] |= bit if abs(there[k] - here[k]) <= limit[k] else _uint8(0)
+
+
+@_compiled
+def _agree(labels, beside, rows, agreement, asking, counts, leads, agreed):  # type: ignore[no-untyped-def]
+    """For the cells of the blocks `asking`: whether the label of a nearest point that nothing hides may stay. What
+    `_settle` says of one point, for many at a time: bytes beside each other, without a branch."""
+    inside = _COLUMNS * rows + _COLUMNS
+    for block in np.flatnonzero(asking):
+        begin, last = max(block * _BLOCK, inside), min((block + 1) * _BLOCK, labels.size - inside)
+        count = last - begin
+        own, answer = labels[begin:last], agreed[begin:last]
+        asked, same, shadowed, votes = counts[0, :count], counts[1, :count], counts[2, :count], counts[3, :count]
+        leading, lead = counts[4, :count], leads[:count]
+        asked[:] = same[:] = shadowed[:] = votes[:] = 0
+        leading[:], lead[:] = UNKNOWN, 0
+        for n in range(2 * _HALF):
+            right, up = _neighbour(n)
+            there, on = labels[begin + right * rows + up :], beside[n // _HALF, begin : begin + count]
+            _count(there, on, _uint8(1 << n % _HALF), own, asked, same, shadowed, leading, lead)
+        for n in range(2 * _HALF):
+            right, up = _neighbour(n)
+            there, on = labels[begin + right * rows + up :], beside[n // _HALF, begin : begin + count]
+            _count_votes(there, on, _uint8(1 << n % _HALF), leading, votes)
+        beyond = labels[begin - 1 :], labels[begin + 1 :], labels[begin - rows :], labels[begin + rows :]
+        _uncontested(*beyond, own, answer)
+        _decide(asked, same, shadowed, leading, votes, own, agreement, answer)
+
+
+@_compiled
+def _count(there, on, bit, own, asked, same, shadowed, leading, lead):  # type: ignore[no-untyped-def]
+    """One neighbour of many cells, as in `_ask`."""
+    for k in range(own.shape[0]):
+        vote = there[k]
+        near = _uint8(on[k] & bit) != 0
+        ask = near & (vote < _HIDDEN)
+        shadowed[k] += near & (vote == _HIDDEN)
+        asked[k] += ask
+        same[k] += ask & (vote == own[k])
+        leading[k] = vote if ask & (lead[k] == 0) else leading[k]
+        step = _int8(1) if vote == leading[k] else _int8(-1)
+        lead[k] += step if ask else _int8(0)
+
+
+@_compiled
+def _count_votes(there, on, bit, leading, votes):  # type: ignore[no-untyped-def]
+    for k in range(votes.shape[0]):
+        votes[k] += (_uint8(on[k] & bit) != 0) & (there[k] == leading[k])
+
+
+@_compiled
+def _uncontested(below, above, left, right, own, answer):  # type: ignore[no-untyped-def]
+    for k in range(own.shape[0]):
+        beside = ((left[k] == UNKNOWN) | (left[k] == own[k])) & ((right[k] == UNKNOWN) | (right[k] == own[k]))
+        over = ((below[k] == UNKNOWN) | (below[k] == own[k])) & ((above[k] == UNKNOWN) | (above[k] == own[k]))
+        answer[k] = beside & over | (own[k] == UNKNOWN)
+
+
+@_compiled
+def _decide(asked, same, shadowed, leading, votes, own, agreement, answer):  # type: ignore[no-untyped-def]
+    for k in range(own.shape[0]):
+        total = _uint8(asked[k] + shadowed[k])
+        dark = (total >= _SHADOWED) & (shadowed[k] > _SHADOW * total)
+        mine = ((_uint8(2 * same[k]) >= asked[k]) & (same[k] > 0)) | (leading[k] == own[k])
+        answer[k] |= ~dark & (mine | (asked[k] < _NEEDED) | (votes[k] < agreement * asked[k]))
+
+
+@_compiled
+def _settle(class_id, hider, index, labels, agreed, sweep, own, step_m, agreement, kept):  # type: ignore[no-untyped-def]
+    """What `agreed` says of nearest points that nothing hides; the others ask one by one."""
+    nearest, across, along, rows = sweep
+    cells, cell, ranges = own
     for m in range(class_id.shape[0]):
         label, i = class_id[m], index[m]
-        at = cell[i]
+        at, is_nearest = cell[i], cells[cell[i]] == i
+        if hider[m] < 0 and is_nearest:
+            kept[m] = agreed[at]
+            continue
         kept[m] = hider[m] < 0
         if label == UNKNOWN:
             continue
@@ -83,7 +216,7 @@ def _settle(class_id, hider, index, labels, nearest, across, along, rows, cells,
             continue
         around = (labels, nearest, rows, across[at], along[at])
         reach = step_m + 0.01 * ranges[i]
-        surface, votes, asked, shadowed = _ask(label, at, cells[at] == i, ranges[i], reach, *around)
+        surface, votes, asked, shadowed = _ask(label, at, is_nearest, ranges[i], reach, *around)
         if hider[m] >= 0:
             kept[m] = surface == label
         elif asked + shadowed >= _SHADOWED and shadowed > _SHADOW * (asked + shadowed):
