@@ -100,9 +100,14 @@ class FakeDriver:
         (self._capturing.get(int(stream)) or stream).operations.append(operation)
 
     def bytes_at(self, address: int, kinds: tuple[str, ...]) -> Any:
-        kind, content = self.memory[address]
+        """What lies from an address on, within one piece of memory."""
+        start = max((known for known in self.memory if known <= address), default=0)
+        kind, content = self.memory[start]
         assert kind in kinds, f"{kind} memory seen, {kinds} wanted"
-        return content
+        assert address < start + len(content)
+        return (
+            content if address == start else (ctypes.c_uint8 * (start + len(content) - address)).from_address(address)
+        )
 
     def _new(self, kind: str) -> Handle:
         self.live[kind] += 1
@@ -511,7 +516,8 @@ def _classes(trt: FakeTensorRT) -> list[type]:
 
         def get_tensor_shape(self, name: str) -> tuple[int, ...]:
             assert self._shape
-            return tuple(self._engine._tensors[name].shape)
+            shape = self._engine._tensors[name].shape
+            return tuple(side if isinstance(side, int) else self._shape[0] for side in shape)  # pictures, where open
 
         def set_tensor_address(self, name: str, memory: int) -> bool:
             driver.bytes_at(memory, ("device", "mapped"))

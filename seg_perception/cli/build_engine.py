@@ -25,12 +25,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "build-engine",
         help="build the TensorRT engine of a deployed network for this machine's GPU",
         description="Build the engine that the node looks for, so that its first start takes no minutes: for images "
-        "and CI as well. Precision lives in the ONNX file: fp16 and int8 write MODEL.fp16.onnx or MODEL.int8.onnx "
-        "beside it, which is then what inference.model has to name; fp8 wants a file that is already quantised.",
+        "and CI as well. Precision and batch live in the ONNX file: fp16 and int8 write MODEL.fp16.onnx or "
+        "MODEL.int8.onnx beside it, a batch MODEL.batchN.onnx, which is then what inference.model has to name; fp8 "
+        "wants a file that is already quantised.",
     )
     parser.add_argument("model", metavar="MODEL.onnx", help="made by `seg-perception deploy`")
     parser.add_argument("--precision", choices=PRECISIONS, default="as-is", help="(%(default)s)")
     parser.add_argument("--calibrate", type=Path, metavar="FOLDER", help="bag or folder of real pictures, for int8")
+    parser.add_argument(
+        "--batch", type=int, default=1, metavar="N", help="cameras that one call is for: writes MODEL.batchN.onnx (1)"
+    )
     parser.add_argument("--library", choices=tensorrt_library.LIBRARIES, default="tensorrt", help="(%(default)s)")
     parser.add_argument("--max-image-size", default="3840x2160", help="inference.max_image_size (%(default)s)")
     parser.add_argument("--workspace", type=int, default=0, metavar="MIB", help="inference.workspace_mib (all)")
@@ -45,8 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Build, and say what came out."""
-    model = _at_precision(Path(args.model), args.precision, args.calibrate)
-    ModelContract.from_metadata(model.metadata, str(model.path))
+    model = _at_batch(_at_precision(Path(args.model), args.precision, args.calibrate), args.batch)
     options = BuildOptions(
         max_image_size=image_size(args.max_image_size),
         workspace_mib=args.workspace,
@@ -94,6 +97,20 @@ def _at_precision(path: Path, precision: str, pictures: Path | None) -> OnnxFile
     except ImportError as error:
         raise ModelError(f"{precision} needs onnx; `pip install onnx onnxruntime` ({error})") from error
     print(f"{made}: {precision}, {agreement:.2%} of the labels of {path.name} (on one picture)")
+    return OnnxFile.read(made)
+
+
+def _at_batch(model: OnnxFile, count: int) -> OnnxFile:
+    """The file itself, or the one made of it that takes several pictures at once."""
+    if count in (1, ModelContract.from_metadata(model.metadata, str(model.path)).batch):
+        return model
+    try:
+        from seg_perception.export.batch import to_batch
+    except ImportError as error:
+        raise ModelError(f"--batch needs onnx; `pip install onnx onnxruntime` ({error})") from error
+    made = model.path.with_suffix(f".batch{count}.onnx")
+    agreement = to_batch(model.path, made, count)
+    print(f"{made}: {count} pictures at once, {agreement:.2%} of the labels of {model.path.name}")
     return OnnxFile.read(made)
 
 

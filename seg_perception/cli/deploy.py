@@ -40,6 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--gives", choices=("auto", "logits", "labels"), default="auto", help="what that output holds")
     parser.add_argument("--labels", action="store_true", help="put out labels and confidence instead of class scores")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="take up to N pictures in one call (1)")
     parser.add_argument("--picture", help="a real picture to compare both networks on (a synthetic one)")
     parser.set_defaults(run=run)
 
@@ -47,6 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Deploy, and say what came out."""
     try:
+        from seg_perception.export.batch import to_batch
         from seg_perception.export.deploy import DeploySpec, deploy
         from seg_perception.export.verification import read_picture
     except ImportError as error:
@@ -73,9 +75,13 @@ def run(args: argparse.Namespace) -> int:
         offset=args.offset,
     )
     contract = deploy(args.source, args.destination, spec, read_picture(args.picture) if args.picture else None)
+    if args.batch != 1:
+        to_batch(args.destination, args.destination, args.batch)
     image = "any size" if contract.image_size is None else "{}x{}".format(*contract.image_size)
     print(f"{args.destination}: pixels of {image}, RGB -> network {_text(contract.network_size)}")
     print(f"  {contract.output} {_text(contract.output_size)}, {contract.num_classes} classes of {contract.taxonomy}")
+    if args.batch != 1:
+        print(f"  up to {args.batch} pictures in one call")
     if contract.things:
         print(f"  centre and offset beside them, which tell things of {len(contract.things)} classes apart")
     own = contract.network_alignment

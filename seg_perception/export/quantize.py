@@ -104,6 +104,8 @@ def to_int8(
     contract = ModelContract.from_metadata(model.metadata, str(source))
     if model.precision != "fp32":
         raise ModelError(f"model {source}: float32 wanted, {model.precision} seen")
+    if contract.batch > 1:
+        raise ModelError(f"model {source}: one picture at a time wanted, {contract.batch} seen; quantise, then batch")
     if len(pictures) < FEWEST_PICTURES:
         raise ModelError(f"pictures to quantise by: at least {FEWEST_PICTURES} wanted, {len(pictures)} seen")
     for picture in pictures:

@@ -56,6 +56,9 @@ class ModelContract:
     A network that tells things apart names in `things` the train ids of what it counts, and gives beside `logits`, at
     the same places: `centre` (h, w), a heat map whose peaks are centres of things; `offset` (2, h, w), the way (v, u)
     to the centre of its thing from each sample, in pixels of the network.
+
+    One with a `batch` above 1 takes 1 to that many pictures of one size, and pictures are the first axis of its input
+    and of every output.
     """
 
     taxonomy: str
@@ -75,6 +78,7 @@ class ModelContract:
     created_by: str
     label_agreement: float = 0.0  # share of labels equal to those of the source, fed the same resized picture
     things: tuple[int, ...] = ()
+    batch: int = 1
     version: int = CONTRACT_VERSION
 
     def alignment(self, image_size: tuple[int, int]) -> Alignment:

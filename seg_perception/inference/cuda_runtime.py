@@ -39,6 +39,10 @@ class Memory:
     host_address: int
     host: NDArray[np.uint8] | None
 
+    def part(self, start: int, nbytes: int) -> Memory:
+        """Some of it, as the GPU sees it."""
+        return Memory(nbytes, self.address + start, 0, None)
+
 
 class Cuda:
     """One GPU's primary context. device: a probed one. driver, nvrtc: modules of `cuda.bindings`.

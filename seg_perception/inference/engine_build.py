@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_perception.errors import ModelError
+from seg_perception.inference.contract import ModelContract
 from seg_perception.inference.cuda_device import CudaDevice
 from seg_perception.inference.engine_cache import BuiltEngine, CachedEngine, EngineCache, EngineKey
 from seg_perception.inference.onnx_file import OnnxFile
@@ -124,7 +125,9 @@ class EngineSource:
     def key(self) -> EngineKey:
         """What the engine depends on. One of TensorRT-RTX is compiled for the GPU at hand only when it is loaded."""
         device = None if self.library.is_rtx else self.device
-        return EngineKey.of(self.model.sha256, self.model.precision, str(self.library), device, self.options.for_key())
+        batch = ModelContract.from_metadata(self.model.metadata, str(self.model.path)).batch
+        options = {**self.options.for_key(), "batch": str(batch)}
+        return EngineKey.of(self.model.sha256, self.model.precision, str(self.library), device, options)
 
     def obtain(self, on_progress: Progress | None = None) -> CachedEngine:
         """The engine, from the cache or built now."""
@@ -179,7 +182,7 @@ def _configure(
         config.default_device_type = trt.DeviceType.DLA
         config.DLA_core = options.dla_core
         config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
-    _add_profile(builder, network, config, options)
+    _add_profile(builder, network, config, model, options)
 
 
 def _strongly_typed(trt: Any) -> int:
@@ -187,26 +190,31 @@ def _strongly_typed(trt: Any) -> int:
     return 1 << int(names.STRONGLY_TYPED) if hasattr(names, "STRONGLY_TYPED") else 0
 
 
-def _add_profile(builder: Any, network: Any, config: Any, options: BuildOptions) -> None:
-    """Pictures of any size up to the largest: only the resize in front of the network sees more than one shape."""
-    open_inputs = []
+def _add_profile(builder: Any, network: Any, config: Any, model: OnnxFile, options: BuildOptions) -> None:
+    """Pictures of any size up to the largest: only the resize in front of the network sees more than one shape. And as
+    many at once as the network takes: tuned for all of them."""
+    profile = None
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
         shape = tuple(tensor.shape)
-        if -1 in shape:
-            open_inputs.append((tensor.name, shape))
-    if not open_inputs:
-        return
-    profile = builder.create_optimization_profile()
-    for name, shape in open_inputs:
-        if len(shape) != 3 or shape[:2] != (-1, -1):
-            raise ModelError(f"input '{name}' of shape {shape}: pixels of shape (any, any, 3) wanted; deploy the model")
+        if -1 not in shape:
+            continue
+        if len(shape) not in (3, 4) or shape[-1] != 3 or (shape[-3] == -1) != (shape[-2] == -1):
+            raise ModelError(
+                f"input '{tensor.name}' of shape {shape}: pixels of shape (any, any, 3) wanted; deploy the model"
+            )
         (width, height), (least_width, least_height) = options.max_image_size, SMALLEST_IMAGE
-        smallest, largest = (least_height, least_width, shape[2]), (height, width, shape[2])
         if min(width, height) < min(SMALLEST_IMAGE):
             raise ModelError(f"max_image_size: at least {SMALLEST_IMAGE} wanted, {options.max_image_size} seen")
-        profile.set_shape(name, smallest, largest, largest)
-    config.add_optimization_profile(profile)
+        fixed = shape[-3] != -1
+        smallest, largest = (shape[-3:],) * 2 if fixed else ((least_height, least_width, 3), (height, width, 3))
+        if len(shape) == 4:
+            count = ModelContract.from_metadata(model.metadata, str(model.path)).batch
+            smallest, largest = (1, *smallest), (count, *largest)
+        profile = profile or builder.create_optimization_profile()
+        profile.set_shape(tensor.name, smallest, largest, largest)
+    if profile is not None:
+        config.add_optimization_profile(profile)
 
 
 def _begin_timing_cache(config: Any, options: BuildOptions) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.errors import ModelError
+from seg_perception.inference.calls import Pictures
 from seg_perception.inference.contract import INPUT_NAME
 from seg_perception.inference.cuda_runtime import Cuda, CudaError, Memory
 from seg_perception.inference.device_segmentation import MemoryPool
@@ -19,14 +21,23 @@ log = logging.getLogger(__name__)
 
 
 class Lane:
-    """One call in flight, for pictures of one size.
+    """One call in flight, for pictures of one size, (width, height).
 
-    outputs: names and types. resident: what the network gives, class scores alone, stays on the GPU. Raises CudaError
-    where the GPU refuses, ModelError where the engine was not built for such pictures.
+    outputs: names and types. count: pictures in the call; None: one, and the network has no axis of pictures.
+    resident: what the network gives, class scores alone, stays on the GPU. Raises CudaError where the GPU refuses,
+    ModelError where the engine was not built for such pictures.
     """
 
     def __init__(
-        self, cuda: Cuda, engine: Any, outputs: dict[str, np.dtype], logger: Any, size: tuple[int, int], resident: bool
+        self,
+        cuda: Cuda,
+        engine: Any,
+        outputs: dict[str, np.dtype],
+        logger: Any,
+        size: tuple[int, int],
+        *,
+        count: int | None = None,
+        resident: bool = False,
     ) -> None:
         self.busy = False
         self._cuda = cuda
@@ -34,8 +45,8 @@ class Lane:
         self._context = engine.create_execution_context()
         if self._context is None:
             raise CudaError(f"no execution context ({logger.last_words()}); is the memory of the GPU full?")
-        self._shape = (size[1], size[0], 3)
-        if not self._context.set_input_shape(INPUT_NAME, self._shape):
+        self._shape = (count or 1, size[1], size[0], 3)
+        if not self._context.set_input_shape(INPUT_NAME, self._shape[count is None :]):
             raise ModelError(
                 f"the engine was not built for pictures of {size[0]}x{size[1]} ({logger.last_words()}); "
                 "raise inference.max_image_size"
@@ -46,17 +57,19 @@ class Lane:
         for name, dtype in outputs.items():
             shape = tuple(self._context.get_tensor_shape(name))
             nbytes = math.prod(shape) * dtype.itemsize
-            self._outputs[name] = _Buffer(cuda, nbytes, self._context, name, host=not resident), dtype, shape
+            buffer = _Buffer(cuda, nbytes, self._context, name, host=not resident)
+            self._outputs[name] = buffer, dtype, (1, *shape) if count is None else shape
         self._pool = MemoryPool(cuda, nbytes) if resident else None
-        self._kept: DeviceScores | None = None
+        self._kept: list[DeviceScores] = []
         self._input.host[:] = 0
         self._enqueue()  # the first run sets the context up, which a capture must not see
         cuda.wait_for_stream(self._stream)
         self._graph = self._captured()
 
-    def submit(self, pixels: NDArray[np.uint8]) -> None:
-        """Copy the picture and start. `result` has to follow before the next one."""
-        self._input.host.reshape(self._shape)[:] = pixels
+    def submit(self, pictures: Pictures) -> None:
+        """Copy the pictures, as many as there are to a call, and start. `result` has to follow before the next ones."""
+        for place, pixels in zip(self._input.host.reshape(self._shape), pictures, strict=True):
+            place[:] = pixels
         if self._graph is None:
             self._enqueue()
         else:
@@ -66,17 +79,18 @@ class Lane:
         self._cuda.record(self._done, self._stream)
         self.busy = True
 
-    def result(self) -> dict[str, NDArray] | DeviceScores:
-        """Wait, and copy the outputs out: the next picture overwrites the buffers. Or the scores that stay."""
+    def result(self) -> Sequence[dict[str, NDArray] | DeviceScores]:
+        """Wait. The outputs of each picture, copied, as the next ones overwrite them; or the scores that stay."""
         self._cuda.wait(self._done)
         self.busy = False
-        if self._kept is not None:
-            kept, self._kept = self._kept, None
+        if self._kept:
+            kept, self._kept = self._kept, []
             return kept
-        return {
+        copies = {
             name: buffer.host.view(dtype).reshape(shape).copy()
             for name, (buffer, dtype, shape) in self._outputs.items()
         }
+        return [{name: values[k] for name, values in copies.items()} for k in range(self._shape[0])]
 
     def time_network(self, repeats: int) -> float:
         """Milliseconds of one run without copies, the mean of `repeats` in a row."""
@@ -91,10 +105,14 @@ class Lane:
 
     def _keep(self, pool: MemoryPool) -> None:
         """Queue a copy, within the GPU, of what the next picture would overwrite."""
-        ((buffer, dtype, shape),) = self._outputs.values()
+        ((buffer, dtype, (count, *shape)),) = self._outputs.values()
         lent = pool.take()
         self._cuda.copy(buffer.memory, lent.memory, self._stream)
-        self._kept = DeviceScores(lent.memory, shape, dtype, planes=True, owner=lent)  # type: ignore[arg-type]
+        nbytes = lent.memory.nbytes // count
+        self._kept = [
+            DeviceScores(lent.memory.part(k * nbytes, nbytes), tuple(shape), dtype, planes=True, owner=lent)
+            for k in range(count)
+        ]
 
     def _start_network(self) -> None:
         if not self._context.execute_async_v3(int(self._stream)):

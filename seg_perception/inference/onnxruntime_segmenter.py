@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.errors import ModelError
+from seg_perception.inference.calls import Pictures, segment_in_calls
 from seg_perception.inference.contract import INPUT_NAME, ModelContract
-from seg_perception.inference.pictures import check_picture
-from seg_perception.inference.segmenter import Segmentation, segmentation_of
+from seg_perception.inference.segmenter import Segmentation
 
 CPU_PROVIDER = "CPUExecutionProvider"
 
@@ -49,7 +49,7 @@ class OnnxRuntimeSegmenter:
         self._outputs = [output.name for output in self._session.get_outputs()]
         self.backend = f"ONNX Runtime {onnxruntime.__version__} ({', '.join(providers)})"
         width, height = self._contract.image_size or self._contract.network_size
-        self.segment(np.zeros((height, width, 3), np.uint8))
+        self.segment_all([np.zeros((height, width, 3), np.uint8)] * self._contract.batch)
 
     @property
     def contract(self) -> ModelContract:
@@ -58,16 +58,23 @@ class OnnxRuntimeSegmenter:
 
     def segment(self, pixels: NDArray[np.uint8]) -> Segmentation:
         """See `Segmenter.segment`. Raises ModelError for a picture that the network was not deployed for."""
-        size = check_picture(pixels)
-        self._contract.check_image_size(size)
+        return self.segment_all([pixels])[0]
+
+    def segment_all(self, pictures: Pictures) -> list[Segmentation]:
+        """See `Segmenter`: several in one call, where the network takes several."""
+        return segment_in_calls(pictures, self._contract, self._run)
+
+    def _run(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray]:
         if self._session is None:
             raise ModelError(f"model '{self._contract.source_name}' is closed")
         try:
-            values = self._session.run(self._outputs, {INPUT_NAME: np.ascontiguousarray(pixels)})
+            values = self._session.run(self._outputs, {INPUT_NAME: pixels})
         except Exception as error:
             name = self._contract.source_name
-            raise ModelError(f"model '{name}' failed on a picture of {size} ({_first_line(error)})") from error
-        return segmentation_of(dict(zip(self._outputs, values, strict=True)), self._contract, size)
+            raise ModelError(
+                f"model '{name}' failed on pixels of shape {pixels.shape} ({_first_line(error)})"
+            ) from error
+        return dict(zip(self._outputs, values, strict=True))
 
     def close(self) -> None:
         """Free the network."""

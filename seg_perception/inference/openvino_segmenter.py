@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.errors import ModelError
+from seg_perception.inference.calls import Pictures, segment_in_calls
 from seg_perception.inference.contract import INPUT_NAME, ModelContract
 from seg_perception.inference.onnx_file import OnnxFile
-from seg_perception.inference.pictures import check_picture
-from seg_perception.inference.segmenter import Segmentation, segmentation_of
+from seg_perception.inference.segmenter import Segmentation
 
 log = logging.getLogger(__name__)
 
-MOST_SIZES = 8  # a compiled network each
+MOST_SIZES = 8  # a compiled network each, or two where it takes several pictures
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
@@ -52,10 +52,10 @@ class OpenVinoSegmenter:
             "ENABLE_CPU_PINNING": False,
         }
         self._lock = threading.Lock()
-        self._requests: dict[tuple[int, int], Any] | None = {}
+        self._requests: dict[tuple[int, ...], Any] | None = {}  # by the shape of the pixels
         self.backend = f"OpenVINO {openvino.__version__.split('-')[0]} on the CPU, {precision}"
         width, height = self._contract.image_size or self._contract.network_size
-        self.segment(np.zeros((height, width, 3), np.uint8))
+        self.segment_all([np.zeros((height, width, 3), np.uint8)] * self._contract.batch)
 
     @property
     def contract(self) -> ModelContract:
@@ -64,40 +64,45 @@ class OpenVinoSegmenter:
 
     def segment(self, pixels: NDArray[np.uint8]) -> Segmentation:
         """See `Segmenter.segment`."""
-        size = check_picture(pixels)
-        self._contract.check_image_size(size)
+        return self.segment_all([pixels])[0]
+
+    def segment_all(self, pictures: Pictures) -> list[Segmentation]:
+        """See `Segmenter`: several in one call, where the network takes several."""
+        return segment_in_calls(pictures, self._contract, self._run)
+
+    def _run(self, pixels: NDArray[np.uint8]) -> dict[str, NDArray]:
         with self._lock:
             if self._requests is None:
                 raise ModelError(f"model '{self._contract.source_name}' is closed")
-            request = self._requests.get(size) or self._compiled(size, self._requests)
+            request = self._requests.get(pixels.shape) or self._compiled(pixels.shape, self._requests)
             try:
-                feed = {INPUT_NAME: np.ascontiguousarray(pixels)}
-                results = request.infer(feed, share_inputs=True, share_outputs=True)
+                results = request.infer({INPUT_NAME: pixels}, share_inputs=True, share_outputs=True)
             except Exception as error:  # the library raises RuntimeError and its own
-                name = self._contract.source_name
-                raise ModelError(f"model '{name}' failed on a picture of {size} ({_first_line(error)})") from error
+                name, shape = self._contract.source_name, pixels.shape
+                raise ModelError(f"model '{name}' failed on pixels of shape {shape} ({_first_line(error)})") from error
             # The request owns its outputs; the next picture overwrites them.
             copies = [(port.get_names(), np.array(value)) for port, value in results.items()]
-        outputs = {name: value for names, value in copies for name in names}  # of a tensor that has several, by each
-        return segmentation_of(outputs, self._contract, size)
+        return {name: value for names, value in copies for name in names}  # of a tensor that has several, by each
 
     def close(self) -> None:
         """Free the network."""
         with self._lock:
             self._requests = None
 
-    def _compiled(self, size: tuple[int, int], requests: dict[tuple[int, int], Any]) -> Any:
-        """A request for pictures of one size."""
-        if len(requests) >= MOST_SIZES:
-            seen = ", ".join(f"{width}x{height}" for width, height in requests)
-            raise ModelError(f"pictures of at most {MOST_SIZES} sizes wanted, {size[0]}x{size[1]} seen after {seen}")
+    def _compiled(self, shape: tuple[int, ...], requests: dict[tuple[int, ...], Any]) -> Any:
+        """A request for pixels of one shape."""
+        sizes = {(known[-2], known[-3]) for known in requests}  # (width, height)
+        width, height = size = (shape[-2], shape[-3])
+        if size not in sizes and len(sizes) >= MOST_SIZES:
+            seen = ", ".join(f"{known[0]}x{known[1]}" for known in sorted(sizes))
+            raise ModelError(f"pictures of at most {MOST_SIZES} sizes wanted, {width}x{height} seen after {seen}")
         try:
             model = self._core.read_model(str(self._path))
-            model.reshape({INPUT_NAME: [size[1], size[0], 3]})
-            requests[size] = self._core.compile_model(model, "CPU", self._properties).create_infer_request()
+            model.reshape({INPUT_NAME: list(shape)})
+            requests[shape] = self._core.compile_model(model, "CPU", self._properties).create_infer_request()
         except Exception as error:  # the library raises RuntimeError and its own
             raise ModelError(f"model {self._path}: OpenVINO cannot compile it ({_first_line(error)})") from error
-        return requests[size]
+        return requests[shape]
 
 
 def _usable_cores() -> int:

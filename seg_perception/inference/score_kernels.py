@@ -143,7 +143,7 @@ class DeviceScores:
     """
 
     memory: Memory
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     dtype: np.dtype
     planes: bool
     owner: object = None

@@ -7,6 +7,7 @@ sub-pixel places, and a whole label image is made only when somebody wants one.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -54,7 +55,7 @@ class Segmentation(Protocol):
 class Segmenter(Protocol):
     """A deployed network, ready to run.
 
-    One that is faster with several pictures at once also has `segment_all(pictures)`, a list of what `segment` gives
+    One that can do more with several pictures at once also has `segment_all(pictures)`, a list of what `segment` gives
     for each, in order; the pipeline then hands it the pictures of all cameras together.
     """
 
@@ -205,7 +206,7 @@ class LabelSegmentation:
         return nearest_index(u, alignment.scale_u, alignment.offset_u, self._labels.shape[1])
 
 
-def segmentation_of(outputs: dict[str, NDArray], contract: ModelContract, size: tuple[int, int]) -> Segmentation:
+def segmentation_of(outputs: Mapping[str, NDArray], contract: ModelContract, size: tuple[int, int]) -> Segmentation:
     """Wrap what a backend returned, by output name, for a camera image of `size`. The one place where kinds differ."""
     alignment = contract.alignment(size)
     if contract.output == "labels":

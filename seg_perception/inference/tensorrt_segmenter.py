@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from seg_perception.errors import BackendLostError, ModelError
 from seg_perception.inference import cuda_device, tensorrt_library
+from seg_perception.inference.calls import Pictures, calls_of
 from seg_perception.inference.contract import INPUT_NAME, ModelContract
 from seg_perception.inference.cuda_device import CudaDevice
 from seg_perception.inference.cuda_runtime import Cuda, CudaError
@@ -29,7 +30,6 @@ from seg_perception.inference.engine_cache import EngineCache, default_directory
 from seg_perception.inference.engine_lane import Lane
 from seg_perception.inference.onnx_file import OnnxFile
 from seg_perception.inference.panoptic_merging import image_things
-from seg_perception.inference.pictures import check_picture
 from seg_perception.inference.score_kernels import DeviceScores, ScoreKernels
 from seg_perception.inference.segmenter import Segmentation, segmentation_of
 from seg_perception.inference.tensorrt_library import TensorRT
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 
 MOST_SIZES = 8  # each holds memory of the GPU for good
 LANES = 2
-Pictures = Sequence[NDArray[np.uint8]]
 
 
 class EngineLostError(BackendLostError, CudaError):
@@ -90,7 +89,7 @@ class TensorRtSegmenter:
         self._running: _Running | None = self._open(on_progress)
         width, height = self._contract.image_size or self._contract.network_size
         try:
-            self.segment(np.zeros((height, width, 3), np.uint8))
+            self.segment_all([np.zeros((height, width, 3), np.uint8)] * self._contract.batch)
         except ModelError:
             self.close()
             raise
@@ -110,9 +109,8 @@ class TensorRtSegmenter:
         return self.segment_all([pixels])[0]
 
     def segment_all(self, pictures: Pictures) -> list[Segmentation]:
-        """All of them, in order; the upload of one overlaps the network of the one before."""
-        for pixels in pictures:
-            self._contract.check_image_size(check_picture(pixels))
+        """All of them, in order; the upload of one call overlaps the network of the one before."""
+        calls_of(pictures, self._contract)  # what is no picture is refused before the GPU hears of it
         with self._lock:
             if self._lost:
                 raise EngineLostError(self._lost)
@@ -127,7 +125,8 @@ class TensorRtSegmenter:
             return self._again(pictures, failure)
 
     def time_network(self, size: tuple[int, int], repeats: int = 50) -> float:
-        """Milliseconds of the network alone for a picture of `size`, without copies, one run after the other.
+        """Milliseconds of the network alone, for a picture of `size`, without copies, one run after the other, each of
+        as many pictures as it takes.
 
         The GPU's own clock; the best that overlapping everything else could reach with one stream.
         """
@@ -174,7 +173,7 @@ class _Running:
         self._contract = contract
         self._library = source.library
         self._lanes_wanted = lanes
-        self._lanes: dict[tuple[int, int], deque[Lane]] = {}
+        self._lanes: dict[tuple[tuple[int, int], int], deque[Lane]] = {}  # by size and pictures in a call
         self._kernels: ScoreKernels | None = None
         self.cuda = Cuda(device, driver, nvrtc)
         try:
@@ -197,29 +196,35 @@ class _Running:
     def segment_all(self, pictures: Pictures) -> list[Segmentation]:
         """Keep every lane busy; take results in the order of the pictures."""
         self.cuda.make_current()
-        results: list[Segmentation] = []
-        waiting: deque[tuple[Lane, tuple[int, int]]] = deque()
+        answers: dict[int, Segmentation] = {}
+        waiting: deque[tuple[Lane, list[int]]] = deque()
+
+        def collect() -> None:
+            lane, indices = waiting.popleft()
+            for index, outputs in zip(indices, lane.result(), strict=True):
+                answers[index] = self._segmentation(outputs, _size(pictures[index]))
+
         try:
-            for pixels in pictures:
-                size = (pixels.shape[1], pixels.shape[0])
-                lanes = self._lanes_of(size)
+            for indices in calls_of(pictures, self._contract):
+                lanes = self._lanes_of(_size(pictures[indices[0]]), len(indices))
                 lane = lanes[0]
                 lanes.rotate(-1)
                 while lane.busy:
-                    results.append(self._collect(*waiting.popleft()))
-                lane.submit(pixels)
-                waiting.append((lane, size))
+                    collect()
+                lane.submit([pictures[index] for index in indices])
+                waiting.append((lane, indices))
             while waiting:
-                results.append(self._collect(*waiting.popleft()))
+                collect()
         finally:
             for lane, _ in waiting:  # only where something failed, and then the lanes go too
                 lane.busy = False
-        return results
+        return [answers[index] for index in range(len(pictures))]
 
     def time_network(self, size: tuple[int, int], repeats: int) -> float:
         """See `TensorRtSegmenter.time_network`."""
         self.cuda.make_current()
-        return self._lanes_of(size)[0].time_network(repeats)
+        count = self._contract.batch
+        return self._lanes_of(size, count)[0].time_network(repeats) / count
 
     def close(self) -> None:
         """Free contexts before the engine, the engine before the runtime, memory last."""
@@ -228,12 +233,8 @@ class _Running:
         self._runtime = None
         (self._kernels or self.cuda).close()
 
-    def _collect(self, lane: Lane, size: tuple[int, int]) -> Segmentation:
-        outputs, alignment, are_logits = (
-            lane.result(),
-            self._contract.alignment(size),
-            self._contract.output == "logits",
-        )
+    def _segmentation(self, outputs: dict[str, NDArray] | DeviceScores, size: tuple[int, int]) -> Segmentation:
+        alignment, are_logits = self._contract.alignment(size), self._contract.output == "logits"
         if isinstance(outputs, DeviceScores):
             assert self._kernels is not None
             return ResidentSegmentation(outputs, alignment, size, are_logits=are_logits, kernels=self._kernels)
@@ -244,20 +245,29 @@ class _Running:
             outputs["logits"], alignment, size, are_logits=are_logits, kernels=self._kernels, things=things
         )
 
-    def _lanes_of(self, size: tuple[int, int]) -> deque[Lane]:
-        lanes = self._lanes.get(size)
+    def _lanes_of(self, size: tuple[int, int], count: int) -> deque[Lane]:
+        lanes = self._lanes.get((size, count))
         if lanes is None:
-            if len(self._lanes) >= MOST_SIZES:
-                seen = ", ".join(f"{width}x{height}" for width, height in self._lanes)
+            sizes = dict.fromkeys(known for known, _ in self._lanes)
+            if size not in sizes and len(sizes) >= MOST_SIZES:
+                seen = ", ".join(f"{width}x{height}" for width, height in sizes)
                 raise ModelError(
                     f"pictures of at most {MOST_SIZES} sizes wanted, {size[0]}x{size[1]} seen after {seen}"
                 )
             # 8.x lets an optimization profile serve one context only.
-            count = 1 if self._library.is_generation_8 else self._lanes_wanted
             lanes = deque(
-                Lane(self.cuda, self.engine, self.outputs, self._logger, size, self._resident) for _ in range(count)
+                Lane(
+                    self.cuda,
+                    self.engine,
+                    self.outputs,
+                    self._logger,
+                    size,
+                    count=None if self._contract.batch == 1 else count,
+                    resident=self._resident,
+                )
+                for _ in range(1 if self._library.is_generation_8 else self._lanes_wanted)
             )
-            self._lanes[size] = lanes
+            self._lanes[size, count] = lanes
         return lanes
 
     def _compiled(self) -> ScoreKernels | None:
@@ -277,6 +287,10 @@ class _Running:
             return True
         log.warning("points are sampled on the CPU, not on the GPU as wanted: %s", reason)
         return False
+
+
+def _size(pixels: NDArray[np.uint8]) -> tuple[int, int]:
+    return pixels.shape[1], pixels.shape[0]
 
 
 def _outputs(library: TensorRT, engine: Any, path: Path) -> dict[str, np.dtype]:
