@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from seg_perception.config import Config
@@ -61,20 +61,31 @@ class SceneTopics:
                 yield MARKERS, self._markers.fields(tracks, frame, stamp_ns)
             if wanted(TRACKS):
                 yield TRACKS, tracks_cloud(tracks, colors, frame, stamp_ns)
-        bev = self._config.bev
-        if memory.grid and (wanted(DRIVABLE) or wanted(CLASSES)) and self._due("bev", bev.period_s, stamp_ns):
+        yield from self.latched(memory, update, wanted)
+
+    def latched(
+        self, memory: SceneMemory, update: SceneUpdate, wanted: Callable[[str], bool]
+    ) -> Iterator[tuple[str, PointCloud | Mapping[str, Any]]]:
+        """What of grid and map is due as of this sweep; asked again of it, that is what nobody wanted before."""
+        frame, colors = self._frame, self._taxonomy.colors
+        stamp_ns, bev = update.stamp_ns, self._config.bev
+        of_grid = [topic for topic in _OF_GRID if memory.grid and wanted(topic)]
+        if memory.grid and self._due(of_grid, bev.period_s, stamp_ns):
             layers = memory.grid.layers(stamp_ns, update.objects)
-            if wanted(DRIVABLE):
+            if DRIVABLE in of_grid:
                 yield DRIVABLE, occupancy_fields(layers, bev.drivable_probability, frame, stamp_ns)
-            if wanted(CLASSES):
+            if CLASSES in of_grid:
                 yield CLASSES, bev_cloud(layers, colors, frame, stamp_ns)
-        if memory.voxel_map and wanted(MAP) and self._due(MAP, self._config.voxel_map.period_s, stamp_ns):
+        of_map = [topic for topic in _OF_MAP if memory.voxel_map and wanted(topic)]
+        if memory.voxel_map and self._due(of_map, self._config.voxel_map.period_s, stamp_ns):
             yield MAP, map_cloud(memory.voxel_map.cloud(), colors, frame, stamp_ns)
 
-    def _due(self, what: str, period_s: float, stamp_ns: int) -> bool:
-        """Whether a period has passed on the sweeps' own clock, or that jumped back."""
-        told_ns = self._told_ns.get(what)
-        if told_ns is not None and 0 <= stamp_ns - told_ns < period_s * 1e9 - _EARLY_NS:
+    def _due(self, topics: Sequence[str], period_s: float, stamp_ns: int) -> bool:
+        """Whether for any of these a period has passed on the sweeps' own clock, or that jumped back; all of them are
+        told then, so that they go on together."""
+        told_ns = [self._told_ns.get(topic) for topic in topics]
+        within_ns = max(period_s * 1e9 - _EARLY_NS, 1.0)
+        if all(ns is not None and 0 <= stamp_ns - ns < within_ns for ns in told_ns):
             return False
-        self._told_ns[what] = stamp_ns
+        self._told_ns.update(dict.fromkeys(topics, stamp_ns))
         return True

@@ -39,13 +39,16 @@ class Ride(Drive):
 
     def sweep(self, stamp_ns: int, points: np.ndarray | None = None, lidar: str = ""):
         """The result of a sweep, and the same when it was remembered."""
+        self.hand_in(stamp_ns, points, lidar)
+        result = self.intake.next_result(0.0)
+        assert result is not None
+        return result, self.intake.remember(result)
+
+    def hand_in(self, stamp_ns: int, points: np.ndarray | None = None, lidar: str = "") -> None:
         self.intake.image("front", image_message(stamp_ns))
         self.intake.cloud(cloud_message(stamp_ns, thing() if points is None else points), 0.0, lidar)
         if self.odometry:
             self.intake.transforms(tf_message(("odom", "base_link", np.eye(4)), stamp_ns=stamp_ns), static=False)
-        result = self.intake.next_result(0.0)
-        assert result is not None
-        return result, self.intake.remember(result)
 
 
 def test_the_cloud_tells_the_track_of_each_point_and_the_map_grows_only_when_it_is_remembered():
@@ -168,9 +171,7 @@ def test_stamps_that_jump_back_empty_the_scene():
         ride.sweep(T0 + k * 100 * MS)
     memory = ride.intake.scene.memory
     stamp = T0 - 60_000 * MS
-    ride.intake.image("front", image_message(stamp))
-    ride.intake.transforms(tf_message(("odom", "base_link", np.eye(4)), stamp_ns=stamp), static=False)
-    ride.intake.cloud(cloud_message(stamp, thing()), 0.0)
+    ride.hand_in(stamp)
     result, _ = ride.sweep(stamp + 100 * MS)  # which bears the one before it out, and that goes first
     assert result.cloud.scan.stamp_ns == stamp
     assert ride.causes["time_jump"] == 1

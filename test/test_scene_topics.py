@@ -38,7 +38,30 @@ def test_a_period_begins_when_somebody_asks_and_anew_after_a_jump_back(ride):
     assert told(ride, topics, T0, wanted=lambda topic: False) == {}
     assert set(told(ride, topics, T0 + 100 * MS, **asked)) == {MAP}
     assert set(told(ride, topics, T0 + 200 * MS, **asked)) == set()
-    assert set(told(ride, topics, T0 - 60_000 * MS, **asked)) == {MAP}
+    ride.hand_in(T0 - 60_000 * MS)
+    assert set(told(ride, topics, T0 - 59_900 * MS, **asked)) == {MAP}
+
+
+def test_who_comes_between_sweeps_is_told_of_the_last_one_once(ride):
+    topics = SceneTopics(ride.intake.config, CITYSCAPES)
+    topics._told_ns[MAP] = T0 - 3_600_000 * MS  # while somebody was there, long ago
+    _, done = ride.sweep(T0)
+    memory = ride.intake.scene.memory
+    nobody, somebody = (lambda topic: False), (lambda topic: topic in (MAP, DRIVABLE))
+    assert dict(topics.latched(memory, done.scene, nobody)) == {}
+    assert set(dict(topics.latched(memory, done.scene, somebody))) == {MAP, DRIVABLE}
+    assert dict(topics.latched(memory, done.scene, somebody)) == {}
+
+
+def test_grid_and_classes_go_together_again_when_the_second_is_wanted_later():
+    ride = Ride(bev={**SCENE["bev"], "period_s": 0.2})
+    topics = SceneTopics(ride.intake.config, CITYSCAPES)
+    seen = []
+    for k in range(6):
+        wanted = {CLASSES} if k == 0 else {CLASSES, DRIVABLE}
+        seen.append(set(told(ride, topics, T0 + k * 100 * MS, wanted=lambda topic, wanted=wanted: topic in wanted)))
+    both = {CLASSES, DRIVABLE}
+    assert seen == [{CLASSES}, both, set(), both, set(), both]
 
 
 def test_parts_that_are_switched_off_have_no_topics():

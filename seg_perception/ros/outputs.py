@@ -116,6 +116,10 @@ class Outputs:
         """What of the scene is due after a sweep, and asked for."""
         return self._scene.publish(memory, update)
 
+    def catch_up(self, memory: SceneMemory, update: SceneUpdate) -> None:
+        """What of the scene is latched, for whoever has come since."""
+        self._scene.catch_up(memory, update)
+
     def _publisher(self, message_type: type, topic: str, profile: QoSProfile) -> LifecyclePublisher:
         publisher = self._node.create_lifecycle_publisher(
             message_type, topic, profile, qos_overriding_options=qos.overridable()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from rclpy.lifecycle.publisher import LifecyclePublisher
 from rclpy.qos import QoSProfile
@@ -32,13 +33,21 @@ class SceneOutputs:
         """What is due after this sweep, in the worker's thread; returns the seconds that "publish_scene" took."""
         timer = StageTimer()
         with timer.stage("publish_scene"):
-            for topic, content in self._topics.messages(memory, update, self._wanted):
-                if isinstance(content, PointCloud):
-                    message = conversions.point_cloud(content)
-                else:
-                    message = conversions.message(self._topics.types[topic], content)
-                self._publishers[topic].publish(message)
+            self._publish(self._topics.messages(memory, update, self._wanted))
         return timer.seconds
+
+    def catch_up(self, memory: SceneMemory, update: SceneUpdate) -> None:
+        """Whoever has come since the last sweep gets grid and map as of then: DDS keeps for him what was published
+        while somebody was there, which may be long ago."""
+        self._publish(self._topics.latched(memory, update, lambda topic: topic in LATCHED and self._wanted(topic)))
+
+    def _publish(self, messages: Iterable[tuple[str, PointCloud | Mapping[str, Any]]]) -> None:
+        for topic, content in messages:
+            if isinstance(content, PointCloud):
+                message = conversions.point_cloud(content)
+            else:
+                message = conversions.message(self._topics.types[topic], content)
+            self._publishers[topic].publish(message)
 
     def _wanted(self, topic: str) -> bool:
         return self._publishers[topic].get_subscription_count() > 0

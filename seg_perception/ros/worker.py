@@ -31,6 +31,10 @@ class Deliveries(Protocol):
         """What the scene made of it, afterwards."""
         ...
 
+    def catch_up(self, memory: SceneMemory, update: SceneUpdate) -> None:
+        """Nothing else is to be done: what of the scene is latched, for whoever has come since that sweep."""
+        ...
+
     def show(self, picture: Picture) -> dict[str, float]:
         """An image that waits for no sweep."""
         ...
@@ -47,6 +51,7 @@ class Worker:
         self.last_report: SweepReport | None = None
         self._arrivals = threading.Lock()  # of the following, which the thread that receives fills
         self._arrivals_s: dict[tuple[str, int], float] = {}  # by LiDAR and stamp
+        self._remembered: tuple[SceneMemory, SceneUpdate] | None = None  # the last sweep that is in the scene
         self._outputs = outputs
         self.problems = problems
         self._news = threading.Event()
@@ -99,12 +104,17 @@ class Worker:
             self.intake.statistics.add_seconds("total", time.monotonic() - arrived_s)
         scene, memory = self.intake.remember(result).scene, self.intake.scene.memory
         if scene is not None and memory is not None:
+            self._remembered = memory, scene
             self._count_seconds(self._outputs.publish_scene(memory, scene))
+        elif self._remembered is not None and self._remembered[0] is not memory:
+            self._remembered = None  # the clock jumped
         return True
 
     def _step_picture(self) -> bool:
         picture = self.intake.next_picture()
         if picture is None:
+            if self._remembered is not None:
+                self._outputs.catch_up(*self._remembered)
             return False
         self._count_seconds(self._outputs.show(picture))
         return True
