@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from seg_perception.config import Config
 from seg_perception.datatypes import LidarScan
 from seg_perception.fusion.edges import Surfaces
-from seg_perception.fusion.painting import View, paint, selected, worth
+from seg_perception.fusion.painting import Painting
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.motion import MovedSweep
 from seg_perception.geometry.projection import project
@@ -126,7 +126,8 @@ def ours(scan: LidarScan, tree: TransformTree, labels: Labels, cameras: int, set
     workspace = Workspace()
 
     def run() -> None:
-        moved, views = MovedSweep(scan, tree, config.motion), []
+        moved = MovedSweep(scan, tree, config.motion)
+        painting = Painting(scan, [f"camera_{k}" for k in range(cameras)], config.painting)
         T_each_lidar = [moved.T_cam_lidar(f"camera_{k}", T0) for k in range(cameras)]
         by_direction = range_image(moved.points, config.visibility, workspace)
         surfaces = Surfaces(by_direction, config.edges, workspace)
@@ -138,10 +139,8 @@ def ours(scan: LidarScan, tree: TransformTree, labels: Labels, cameras: int, set
             else:
                 hider = hiding(in_view, by_direction, labels.camera, config.visibility, workspace)
                 kept = surfaces.settle(said.class_id, hider, in_view.index)
-            seen = in_view.select(kept)
-            placed = worth(scan, seen.index, seen.uv, (WIDTH, HEIGHT), T0, config.painting)
-            views.append(View(f"camera_{k}", seen.index, selected(said, kept), placed))
-        paint(scan, views, config.painting)
+            painting.add(f"camera_{k}", in_view, said, kept, (WIDTH, HEIGHT), T0)
+        painting.cloud()
 
     return run
 

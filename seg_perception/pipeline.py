@@ -18,7 +18,7 @@ from seg_perception.config import CameraConfig, Config, VisibilityConfig
 from seg_perception.datatypes import CameraImage, LidarScan, SemanticCloud, SweepReport, ViewReport
 from seg_perception.errors import BackendLostError, CalibrationError, SegPerceptionError
 from seg_perception.fusion.edges import Surfaces
-from seg_perception.fusion.painting import View, paint, selected, worth
+from seg_perception.fusion.painting import Painting
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.motion import MovedSweep, awaits_transforms
 from seg_perception.geometry.projection import Projection, project
@@ -64,6 +64,31 @@ class _Look:
     T_cam_lidar: NDArray[np.float64]
     T_rows: tuple[NDArray[np.float64], NDArray[np.float64]] | None
 
+    def project(self, points: NDArray[np.float32], workspace: Workspace | None = None) -> Projection:
+        return project(points, self.T_cam_lidar, self.camera, self.T_rows, workspace)
+
+
+class _Visible(Mapping[str, Projection]):
+    """By camera, the points that it sees, projected again when they are asked for, which most sweeps are not."""
+
+    def __init__(self, points: NDArray[np.float32]) -> None:
+        self._points = points
+        self._seen: dict[str, tuple[NDArray[np.int64], _Look]] = {}
+
+    def add(self, name: str, index: NDArray[np.int64], look: _Look) -> None:
+        self._seen[name] = index, look
+
+    def __getitem__(self, name: str) -> Projection:
+        index, look = self._seen[name]
+        seen = look.project(self._points[index])
+        return Projection(index[seen.index], seen.uv, seen.distance, self._points)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._seen)
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
 
 class Pipeline:
     """Cameras and LiDAR in, a semantic cloud out.
@@ -106,8 +131,6 @@ class Pipeline:
         config = self.config  # one for the whole sweep: it may be exchanged meanwhile
         timer = StageTimer()
         segmentations: dict[str, Segmentation] = {}
-        projections: dict[str, Projection] = {}
-        views: list[View] = []
         reports: dict[str, ViewReport] = {}
         self._sweeps[scan.lidar] += 1
         visibility = self._visibility.get(scan.lidar, config.visibility)
@@ -127,6 +150,7 @@ class Pipeline:
                     segmentations[name] = self.segment(image)
                 with timer.stage("move"):
                     looks[name] = self._look(image, camera, sweep)
+        visible, painting = _Visible(sweep.points), Painting(scan, looks, config.painting)
         with timer.stage("hide"):
             by_direction = range_image(sweep.points, visibility, self._workspace)
             surfaces = Surfaces(by_direction, config.edges, self._workspace)
@@ -134,24 +158,23 @@ class Pipeline:
             image, camera = images[name], look.camera
             with _costs_itself(name, reports):
                 with timer.stage("project"):
-                    in_view = project(sweep.points, look.T_cam_lidar, camera, look.T_rows, self._workspace)
+                    in_view = look.project(sweep.points, self._workspace)
                 with timer.stage("sample"):
                     labels = self.networks[name].sample(segmentations[name], in_view.uv)
                 with timer.stage("hide"):
                     growth = self._growth[labels.class_id]
                     hider = hiding(in_view, by_direction, camera, visibility, self._workspace, growth)
                     kept = surfaces.settle(labels.class_id, hider, in_view.index)
-                    seen = in_view.select(kept)
-                    placed = worth(scan, seen.index, seen.uv, image.size, image.stamp_ns, config.painting)
-                    views.append(View(name, seen.index, selected(labels, kept), placed))
-                projections[name] = seen
-                reports[name] = replace(reports[name], in_view=len(in_view.index), visible=len(seen.index))
+                with timer.stage("paint"):
+                    seen = painting.add(name, in_view, labels, kept, image.size, image.stamp_ns)
+                visible.add(name, seen, look)
+                reports[name] = replace(reports[name], in_view=len(in_view.index), visible=len(seen))
         with timer.stage("paint"):
-            cloud = paint(scan, views, config.painting)
+            cloud = painting.cloud()
         for index, name in enumerate(cloud.cameras):
             reports[name] = replace(reports[name], painted=int(np.count_nonzero(cloud.camera == index)))
         report = SweepReport(reports, timer.seconds, sweep.kind, sweep.fallback)
-        return SweepResult(cloud, images, segmentations, projections, report, sweep)
+        return SweepResult(cloud, images, segmentations, visible, report, sweep)
 
     def _look(self, image: CameraImage, camera: CameraModel, sweep: MovedSweep) -> _Look:
         T_cam_lidar = sweep.T_cam_lidar(image.frame_id, image.stamp_ns)

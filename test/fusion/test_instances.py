@@ -7,7 +7,8 @@ import numpy as np
 from seg_perception.config import PaintingConfig
 from seg_perception.datatypes import LidarScan, PointCloud, PointLabels
 from seg_perception.fusion.instances import numbered
-from seg_perception.fusion.painting import View, paint
+from seg_perception.fusion.painting import Painting
+from seg_perception.geometry.projection import Projection
 
 
 def told(first: int, instance: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -55,18 +56,21 @@ def test_a_point_takes_the_instance_of_the_camera_that_labels_it():
     cloud = PointCloud("lidar", 1, 4, 1, (), np.zeros((4, 0), np.uint8))
     scan = LidarScan("lidar", 1, np.zeros((4, 3), np.float32), None, cloud)
 
-    def view(camera: str, instance: list[int] | None, probability: list[float]) -> View:
+    def tells(camera: str, instance: list[int] | None, probability: list[float]) -> tuple[str, PointLabels]:
         sure = np.array(probability, np.float32)
-        tells = None if instance is None else np.array(instance, np.uint16)
-        labels = PointLabels(np.full(4, 13, np.uint8), sure, np.ones(4, np.float32), tells)
-        return View(camera, np.arange(4), labels, np.ones(4, np.float32))
+        told = None if instance is None else np.array(instance, np.uint16)
+        return camera, PointLabels(np.full(4, 13, np.uint8), sure, np.ones(4, np.float32), told)
 
     views = [
-        view("a", [1, 1, 1, 0], [0.9, 0.9, 0.2, 0.2]),
-        view("b", [2, 0, 3, 3], [0.5, 0.5, 0.8, 0.8]),
-        view("c", None, [0.1, 0.1, 0.1, 0.9]),
+        tells("a", [1, 1, 1, 0], [0.9, 0.9, 0.2, 0.2]),
+        tells("b", [2, 0, 3, 3], [0.5, 0.5, 0.8, 0.8]),
+        tells("c", None, [0.1, 0.1, 0.1, 0.9]),
     ]
+    in_view = Projection(np.arange(4), np.full((4, 2), 50.0), np.ones(4))
     for order in (views, views[::-1]):
-        instance_id = paint(scan, order, PaintingConfig()).instance_id
+        painting = Painting(scan, ["a", "b", "c"], PaintingConfig())
+        for camera, labels in order:
+            painting.add(camera, in_view, labels, np.ones(4, bool), (100, 100), 1)
+        instance_id = painting.cloud().instance_id
         assert instance_id[0] == instance_id[1] != instance_id[2]
         assert instance_id[2] != 0 and instance_id[3] == 0  # a camera that tells no things apart has labelled it

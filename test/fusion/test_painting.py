@@ -1,10 +1,16 @@
 import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pytest
 
 from seg_perception.config import PaintingConfig
-from seg_perception.datatypes import NO_CAMERA, UNKNOWN, LidarScan, PointCloud, PointLabels
-from seg_perception.fusion.painting import View, paint, worth
+from seg_perception.datatypes import NO_CAMERA, UNKNOWN, LidarScan, PointCloud, PointLabels, SemanticCloud
+from seg_perception.fusion.painting import Painting
+from seg_perception.geometry.projection import Projection
+
+SIZE, STAMP_NS = (200, 100), 1
 
 
 def scan(count: int) -> LidarScan:
@@ -12,22 +18,37 @@ def scan(count: int) -> LidarScan:
     return LidarScan("lidar", 1, np.zeros((count, 3), np.float32), None, cloud)
 
 
-def view(
-    camera: str,
-    index: list[int],
-    class_id: list[int],
-    probability: list[float],
-    margin: float = 1.0,
-    placed: float = 1.0,
-) -> View:
-    labels = PointLabels(
-        np.array(class_id, np.uint8), np.array(probability, np.float32), np.full(len(index), margin, np.float32)
-    )
-    return View(camera, np.array(index, np.int64), labels, np.full(len(index), placed, np.float32))
+@dataclass(frozen=True)
+class View:
+    """What one camera says of points, all of which it sees, in the middle of its image as a rule."""
+
+    camera: str
+    index: list[int]
+    class_id: list[int]
+    probability: list[float]
+    margin: float = 1.0
+    at: tuple[float, float] = (100.0, 50.0)
+    image_ns: int = STAMP_NS
+
+    def add_to(self, painting: Painting, kept: list[bool] | None = None) -> list[int]:
+        count = len(self.index)
+        probability, margin = np.array(self.probability, np.float32), np.full(count, self.margin, np.float32)
+        labels = PointLabels(np.array(self.class_id, np.uint8), probability, margin)
+        in_view = Projection(np.array(self.index, np.int64), np.tile(self.at, (count, 1)), np.ones(count))
+        mask = np.array(kept or [True] * count)
+        return painting.add(self.camera, in_view, labels, mask, SIZE, self.image_ns).tolist()
+
+
+def paint(scan: LidarScan, views: Iterable[View], config: PaintingConfig) -> SemanticCloud:
+    views = list(views)
+    painting = Painting(scan, [view.camera for view in views], config)
+    for view in views:
+        view.add_to(painting)
+    return painting.cloud()
 
 
 def test_points_that_no_camera_saw_stay_unknown():
-    cloud = paint(scan(3), [view("a", [1], [7], [0.9])], PaintingConfig())
+    cloud = paint(scan(3), [View("a", [1], [7], [0.9])], PaintingConfig())
     assert cloud.class_id.tolist() == [UNKNOWN, 7, UNKNOWN]
     assert cloud.camera.tolist() == [NO_CAMERA, 0, NO_CAMERA]
     assert cloud.probability.tolist() == [0.0, np.float32(0.9), 0.0]
@@ -35,9 +56,9 @@ def test_points_that_no_camera_saw_stay_unknown():
 
 def test_the_surer_camera_wins_whatever_the_order():
     views = [
-        view("left", [0, 1, 2], [1, 1, 1], [0.9, 0.5, 0.7]),
-        view("front", [0, 1, 2], [2, 2, 2], [0.8, 0.6, 0.7]),
-        view("right", [1, 2], [3, 3], [0.4, 0.7]),
+        View("left", [0, 1, 2], [1, 1, 1], [0.9, 0.5, 0.7]),
+        View("front", [0, 1, 2], [2, 2, 2], [0.8, 0.6, 0.7]),
+        View("right", [1, 2], [3, 3], [0.4, 0.7]),
     ]
     for order in itertools.permutations(views):
         cloud = paint(scan(3), order, PaintingConfig())
@@ -46,14 +67,14 @@ def test_the_surer_camera_wins_whatever_the_order():
 
 
 def test_doubtful_labels_stay_unknown():
-    doubtful = view("a", [0, 1], [1, 1], [0.4, 0.8])
+    doubtful = View("a", [0, 1], [1, 1], [0.4, 0.8])
     assert paint(scan(2), [doubtful], PaintingConfig(min_probability=0.5)).class_id.tolist() == [UNKNOWN, 1]
-    narrow = view("a", [0, 1], [1, 1], [0.4, 0.8], margin=0.1)
+    narrow = View("a", [0, 1], [1, 1], [0.4, 0.8], margin=0.1)
     assert paint(scan(2), [narrow], PaintingConfig(min_margin=0.2)).class_id.tolist() == [UNKNOWN, UNKNOWN]
 
 
 def test_what_the_network_calls_unknown_does_not_win_over_a_label():
-    cloud = paint(scan(1), [view("a", [0], [UNKNOWN], [0.99]), view("b", [0], [4], [0.2])], PaintingConfig())
+    cloud = paint(scan(1), [View("a", [0], [UNKNOWN], [0.99]), View("b", [0], [4], [0.2])], PaintingConfig())
     assert cloud.class_id.tolist() == [4]
 
 
@@ -63,26 +84,36 @@ def test_without_views_the_cloud_is_whole_and_unknown():
     assert not cloud.labelled.any()
 
 
-def test_the_better_placed_camera_wins_over_one_that_is_as_sure():
-    views = [view("a", [0], [1], [0.9], placed=0.5), view("b", [0], [2], [0.8])]
-    for order in (views, views[::-1]):
-        cloud = paint(scan(1), order, PaintingConfig())
-        assert cloud.class_id.tolist() == [2]
-        assert cloud.probability.tolist() == [np.float32(0.8)]  # the network's own, not the score
+def test_a_point_that_the_camera_does_not_see_takes_nothing_from_it():
+    painting = Painting(scan(3), ["a"], PaintingConfig())
+    assert View("a", [0, 2, 1], [1, 2, 3], [0.9] * 3).add_to(painting, [True, False, True]) == [0, 1]
+    assert painting.cloud().class_id.tolist() == [1, 3, UNKNOWN]
 
 
-def test_a_place_in_the_middle_and_near_in_time_is_worth_most():
-    config, size = PaintingConfig(border=0.1, nearness_ms=100.0), (200, 100)
-    uv = np.array([[100.0, 50.0], [0.0, 50.0], [100.0, 99.0], [20.0, 50.0]])
-    placed = worth(scan(4), np.arange(4), uv, size, 1, config)
-    assert placed[0] == placed[3] == 1.0
-    assert (placed[1:3] < 0.6).all()
-    late = worth(scan(4), np.arange(4), uv, size, 1 + 100_000_000, config)
-    assert np.allclose(late, placed / 2)
+def winner(one: View, other: View, of: LidarScan, config: PaintingConfig) -> str:
+    clouds = [paint(of, order, config) for order in ((one, other), (other, one))]
+    assert clouds[0].camera.tolist() == clouds[1].camera.tolist()
+    return clouds[0].cameras[clouds[0].camera[0]]
+
+
+@pytest.mark.parametrize(("at", "worth"), [((0.0, 50.0), 1 / 2), ((100.0, 99.0), 1 / 2), ((19.0, 50.0), 0.976)])
+def test_a_place_in_the_middle_is_worth_more_than_one_at_the_border(at, worth):
+    """At the border half as much, and a little more: the score is the probability times the worth."""
+    config = PaintingConfig(border=0.1)
+    beside = View("a", [0], [1], [0.9], at=at)
+    assert winner(beside, View("b", [0], [2], [0.9 * worth - 0.01]), scan(1), config) == "a"
+    assert winner(beside, View("b", [0], [2], [0.9 * worth + 0.03]), scan(1), config) == "b"
+
+
+def test_an_image_nearer_in_time_is_worth_more_and_the_label_keeps_its_own_probability():
+    config = PaintingConfig(nearness_ms=100.0)
+    late = View("a", [0], [1], [0.8], image_ns=STAMP_NS + 100_000_000)
+    assert winner(late, View("b", [0], [2], [0.39]), scan(1), config) == "a"
+    assert winner(late, View("b", [0], [2], [0.41]), scan(1), config) == "b"
+    assert paint(scan(1), [late], config).probability.tolist() == [np.float32(0.8)]
 
 
 def test_of_a_turning_lidar_each_point_counts_its_own_time():
-    one = scan(2)
-    turned = LidarScan("lidar", 1, one.points, np.array([1, 50_000_001]), one.cloud)
-    placed = worth(turned, np.arange(2), np.full((2, 2), 50.0), (200, 100), 50_000_001, PaintingConfig())
-    assert placed[0] < placed[1] == 1.0
+    turned = replace(scan(2), stamps_ns=np.array([1, 50_000_001]))
+    early, late = View("a", [0, 1], [1, 1], [0.5, 0.5]), View("b", [0, 1], [2, 2], [0.5, 0.5], image_ns=50_000_001)
+    assert paint(turned, [early, late], PaintingConfig()).class_id.tolist() == [1, 2]
