@@ -4,6 +4,8 @@ ros2 launch seg_perception perception.launch.py params_file:=my.param.yaml model
 ros2 launch seg_perception perception.launch.py cameras:=front,left,right model:=/data/deeplab.onnx bag:=drive.mcap
 """
 
+import dataclasses
+import tempfile
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -12,8 +14,10 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
 from launch import LaunchDescription
-from seg_perception.config import parameters_beside
+from seg_perception.config import CameraConfig, Config, parameters_beside
+from seg_perception.offline import points_topic
 from seg_perception.ros.dds import environment
+from seg_perception.viewing.layouts import rviz
 
 SHARE = Path(get_package_share_directory("seg_perception"))
 
@@ -33,7 +37,7 @@ ARGUMENTS = {
     "loop": ("false", "start the bag over at its end"),
     "record": ("", "rosbag2 to record what comes out into; empty: none"),
     "rviz": ("false", "start RViz"),
-    "rviz_config": ("", "RViz configuration; empty: the one that comes with the package"),
+    "rviz_config": ("", "RViz configuration; empty: one for the cameras and LiDARs of the parameter file"),
 }
 
 # Argument -> the parameter that it sets, where it is not empty.
@@ -42,7 +46,7 @@ BOOLEAN_PARAMETERS = {"use_sim_time": "use_sim_time", "autostart": "autostart"}
 LIST_PARAMETERS = {"cameras": "cameras"}
 
 # Below the node's name.
-RECORDED = ("points", "objects", "objects/markers", "bev/drivable", "bev/classes", "map")
+RECORDED = ("objects", "objects/markers", "bev/drivable", "bev/classes", "map")
 RECORDED_BESIDE = ("/tf", "/tf_static", "/diagnostics")
 
 
@@ -70,13 +74,7 @@ def _processes(context) -> list:
 def _node(given: dict) -> LifecycleNode:
     overrides = {parameter: given[name] for name, parameter in PARAMETERS.items() if given[name]}
     overrides.update({parameter: _is_true(given[name]) for name, parameter in BOOLEAN_PARAMETERS.items()})
-    overrides.update(
-        {
-            parameter: [entry.strip() for entry in given[name].split(",")]
-            for name, parameter in LIST_PARAMETERS.items()
-            if given[name]
-        }
-    )
+    overrides.update({parameter: _names(given[name]) for name, parameter in LIST_PARAMETERS.items() if given[name]})
     return LifecycleNode(
         package="seg_perception",
         executable="perception_node",
@@ -99,17 +97,23 @@ def _player(given: dict) -> ExecuteProcess:
 
 
 def _recorder(given: dict) -> ExecuteProcess:
-    node = "/".join(["", *filter(None, given["namespace"].split("/")), "perception_node"])
-    topics = [*(f"{node}/{topic}" for topic in RECORDED), *RECORDED_BESIDE]
+    node = _node_name(given)
+    clouds = [points_topic(lidar, node) for lidar in _config(given).lidar_topics()]
+    topics = [*clouds, *(f"{node}/{topic}" for topic in RECORDED), *RECORDED_BESIDE]
     command = ["ros2", "bag", "record", "-o", given["record"], *topics]
     return ExecuteProcess(cmd=command, additional_env=environment(), output="screen")
 
 
 def _rviz(given: dict) -> Node:
+    file = given["rviz_config"]
+    if not file:
+        template = (SHARE / "rviz" / "perception.rviz").read_text(encoding="utf-8")
+        file = str(Path(tempfile.mkdtemp(prefix="seg_perception_")) / "perception.rviz")
+        Path(file).write_text(rviz(template, _config(given), _node_name(given)), encoding="utf-8")
     return Node(
         package="rviz2",
         executable="rviz2",
-        arguments=["-d", given["rviz_config"] or str(SHARE / "rviz" / "perception.rviz")],
+        arguments=["-d", file],
         parameters=[{"use_sim_time": _is_true(given["use_sim_time"])}],
         additional_env=environment(),
     )
@@ -119,6 +123,22 @@ def _params_file(given: dict) -> str:
     shipped = SHARE / "config" / "perception.param.yaml"
     beside = parameters_beside(Path(given["bag"])) if given["bag"] else shipped
     return given["params_file"] or str(beside if beside.is_file() else shipped)
+
+
+def _config(given: dict) -> Config:
+    """The settings, as far as they say which cameras and LiDARs there are."""
+    config = Config.load(_params_file(given))
+    if given["cameras"]:
+        config = dataclasses.replace(config, cameras=tuple(map(CameraConfig, _names(given["cameras"]))))
+    return config
+
+
+def _node_name(given: dict) -> str:
+    return "/".join(["", *filter(None, given["namespace"].split("/")), "perception_node"])
+
+
+def _names(text: str) -> list:
+    return [entry.strip() for entry in text.split(",")]
 
 
 def _is_true(text: str) -> bool:

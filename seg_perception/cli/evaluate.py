@@ -40,6 +40,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--every", type=int, default=1, help="take every so manieth picture or sweep")
     parser.add_argument("--config", help="points: parameter file to replay with (BAG.param.yaml beside the drive)")
     parser.add_argument(
+        "--lidar",
+        default="",
+        metavar="NAME",
+        help="points: of several LiDARs that whose clouds are measured, by /truth/NAME/points where it is there",
+    )
+    parser.add_argument(
         "--fewest-points", type=int, default=15, help="points: smaller instances count for nobody (%(default)s)"
     )
     parser.add_argument("--json", type=Path, help="also write everything here")
@@ -78,12 +84,13 @@ def _points(args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     from tqdm import tqdm
 
     from seg_perception.bags import BagReader
-    from seg_perception.evaluation.points import PointScores, TruthReader, check_classes
+    from seg_perception.evaluation.points import TRUTH_TOPIC, PointScores, TruthReader, check_classes
     from seg_perception.evaluation.reports import point_lines
 
     drive = Path(args.data)
     with BagReader(drive) as bag, BagReader(drive) as truth_bag:
-        truths = TruthReader(truth_bag)
+        of_lidar = f"/truth/{args.lidar}/points"
+        truths = TruthReader(truth_bag, of_lidar if of_lidar in truth_bag.topics else TRUTH_TOPIC)
         sweeps, taxonomy = _replayed(args, bag) if args.model.suffix == ".onnx" else _recorded(args)
         check_classes(truth_bag, taxonomy)
         scores = PointScores(taxonomy, args.fewest_points)
@@ -111,14 +118,17 @@ def _points(args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
 def _replayed(args: argparse.Namespace, bag: BagReader) -> tuple[Iterator[Sweep], Taxonomy]:
     """Every sweep of the drive as the network labels it."""
     from seg_perception.cli.replay import warn_once, with_model
+    from seg_perception.errors import ConfigError
     from seg_perception.inference.loading import load_segmenters
     from seg_perception.intake import Intake
     from seg_perception.labels import Taxonomy
     from seg_perception.offline import config_for, replay
 
     config: Config = with_model(config_for(bag.path, args.config), str(args.model))
+    if args.lidar not in config.lidar_topics():
+        raise ConfigError(f"--lidar '{args.lidar}': one of {list(config.lidar_topics())} wanted")
     intake = Intake(config, load_segmenters(config), warn_once())
-    clouds = (result.cloud for result in replay(bag, intake))
+    clouds = (result.cloud for result in replay(bag, intake) if result.cloud.scan.lidar == args.lidar)
     sweeps = ((cloud.scan.stamp_ns, cloud.class_id, cloud.instance_id) for cloud in clouds)
     return sweeps, Taxonomy.load(args.taxonomy) if args.taxonomy else intake.pipeline.taxonomy
 
@@ -130,17 +140,21 @@ def _recorded(args: argparse.Namespace) -> tuple[Iterator[Sweep], Taxonomy]:
     from seg_perception.evaluation.points import check_classes
     from seg_perception.labels import Taxonomy
     from seg_perception.messages.pointcloud import decode_cloud, labels_from_cloud
-    from seg_perception.offline import POINTS_TOPIC
+    from seg_perception.offline import points_topic
 
+    topic = points_topic(args.lidar)
     taxonomy = Taxonomy.load(args.taxonomy or "cityscapes")
     with BagReader(args.model) as bag:
-        if POINTS_TOPIC not in bag.topics:
-            raise BagError(f"bag {bag.path}: no labelled cloud on {POINTS_TOPIC}; its topics are {list(bag.topics)}")
+        if topic not in bag.topics:
+            raise BagError(
+                f"bag {bag.path}: no labelled cloud on {topic} (--lidar names one of several); its topics are "
+                f"{list(bag.topics)}"
+            )
         check_classes(bag, taxonomy)
 
     def sweeps() -> Iterator[Sweep]:
         with BagReader(args.model) as bag:
-            for message in bag.messages({POINTS_TOPIC}):
+            for message in bag.messages({topic}):
                 cloud = decode_cloud(message.msg)
                 class_id, _, instance_id = labels_from_cloud(cloud)
                 yield cloud.stamp_ns, class_id, instance_id

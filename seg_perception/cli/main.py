@@ -17,6 +17,7 @@ from seg_perception.cli import (
     evaluate,
     export,
     import_,
+    layout,
     map,
     models,
     play,
@@ -48,6 +49,7 @@ COMMANDS = (
     quantize,
     models,
     doctor,
+    layout,
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,18 +16,23 @@ MALLOC = {
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
-def profile() -> Path | None:
-    """Our `config/fastdds.xml`: beside a checkout's package, or in the share folder of an installed one."""
-    in_checkout = Path(__file__).resolve().parents[2] / "config" / "fastdds.xml"
+def shipped_file(name: str) -> Path | None:
+    """A file that comes with the package: beside a checkout's package, or in the share folder of an installed one."""
+    in_checkout = Path(__file__).resolve().parents[2] / name
     if in_checkout.is_file():
         return in_checkout
     try:
         from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
-        installed = Path(get_package_share_directory("seg_perception")) / "config" / "fastdds.xml"
+        installed = Path(get_package_share_directory("seg_perception")) / name
     except (ImportError, PackageNotFoundError):
-        return None
+        installed = Path(sys.prefix) / "share" / "seg_perception" / name  # where pip puts it
     return installed if installed.is_file() else None
+
+
+def profile() -> Path | None:
+    """Our `config/fastdds.xml`."""
+    return shipped_file("config/fastdds.xml")
 
 
 def environment(present: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -252,6 +252,25 @@ def test_replaying_with_a_network_measures_what_its_labelled_bag_does(tmp_path: 
     assert reports[0]["all"]["coverage"] == pytest.approx(2 / 3)
 
 
+def test_of_several_lidars_the_one_that_is_named_is_measured_by_its_own_truth(tmp_path: Path) -> None:
+    drive, labelled, report = tmp_path / "drive.mcap", tmp_path / "labelled.mcap", tmp_path / "report.json"
+    with BagWriter(drive) as writer:
+        for lidar, classes in (("top", [ROAD] * 4), ("left", [CAR] * 4)):
+            write_sweep(writer, f"/truth/{lidar}/points", T0, class_id=np.array(classes, np.uint8))
+    with BagWriter(labelled) as writer:
+        for lidar, classes in (("top", [ROAD, ROAD, CAR, CAR]), ("left", [CAR] * 4)):
+            none = {"probability": np.ones(4, np.float32), "instance_id": np.zeros(4, np.uint16)}
+            topic = f"/perception_node/{lidar}/points"
+            write_sweep(writer, topic, T0, class_id=np.array(classes, np.uint8), **none)
+    ious = []
+    for lidar in ("top", "left"):
+        command(labelled, "--data", drive, "--kind", "points", "--lidar", lidar, "--json", report)
+        ious.append(json.loads(report.read_text())["all"]["classes"])
+    assert [ious[0]["road"]["iou"], ious[1]["car"]["iou"]] == [0.5, 1.0]
+    with pytest.raises(BagError, match="no truth of points"):
+        command(labelled, "--data", drive, "--kind", "points", "--lidar", "front")
+
+
 def test_what_cannot_be_compared_is_refused(drive: Path, tmp_path: Path) -> None:
     def refused(error: type[SegPerceptionError], words: str, model: Path, data: Path) -> None:
         with pytest.raises(error, match=words):

@@ -1,14 +1,16 @@
 """Launch files, parameter file, RViz and Foxglove configurations, as far as they can be checked here."""
 
 import json
+import xml.etree.ElementTree as ElementTree
 from importlib.util import find_spec
+from pathlib import Path
 
 import live_node as live
 import pytest
 import yaml
 from launch_words import entities
 
-from seg_perception.cli.main import parser
+from seg_perception.cli.main import main, parser
 from seg_perception.config import Config, as_mapping
 
 FILES = {name: live.ROOT / "launch" / f"{name}.launch.py" for name in ("perception", "replay", "simulation")}
@@ -149,6 +151,88 @@ def test_foxglove_looks_at_topics_that_the_node_publishes():
     pictures = {panel["imageMode"]["imageTopic"] for name, panel in panels.items() if name.startswith("Image!")}
     assert {topic.replace("/perception_node", "~") for topic in {*scene, *pictures}} <= SHOWN
     assert set(leaves(layout["layout"])) == set(panels)
+
+
+SEVERAL = {
+    "cameras": ["left", "right"],
+    "camera": {"left": {"calibration": "left.yaml"}},
+    "lidars": ["top", "rear"],
+    "lidar": {"rear": {"topic": "/back/cloud"}},
+    "output": {"point_groups": "drivable"},
+    "motion": {"fixed_frame": "map"},
+    "objects": {"enabled": False},
+}
+
+
+def written(tmp_path, *options, settings=None):
+    """The three files that `seg-perception layout` writes for these settings."""
+    file = live.ROOT / "config" / "perception.param.yaml"
+    if settings is not None:
+        file = tmp_path / "several.param.yaml"
+        file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    assert main(["layout", str(file), "--out", str(tmp_path / "out"), *options]) == 0
+    return [
+        (tmp_path / "out" / name).read_text(encoding="utf-8")
+        for name in ("perception.rviz", "perception.json", "policy.xml")
+    ]
+
+
+def test_what_is_shipped_is_what_is_written_for_the_shipped_parameter_file(tmp_path):
+    rviz, foxglove, policy = written(tmp_path)
+    assert yaml.safe_load(rviz) == yaml.safe_load((live.ROOT / "rviz" / "perception.rviz").read_text())
+    assert json.loads(foxglove) == json.loads((live.ROOT / "foxglove" / "perception.json").read_text())
+    assert policy == (live.ROOT / "security" / "policy.xml").read_text(encoding="utf-8")
+
+
+def test_rviz_and_foxglove_show_every_lidar_and_every_camera(tmp_path):
+    rviz, foxglove, _ = written(tmp_path, "--namespace", "car", settings=SEVERAL)
+    manager = yaml.safe_load(rviz)["Visualization Manager"]
+    assert manager["Global Options"]["Fixed Frame"] == "map"
+    topics = {display["Name"]: display["Topic"]["Value"] for display in manager["Displays"] if "Topic" in display}
+    node = "/car/perception_node"
+    assert topics == {
+        "Drivable ground": f"{node}/bev/drivable",
+        "Map": f"{node}/map",
+        "Semantic cloud top": f"{node}/top/points",
+        "Semantic cloud rear": f"{node}/rear/points",
+        "Objects": f"{node}/objects/markers",
+        "Overlay left": f"{node}/left/overlay",
+        "Overlay right": f"{node}/right/overlay",
+    }
+    layout = json.loads(foxglove)
+    panels = layout["configById"]
+    assert {f"{node}/top/points", f"{node}/rear/points", f"{node}/map"} <= set(panels["3D!scene"]["topics"])
+    assert f"{node}/points" not in panels["3D!scene"]["topics"]
+    pictures = {panel["imageMode"]["imageTopic"] for panel in panels.values() if "imageMode" in panel}
+    kinds = ("overlay", "label_image")
+    assert pictures == {f"{node}/{name}/{kind}/compressed" for name in ("left", "right") for kind in kinds}
+    assert set(leaves(layout["layout"])) == set(panels)
+
+
+def test_a_policy_allows_the_topics_of_every_lidar_and_camera_and_of_nothing_that_is_switched_off(tmp_path):
+    *_, policy = written(tmp_path, "--namespace", "car", settings=SEVERAL)
+    (profile,) = ElementTree.fromstring(policy).iter("profile")
+    assert (profile.get("ns"), profile.get("node")) == ("/car", "perception_node")
+    topics = {
+        permission: {entry.text for entry in group} for group in profile.iter("topics") for permission in group.attrib
+    }
+    assert topics["subscribe"] == {
+        "left/image_raw", "right/image_raw", "right/camera_info", "top/points", "back/cloud", "tf", "tf_static",
+    }  # fmt: skip
+    published = topics["publish"]
+    assert {"~/top/points", "~/rear/points", "~/rear/points/drivable", "~/left/label_info", "~/map"} <= published
+    assert not any("front" in name or "objects" in name or name.startswith("~/points") for name in published)
+
+
+def test_rviz_and_recording_started_by_launch_know_every_lidar(tmp_path):
+    file = tmp_path / "several.param.yaml"
+    file.write_text(yaml.safe_dump(SEVERAL), encoding="utf-8")
+    found = started(params_file=str(file), cameras="left,rear_view", rviz="true", record="out")
+    assert {"/perception_node/top/points", "/perception_node/rear/points"} <= set(found["bag"].kwargs["cmd"])
+    _, shown = found["rviz2"].kwargs["arguments"]
+    content = Path(shown).read_text(encoding="utf-8")
+    assert "/perception_node/rear/points" in content
+    assert "/perception_node/rear_view/overlay" in content
 
 
 def leaves(node):
