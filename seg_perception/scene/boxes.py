@@ -140,9 +140,9 @@ def _fit_all(points, order, first, size):  # type: ignore[no-untyped-def]
         length, width, height = size[k]
         a, b = high_a - low_a, high_b - low_b
         along_a = a >= b
-        if max(a, b) < _END * width:  # an end alone is seen: its side runs away from the LiDAR
-            along_a = not along_a
         middle_a, middle_b = 0.5 * (low_a + high_a), 0.5 * (low_b + high_b)
+        if max(a, b) < _END * width:  # an end alone is seen: its side runs away from the LiDAR
+            along_a = abs(middle_a) >= abs(middle_b)
         boxes[k, 7], boxes[k, 8] = cos * middle_a - sin * middle_b, sin * middle_a + cos * middle_b
         low_a, high_a = _complete(low_a, high_a, length if along_a else width)
         low_b, high_b = _complete(low_b, high_b, width if along_a else length)

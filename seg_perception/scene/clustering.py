@@ -35,27 +35,34 @@ class Groups:
 
     @classmethod
     def of(cls, taxonomy: Taxonomy, config: ObjectsConfig) -> Groups:
-        """By the taxonomy's groups `vehicles` and `vulnerable`: large vehicles (not vulnerable) are one group with a
-        wide reach, two-wheelers (both) are one, people (not vehicles) are one, and every other countable class stands
-        for itself.
-        """
-        member = [taxonomy.members([name] if name in taxonomy.groups else []) for name in ("vehicles", "vulnerable")]
-        of_class = np.full(256, NO_GROUP, np.uint8)
-        found: dict[object, int] = {}
-        wide: list[bool] = []
-        for train_id in np.flatnonzero(taxonomy.is_thing):
-            vehicle, vulnerable = bool(member[0][train_id]), bool(member[1][train_id])
-            key = (vehicle, vulnerable) if vehicle or vulnerable else int(train_id)
-            if key not in found:
-                found[key] = len(found)
-                wide.append(vehicle and not vulnerable)
-            of_class[train_id] = found[key]
-        large = np.array(wide, bool)
+        """Those of `thing_groups`; large vehicles have a wide reach."""
+        of_class, large = thing_groups(taxonomy)
         return cls(
             of_class,
             np.where(large, config.vehicle_reach_m, config.reach_m),
             np.where(large, config.vehicle_reach_ratio, config.reach_ratio),
         )
+
+
+def thing_groups(taxonomy: Taxonomy) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """(256,) group of each train id, whose classes may be parts of one thing, NO_GROUP for what is not countable; and
+    (G,) which groups are large vehicles.
+
+    By the taxonomy's groups `vehicles` and `vulnerable`: large vehicles (not vulnerable) are one group, two-wheelers
+    (both) are one, people (not vehicles) are one, and every other countable class stands for itself.
+    """
+    member = [taxonomy.members([name] if name in taxonomy.groups else []) for name in ("vehicles", "vulnerable")]
+    of_class = np.full(256, NO_GROUP, np.uint8)
+    found: dict[object, int] = {}
+    large: list[bool] = []
+    for train_id in np.flatnonzero(taxonomy.is_thing):
+        vehicle, vulnerable = bool(member[0][train_id]), bool(member[1][train_id])
+        key = (vehicle, vulnerable) if vehicle or vulnerable else int(train_id)
+        if key not in found:
+            found[key] = len(found)
+            large.append(vehicle and not vulnerable)
+        of_class[train_id] = found[key]
+    return of_class, np.array(large, bool)
 
 
 class Clusterer:

@@ -88,7 +88,10 @@ class SceneMemory:
             level = _turned(points, np.ascontiguousarray(T_fixed_lidar[:3, :3]))
         if self._finder:
             with timer.stage("objects"):
-                objects = self._finder.find(level, cloud.class_id, cloud.probability, origin, cloud.instance_id)
+                expected = self._tracker.expected(self.stamp_ns, late_ns * 1e-9)
+                objects = self._finder.find(
+                    level, cloud.class_id, cloud.probability, origin, cloud.instance_id, expected
+                )
             with timer.stage("tracking"):
                 tracks = self._tracker.update(objects, origin, self.stamp_ns, scan.lidar, late_ns * 1e-9)
                 cloud = replace(cloud, instance_id=_instances(objects, tracks))

@@ -11,6 +11,7 @@ import math
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 STATES = 5
 X, Y, YAW, SPEED, TURN = range(STATES)  # of a vehicle
@@ -34,6 +35,12 @@ def initial(vehicle, x, y, yaw, sigma, state, P):  # type: ignore[no-untyped-def
         P[YAW, YAW], P[SPEED, SPEED], P[TURN, TURN] = 0.2**2, 10.0**2, 0.1**2
     else:
         P[VX, VX] = P[VY, VY] = 3.0**2
+
+
+def velocities(vehicle: NDArray[np.bool_], states: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(T, 2) m/s of tracks with (T, 5) states."""
+    along = states[:, SPEED, None] * np.column_stack([np.cos(states[:, YAW]), np.sin(states[:, YAW])])
+    return np.where(vehicle[:, None], along, states[:, [VX, VY]])
 
 
 @numba.njit(cache=True, nogil=True)

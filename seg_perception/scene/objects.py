@@ -3,16 +3,18 @@ by vote and its points."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.config import ObjectsConfig
+from seg_perception.datatypes import NO_INSTANCE
 from seg_perception.labels import Taxonomy
 from seg_perception.scene.boxes import fit_boxes, sort_by_cluster, typical_sizes
 from seg_perception.scene.clustering import NO_GROUP, Clusterer, Groups
+from seg_perception.scene.expectation import NO_TRACK, Expected, regroup
 
 NO_OBJECT = -1
 
@@ -25,7 +27,7 @@ class Objects:
     how many. centre: (K, 3) float64 middle of the box in the fixed frame, metres. seen: (K, 2) middle of the part that
     the LiDAR sees, from above. size: (K, 3) length, width, height. yaw: (K,) of the length about the fixed frame's z,
     radians; which end is the front is not known. of_point: (N,) int32 index into the things for each point of the
-    sweep, NO_OBJECT for none.
+    sweep, NO_OBJECT for none. track_id: (K,) int32 the track that was expected where it lies, NO_TRACK for none.
     """
 
     class_id: NDArray[np.uint8]
@@ -36,6 +38,7 @@ class Objects:
     size: NDArray[np.float64]
     yaw: NDArray[np.float64]
     of_point: NDArray[np.int32]
+    track_id: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.class_id)
@@ -57,16 +60,26 @@ class ObjectFinder:
         probability: NDArray[np.float32],
         origin: NDArray[np.float64],
         instance_id: NDArray[np.uint16] | None = None,
+        expected: Expected | None = None,
     ) -> Objects:
         """The things among N points. points: (N, 3) along the axes of the fixed frame, z up, from `origin`, where the
         LiDAR is in it; a point that is not finite belongs to none. class_id, probability: (N,) of each point.
         instance_id: (N,) which thing images say it is of, NO_INSTANCE or None where they do not: a thing is then what
-        is one instance and lies together, otherwise what lies together.
+        is one instance and lies together, otherwise what lies together. expected: things known from before, which
+        settle what runs together and what is a part (`regroup`).
         """
         rows = _countable(points, class_id, self._groups.of_class)
         chosen, classes = points[rows], class_id[rows]
         told = None if instance_id is None else instance_id[rows]
-        cluster, clusters = self._clusterer.cluster(chosen[:, :2], self._groups.of_class[classes], told)
+        group = self._groups.of_class[classes]
+        cluster, clusters = self._clusterer.cluster(chosen[:, :2], group, told)
+        track_id = np.full(clusters, NO_TRACK, np.int32)
+        if expected is not None:
+            around = replace(expected, centre=expected.centre - origin[:2])
+            by_image = np.zeros(len(group), bool) if told is None else told != NO_INSTANCE
+            groups = self._groups.of_class[expected.class_id]
+            cluster, track_id = regroup(chosen[:, :2], group, by_image, cluster, clusters, around, groups)
+            clusters = len(track_id)
         counts = np.bincount(cluster[cluster >= 0], minlength=clusters)
         enough = counts >= self._config.min_points
         number = np.where(enough, np.cumsum(enough) - 1, NO_OBJECT)
@@ -88,6 +101,7 @@ class ObjectFinder:
             boxes[:, 3:6],
             boxes[:, 6],
             of_point,
+            track_id[enough],
         )
 
 

@@ -18,16 +18,17 @@ from scipy.optimize import linear_sum_assignment
 from seg_perception.config import TrackingConfig
 from seg_perception.labels import Taxonomy
 from seg_perception.scene import motion_models as models
+from seg_perception.scene.clustering import thing_groups
+from seg_perception.scene.expectation import NO_TRACK, Expected
 from seg_perception.scene.objects import Objects
 
-NO_TRACK = -1
-
 _NEVER = 1e6  # cost of a pair that may not be
+_EXPECTED = 0.1  # what the cost of a pair is worth where the thing lies in the box of the track
 _OTHER_KIND = 4.0  # cost, in squared standard deviations, of a person that was a rider
 _FADING = 0.9  # what a sweep leaves of the votes for a class
 _MISSES_AT_BIRTH = 1  # sweeps that a track which is not confirmed yet may miss
 _WALKING = 0.5  # m/s; from here on a velocity tells the yaw
-_MARGIN = 0.2  # m around a track's box; what lies in it is a part of its thing
+_GROWS, _SHRINKS = 0.1, 0.03  # share by which a track's size follows a box that is larger, or smaller
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,6 +106,7 @@ class Tracker:
 
     def __init__(self, taxonomy: Taxonomy, config: TrackingConfig) -> None:
         self._config = config
+        self._group = thing_groups(taxonomy)[0]
         names = [name for name in ("vehicles", "vulnerable") if name in taxonomy.groups]
         members = {name: taxonomy.members([name]) for name in names}
         none = np.zeros(256, bool)
@@ -116,6 +118,23 @@ class Tracker:
         self._origin = np.zeros(3)
         self._sensors: dict[str, int] = {}
         self._sensor = 0  # whose sweep it is
+
+    def expected(self, stamp_ns: int, late_s: float = 0.0) -> Expected | None:
+        """Where the things of confirmed tracks should be at `stamp_ns`, less what they move in late_s, as `update` has
+        them; None before the first sweep and after a jump back.
+        """
+        if self._stamp_ns is None or stamp_ns < self._stamp_ns:
+            return None
+        tracks, config = self._tracks, self._config
+        state, dt = tracks.state.copy(), (stamp_ns - self._stamp_ns) * 1e-9
+        P = tracks.P.copy()
+        models.predict_all(tracks.vehicle, state, P, dt, config.vehicle_acceleration, config.acceleration)
+        centre = state[:, :2] + tracks.offset - late_s * models.velocities(tracks.vehicle, state)
+        yaw = np.where(tracks.vehicle, state[:, models.YAW], tracks.yaw)
+        sure = np.flatnonzero(tracks.hits >= config.confirm_hits)
+        class_id = tracks.votes[sure].argmax(axis=1).astype(np.uint8)
+        centre = centre[sure] + self._origin[:2]
+        return Expected(tracks.track_id[sure], class_id, centre, tracks.size[sure, :2], yaw[sure])
 
     def update(
         self, objects: Objects, lidar: NDArray[np.float64], stamp_ns: int, sensor: str = "", late_s: float = 0.0
@@ -140,16 +159,12 @@ class Tracker:
         of_object = self._assign(boxes, objects, moved)
         for k in np.flatnonzero(of_object >= 0):
             self._see(int(of_object[k]), boxes, int(k), objects, now, moved[of_object[k]])
-        self._claim_parts(boxes, objects, of_object, moved)
         of_object = self._end_and_begin(boxes, objects, of_object, now)
         return self._tell(of_object, now)
 
     def _velocity(self) -> NDArray[np.float64]:
         """(T, 2) m/s."""
-        tracks = self._tracks
-        cos, sin = np.cos(tracks.state[:, models.YAW]), np.sin(tracks.state[:, models.YAW])
-        along = tracks.state[:, models.SPEED, None] * np.column_stack([cos, sin])
-        return np.where(tracks.vehicle[:, None], along, tracks.state[:, 2:4])
+        return models.velocities(self._tracks.vehicle, self._tracks.state)
 
     def _assign(self, boxes: _Boxes, objects: Objects, moved: NDArray[np.float64]) -> NDArray[np.int32]:
         """(K,) row of the track that each object continues, NO_TRACK for none. moved: (T, 2) since the sweep."""
@@ -157,7 +172,6 @@ class Tracker:
         of_object = np.full(len(objects), NO_TRACK, np.int32)
         if not len(tracks.track_id) or not len(objects):
             return of_object
-        vehicle = self._is_vehicle[objects.class_id]
         centre = boxes.completed(tracks.size[:, :2], tracks.yaw, tracks.vehicle)  # (T, K, 2)
         off = centre + moved[:, None] - tracks.state[:, None, :2]
         S = tracks.P[:, None, :2, :2] + (boxes.sigma**2)[None, :, None, None] * np.eye(2)
@@ -169,7 +183,10 @@ class Tracker:
         ) / det
         last = tracks.votes.argmax(axis=1)
         cost = squared + _OTHER_KIND * (last[:, None] != objects.class_id[None])
-        cost[(squared > self._config.gate**2) | (tracks.vehicle[:, None] != vehicle[None])] = _NEVER
+        beyond = squared > self._config.gate**2
+        there = tracks.track_id[:, None] == objects.track_id[None]
+        cost[there] = _EXPECTED * np.minimum(cost[there], self._config.gate**2)
+        cost[(beyond & ~there) | (self._group[last][:, None] != self._group[objects.class_id][None])] = _NEVER
         rows, columns = linear_sum_assignment(cost)
         real = cost[rows, columns] < _NEVER
         of_object[columns[real]] = rows[real]
@@ -185,10 +202,13 @@ class Tracker:
             if turned and tracks.hits[t] > 1:  # its end was taken for its side
                 size[:2], yaw = size[1::-1].copy(), yaw + 0.5 * math.pi
         grows = size > tracks.size[t]
-        tracks.size[t] += np.where(grows, 0.3, 0.03) * (size - tracks.size[t])
+        tracks.size[t] += np.where(grows, _GROWS, _SHRINKS) * (size - tracks.size[t])
         centre = boxes.complete_one(k, size[:2], yaw, tracks.size[t, :2]) if vehicle else boxes.centre[k]
         x, y = centre[0] + moved[0], centre[1] + moved[1]
-        models.update(vehicle, tracks.state[t], tracks.P[t], x, y, yaw, boxes.sigma[k])
+        off = math.hypot(x - tracks.state[t, 0], y - tracks.state[t, 1])
+        likely = math.sqrt(tracks.P[t, 0, 0] + tracks.P[t, 1, 1] + boxes.sigma[k] ** 2)
+        sigma = boxes.sigma[k] * max(1.0, off / likely)  # a surprise counts for less, as with Huber's weights
+        models.update(vehicle, tracks.state[t], tracks.P[t], x, y, yaw, sigma)
         tracks.z[t] += 0.5 * (boxes.centre[k, 2] - tracks.z[t])
         if vehicle:
             tracks.yaw[t] = tracks.state[t, models.YAW]
@@ -204,26 +224,6 @@ class Tracker:
     def _vote(self, t: int, objects: Objects, k: int) -> None:
         self._tracks.votes[t] *= _FADING
         self._tracks.votes[t, objects.class_id[k]] += objects.probability[k] * math.log1p(objects.points[k])
-
-    def _claim_parts(
-        self, boxes: _Boxes, objects: Objects, of_object: NDArray[np.int32], moved: NDArray[np.float64]
-    ) -> None:
-        """An object that continues no track but lies within the box of one of its kind is a part of that thing."""
-        tracks = self._tracks
-        free = np.flatnonzero(of_object < 0)
-        sure = np.flatnonzero(tracks.hits >= self._config.confirm_hits)
-        if not len(free) or not len(sure):
-            return
-        off = boxes.centre[free, None, :2] + moved[None, sure] - tracks.state[None, sure, :2]
-        cos, sin = np.cos(tracks.yaw[sure]), np.sin(tracks.yaw[sure])
-        along, across = off[..., 0] * cos + off[..., 1] * sin, off[..., 1] * cos - off[..., 0] * sin
-        half = 0.5 * tracks.size[sure, :2] + _MARGIN
-        inside = (abs(along) < half[:, 0]) & (abs(across) < half[:, 1])
-        inside &= tracks.vehicle[sure] == self._is_vehicle[objects.class_id[free]][:, None]
-        inside &= tracks.vehicle[sure]
-        for k, hit in zip(free, inside, strict=True):
-            if hit.any():
-                of_object[k] = sure[hit.argmax()]
 
     def _end_and_begin(
         self, boxes: _Boxes, objects: Objects, of_object: NDArray[np.int32], now: float

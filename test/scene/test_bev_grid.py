@@ -146,7 +146,8 @@ def test_boxes_of_objects_are_not_drivable_inside_either():
     car = Objects(
         np.array([CAR], np.uint8), np.ones(1, np.float32), np.array([9], np.int32),
         np.array([[6.0, 0.5, 0.7]]), np.array([[6.0, 0.5]]),
-        np.array([[4.0, 1.8, 1.5]]), np.array([math.pi / 2]), np.zeros(0, np.int32)
+        np.array([[4.0, 1.8, 1.5]]), np.array([math.pi / 2]), np.zeros(0, np.int32),
+        np.array([-1], np.int32),
     )  # fmt: skip
     layers = grid.layers(T0, car)
     assert [at(layers, 6.0, y, "occupancy") for y in (0.5, 2.3)] == [OCCUPIED, OCCUPIED]

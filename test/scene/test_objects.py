@@ -11,6 +11,7 @@ from seg_perception.config import ObjectsConfig
 from seg_perception.labels import Taxonomy
 from seg_perception.scene.boxes import fit_boxes, sort_by_cluster
 from seg_perception.scene.clustering import NO_GROUP, Groups
+from seg_perception.scene.expectation import NO_TRACK, Expected
 from seg_perception.scene.objects import NO_OBJECT, ObjectFinder
 
 CITYSCAPES = Taxonomy.load("cityscapes")
@@ -90,6 +91,67 @@ def test_the_numbers_that_images_give_do_not_matter():
     assert len(find_told(parts)) == 3
 
 
+def expect(*things: tuple[int, float, float, float, float, float]) -> Expected:
+    """Tracks 1, 2, ...: class, x, y, length, width, yaw of each."""
+    table = np.array(things, float).reshape(-1, 6)
+    numbers = np.arange(1, len(things) + 1, dtype=np.int32)
+    return Expected(numbers, table[:, 0].astype(np.uint8), table[:, 1:3], table[:, 3:5], table[:, 5])
+
+
+def find_expected(parts: list[tuple[np.ndarray, int]], expected: Expected, told=None, origin=HERE):
+    """The objects among parts of points, each with its class, where things are known already."""
+    points = np.vstack([part for part, _ in parts]).astype(np.float32)
+    class_id = np.concatenate([np.full(len(part), label, np.uint8) for part, label in parts])
+    finder, certain = ObjectFinder(CITYSCAPES, ObjectsConfig()), np.ones(len(points), np.float32)
+    return finder.find(points, class_id, certain, origin, told, expected)
+
+
+def test_bicycles_that_touch_are_two_where_both_are_known():
+    rack = [(blob(8.0, 0.0, 0.42), BICYCLE), (blob(8.0, 0.95, 0.42, seed=1), BICYCLE)]
+    assert len(find(*rack)) == 1
+    objects = find_expected(rack, expect((BICYCLE, 8.0, 0.0, 1.7, 0.5, 0.0), (BICYCLE, 8.0, 0.95, 1.7, 0.5, 0.0)))
+    assert list(objects.of_point) == [0] * 30 + [1] * 30
+    assert list(objects.track_id) == [1, 2]
+
+
+def test_one_thing_stays_one_though_it_has_two_tracks():
+    objects = find_expected(
+        [(blob(8.0, 0.0, 0.3), BICYCLE)], expect(*[(BICYCLE, 8.0, y, 1.7, 0.5, 0.0) for y in (-0.2, 0.2)])
+    )
+    assert list(objects.points) == [30]
+
+
+@pytest.mark.parametrize("origin", [HERE, np.array([5e5, 5e6, 200.0])])
+def test_halves_of_a_bus_on_both_sides_of_a_post_are_one_where_it_is_known(origin):
+    bus = corner(20.0, 6.0, 0.0, 12.0, 2.5)
+    halves = bus[abs(bus[:, 0] - 19.0) > 2.0]
+    assert len(find((halves, CAR))) == 2
+    known = expect((CAR, 20.0 + origin[0], 6.0 + origin[1], 12.0, 2.5, 0.0))
+    objects = find_expected([(halves, CAR)], known, origin=origin)
+    assert list(objects.track_id) == [1]
+    assert objects.size[0, 0] == pytest.approx(12.0, abs=0.2)
+
+
+def test_person_in_the_box_of_a_car_is_no_part_of_it():
+    parts = [(corner(10.0, 4.0, 0.0), CAR), (blob(10.0, 4.0), PERSON)]
+    objects = find_expected(parts, expect((CAR, 10.0, 4.0, 4.5, 1.9, 0.0)))
+    assert list(zip(objects.class_id, objects.track_id, strict=True)) == [(CAR, 1), (PERSON, NO_TRACK)]
+
+
+def test_what_images_tell_apart_is_not_joined_whatever_was_known():
+    halves = [(corner(10.0, 4.0, 0.0), CAR), (corner(14.6, 4.0, 0.0), CAR)]
+    told = np.repeat(np.array([1, 2], np.uint16), [len(points) for points, _ in halves])
+    objects = find_expected(halves, expect((CAR, 12.3, 4.0, 9.5, 1.9, 0.0)), told)
+    assert list(objects.track_id) == [1, 1]
+    assert list(objects.points) == [len(points) for points, _ in halves]
+
+
+def test_nothing_known_changes_nothing():
+    parts = [(corner(10.0, 4.0, 0.0), CAR), (blob(8.0, -3.0), PERSON)]
+    assert find_expected(parts, expect()).of_point.tolist() == find(*parts).of_point.tolist()
+    assert len(find_expected([(np.zeros((0, 3)), CAR)], expect((CAR, 10.0, 4.0, 4.5, 1.9, 0.0)))) == 0
+
+
 def test_rider_and_bicycle_are_two_objects():
     objects = find((blob(8.0, 0.0), RIDER), (blob(8.0, 0.0, seed=1), BICYCLE))
     assert sorted(objects.class_id) == [RIDER, BICYCLE]
@@ -162,6 +224,14 @@ def test_car_seen_from_behind_alone_gets_its_length_away_from_the_lidar():
     assert objects.size[0, 0] == pytest.approx(4.3)
     assert objects.centre[0, 0] == pytest.approx(10.0 + 0.5 * 4.3, abs=0.02)
     assert abs(objects.yaw[0]) < 0.02
+
+
+def test_half_of_the_front_of_a_car_gets_its_length_away_from_the_lidar_however_deep_its_bonnet_is_seen():
+    depth, across = np.meshgrid(np.arange(0.0, 1.5, 0.1), np.arange(0.0, 1.0, 0.1))
+    bonnet = np.column_stack([20.0 + depth.ravel(), 3.0 + across.ravel(), np.full(depth.size, -0.9)])
+    objects = find((bonnet, CAR))
+    assert abs(objects.yaw[0]) < 0.15
+    assert objects.centre[0, 0] == pytest.approx(20.0 + 0.5 * 4.3, abs=0.15)
 
 
 def test_boxes_are_told_in_the_fixed_frame():

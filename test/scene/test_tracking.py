@@ -20,8 +20,10 @@ T0 = 1_700_000_000_000 * MS
 CAR_SIZE, PERSON_SIZE = (4.3, 1.8, 1.5), (0.6, 0.6, 1.7)
 
 
-def objects(*things: tuple[int, float, float, float, tuple[float, float, float]]) -> Objects:
-    """Each thing: class, x, y, yaw, size."""
+def objects(
+    *things: tuple[int, float, float, float, tuple[float, float, float]], expected: tuple[int, ...] | None = None
+) -> Objects:
+    """Each thing: class, x, y, yaw, size. expected: the track in whose box each lies."""
     count = len(things)
     return Objects(
         np.array([thing[0] for thing in things], np.uint8),
@@ -32,6 +34,7 @@ def objects(*things: tuple[int, float, float, float, tuple[float, float, float]]
         np.array([thing[4] for thing in things], float).reshape(count, 3),
         np.array([thing[3] for thing in things], float),
         np.zeros(0, np.int32),
+        np.array(expected or [NO_TRACK] * count, np.int32),
     )
 
 
@@ -147,13 +150,37 @@ def test_person_never_becomes_a_car():
     assert id_of(told[-1]) != id_of(told[-2])
 
 
-def test_second_piece_of_a_car_belongs_to_its_track():
+def test_rider_never_becomes_the_bicycle_beneath():
     told = follow(
-        *[objects(car(15, 4)) for _ in range(5)],
-        objects(car(15, 4), car(16.5, 4.2, 0.0, (0.6, 0.5, 0.4))),
+        *[objects((RIDER, 10, 3, 0.0, PERSON_SIZE)) for _ in range(5)], objects((BICYCLE, 10, 3, 0.0, (1.7, 0.5, 1.0)))
     )
-    assert list(told[-1].of_object) == [0, 0]
-    assert len(told[-1]) == 1
+    assert id_of(told[-1]) != id_of(told[-2])
+
+
+def test_parked_car_whose_box_jumps_keeps_its_identity_and_its_place_where_its_points_lie_in_it():
+    steady = [objects(car(15, 4)) for _ in range(20)]
+    known, new = (follow(*steady, objects(car(17.2, 4.5, 0.3), expected=(track,)))[-1] for track in (1, NO_TRACK))
+    assert id_of(known) == 1
+    assert known.centre[0, :2] == pytest.approx([15.0, 4.0], abs=0.35)
+    assert id_of(new) == 2
+
+
+def test_cars_are_expected_where_they_will_be_and_people_too():
+    tracker = Tracker(CITYSCAPES, TrackingConfig())
+    follow(*[objects(car(10 + 0.8 * k, 4.0), person(5.0, 3.0 + 0.14 * k)) for k in range(20)], tracker=tracker)
+    expected = tracker.expected(T0 + 2400 * MS, late_s=0.1)
+    assert list(expected.track_id) == [1, 2]
+    assert list(expected.class_id) == [CAR, PERSON]
+    assert expected.centre == pytest.approx(np.array([[10 + 0.8 * 23, 4.0], [5.0, 3.0 + 0.14 * 23]]), abs=0.15)
+    assert expected.size == pytest.approx(np.array([CAR_SIZE[:2], PERSON_SIZE[:2]]))
+
+
+def test_nothing_is_expected_before_the_first_sweep_after_a_jump_back_and_of_what_was_seen_but_once():
+    tracker = Tracker(CITYSCAPES, TrackingConfig())
+    assert tracker.expected(T0) is None
+    follow(objects(car(10, 4)), tracker=tracker)
+    assert len(tracker.expected(T0 + MS).track_id) == 0
+    assert tracker.expected(T0 - MS) is None
 
 
 def test_jump_back_in_time_starts_anew_and_sweeps_may_be_empty():
