@@ -104,10 +104,8 @@ class Pipeline:
         self._tree = tree
         self._cameras: dict[str, CameraModel] = {}
         self._readout_ns = {camera.name: round(camera.readout_ms * 1e6) for camera in config.cameras}
-        self._visibility: dict[str, VisibilityConfig] = {}  # by LiDAR, with its spacing
-        self._sweeps: Counter[str] = Counter()  # by LiDAR
-        free = self.taxonomy.members(self.taxonomy.groups.get("freestanding", ()))
-        self._growth = np.where(free, config.visibility.freestanding_cover, 1.0).astype(np.float32)
+        self._free = self.taxonomy.members(self.taxonomy.groups.get("freestanding", ()))
+        self._set_visibility(config.visibility)
         self._frames = {camera.name: Frame.of(camera) for camera in config.cameras}
         self._kept = {
             camera.name: len(config.lidar_topics()) if camera.segment == "paired" else _KEPT_AHEAD
@@ -119,6 +117,13 @@ class Pipeline:
     def set_camera(self, name: str, model: CameraModel) -> None:
         """From now on this is the calibration of camera `name`, for images of exactly its size."""
         self._cameras[name] = model
+
+    def _set_visibility(self, config: VisibilityConfig) -> None:
+        """From now on; the spacing of each LiDAR is read from its next sweep."""
+        self._asked_visibility = config
+        self._visibility: dict[str, VisibilityConfig] = {}  # by LiDAR, with its spacing
+        self._sweeps: Counter[str] = Counter()  # by LiDAR
+        self._growth = np.where(self._free, config.freestanding_cover, 1.0).astype(np.float32)
 
     def process(self, scan: LidarScan, images: Mapping[str, CameraImage]) -> SweepResult:
         """Label one sweep with the images paired with it.
@@ -132,6 +137,8 @@ class Pipeline:
         timer = StageTimer()
         segmentations: dict[str, Segmentation] = {}
         reports: dict[str, ViewReport] = {}
+        if config.visibility != self._asked_visibility:
+            self._set_visibility(config.visibility)
         self._sweeps[scan.lidar] += 1
         visibility = self._visibility.get(scan.lidar, config.visibility)
         if self._sweeps[scan.lidar].bit_count() == 1:  # where its points lie in no order, it is asked ever more seldom

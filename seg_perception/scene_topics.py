@@ -47,6 +47,10 @@ class SceneTopics:
         self._markers = Markers(taxonomy)
         self._told_ns: dict[str, int] = {}
 
+    def reconfigure(self, config: Config) -> None:
+        """Go on with these settings, which differ in live ones only."""
+        self._config = config
+
     def messages(
         self, memory: SceneMemory, update: SceneUpdate, wanted: Callable[[str], bool] = lambda topic: True
     ) -> Iterator[tuple[str, PointCloud | Mapping[str, Any]]]:

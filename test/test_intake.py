@@ -341,6 +341,18 @@ def test_a_picture_that_does_not_fit_its_crop_is_said_and_the_sweep_goes_on():
     assert "too small for its crop" in drive.said["bad_message/front"]
 
 
+def test_how_hidden_points_are_found_may_change_while_it_runs():
+    drive, labels = Drive(), []
+    one_ray = np.array([[5.0, -1.0, 0.0], [19.1, -4.0, 0.6]], np.float32)  # of the camera
+    for k, method in enumerate(("patches", "none", "patches")):
+        drive.intake.reconfigure(world.config(visibility={"method": method}))
+        stamp = T0 + k * 100 * MS
+        drive.intake.image("front", image_message(stamp))
+        drive.intake.cloud(cloud_message(stamp, one_ray), now_s=0.1 * k)
+        labels.append(drive.labels(0.1 * k))
+    assert labels == [[CAR, UNKNOWN], [CAR, CAR], [CAR, UNKNOWN]]
+
+
 def test_live_settings_count_from_the_next_sweep_on():
     drive = Drive()
     for stamp, window_ms, expected in ((T0, 10.0, [UNKNOWN] * 4), (T0 + S, 80.0, GOOD)):

@@ -36,6 +36,16 @@ def test_a_hidden_point_gets_no_label():
     ).cloud.class_id.tolist() == [CAR, CAR]
 
 
+def test_how_hidden_points_are_found_may_change_between_sweeps():
+    xyz = np.array([[5.0, -1.0, 0.0], [19.1, -4.0, 0.6]], np.float32)
+    line = pipeline()
+    labels = []
+    for visibility in ({}, {"method": "none"}, {"depth_tolerance_m": 50.0}, {}):
+        line.config = world.config(visibility=visibility)
+        labels.append(line.process(world.scan(xyz=xyz), {"front": world.image()}).cloud.class_id.tolist())
+    assert labels == [[CAR, UNKNOWN], [CAR, CAR], [CAR, CAR], [CAR, UNKNOWN]]
+
+
 def test_without_images_every_point_is_unknown():
     result = pipeline().process(world.scan(), {})
     assert result.cloud.class_id.tolist() == [UNKNOWN] * 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from small_world import MS, T0
 from test_scene_step import SCENE, Ride
@@ -40,6 +42,15 @@ def test_a_period_begins_when_somebody_asks_and_anew_after_a_jump_back(ride):
     assert set(told(ride, topics, T0 + 200 * MS, **asked)) == set()
     ride.hand_in(T0 - 60_000 * MS)
     assert set(told(ride, topics, T0 - 59_900 * MS, **asked)) == {MAP}
+
+
+def test_periods_may_change_between_sweeps(ride):
+    topics = SceneTopics(ride.intake.config, CITYSCAPES)
+    assert MAP in told(ride, topics, T0)
+    assert MAP not in told(ride, topics, T0 + 100 * MS)
+    config = ride.intake.config
+    topics.reconfigure(replace(config, voxel_map=replace(config.voxel_map, period_s=0.1)))
+    assert all(MAP in told(ride, topics, T0 + k * 100 * MS) for k in (2, 3))
 
 
 def test_who_comes_between_sweeps_is_told_of_the_last_one_once(ride):

@@ -190,25 +190,37 @@ class MotionConfig(Section):
 class VisibilityConfig(Section):
     """What a camera could not see gets no label from it."""
 
-    method: str = setting("patches", "how hidden points are found", choices=("patches", "none"))
+    method: str = setting("patches", "how hidden points are found", choices=("patches", "none"), live=True)
     spacing_deg: float = setting(
-        0.0, "angle between neighbouring points of one LiDAR beam, degrees; 0: measured", minimum=0.0, maximum=5.0
+        0.0,
+        "angle between neighbouring points of one LiDAR beam, degrees; 0: measured",
+        minimum=0.0,
+        maximum=5.0,
+        live=True,
     )
     beam_spacing_deg: float = setting(
-        0.0, "angle between neighbouring LiDAR beams, degrees; 0: measured", minimum=0.0, maximum=5.0
+        0.0, "angle between neighbouring LiDAR beams, degrees; 0: measured", minimum=0.0, maximum=5.0, live=True
     )
     cover: float = setting(
-        0.8, "a point covers this much of the spacing to each side and hides what is behind", minimum=0.0, maximum=4.0
+        0.8,
+        "a point covers this much of the spacing to each side and hides what is behind",
+        minimum=0.0,
+        maximum=4.0,
+        live=True,
     )
     beam_cover: float = setting(
-        0.7, "the same up and down; at 1 surfaces begin to hide their own next beam", minimum=0.0, maximum=4.0
+        0.7,
+        "the same up and down; at 1 surfaces begin to hide their own next beam",
+        minimum=0.0,
+        maximum=4.0,
+        live=True,
     )
     freestanding_cover: float = setting(
         1.2, "points on what has something behind it (the taxonomy's group `freestanding`) cover this much more",
-        minimum=0.0, maximum=4.0
+        minimum=0.0, maximum=4.0, live=True
     )  # fmt: skip
     depth_tolerance_m: float = setting(
-        0.2, "a point this much behind the surface before it is still on it", minimum=0.0, maximum=100.0
+        0.2, "a point this much behind the surface before it is still on it", minimum=0.0, maximum=100.0, live=True
     )
 
 
@@ -352,7 +364,7 @@ class VoxelMapConfig(Section):
                                      minimum=0.05, maximum=3600.0)  # fmt: skip
     clearing: bool = setting(True, "take out movable voxels that a later sweep looks through")
     clearing_range_m: float = setting(60.0, "as far from the LiDAR as this", minimum=1.0, maximum=300.0)
-    period_s: float = setting(1.0, "seconds between clouds of the whole map", minimum=0.0, maximum=3600.0)
+    period_s: float = setting(1.0, "seconds between clouds of the whole map", minimum=0.0, maximum=3600.0, live=True)
     file: str = setting("", "where ~/save_map writes and ~/load_map reads: a .ply, .pcd or .npz", live=True)
 
 
@@ -369,7 +381,9 @@ class BevConfig(Section):
                             minimum=0.0, maximum=2.0)  # fmt: skip
     movable_decay_s: float = setting(0.5, "votes for movable classes fade to 37 % in this time",
                                      minimum=0.05, maximum=3600.0)  # fmt: skip
-    drivable_probability: float = setting(0.5, "cells above this are told as drivable", minimum=0.0, maximum=1.0)
+    drivable_probability: float = setting(
+        0.5, "cells above this are told as drivable", minimum=0.0, maximum=1.0, live=True
+    )
     bridge_m: float = setting(1.0, "gaps in the ground up to this wide, between beams, are bridged",
                               minimum=0.0, maximum=10.0)  # fmt: skip
-    period_s: float = setting(0.2, "seconds between publications of the grid", minimum=0.0, maximum=3600.0)
+    period_s: float = setting(0.2, "seconds between publications of the grid", minimum=0.0, maximum=3600.0, live=True)

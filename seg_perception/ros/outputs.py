@@ -69,6 +69,7 @@ class Outputs:
                 f"up, {sorted(groups)} seen; what a group holds may change, as name=one+another"
             )
         self._groups, self._config = groups, config
+        self._scene.reconfigure(config)
 
     def publish_label_info(self, stamp_ns: int) -> None:
         """Say what the class ids mean, for whoever listens now or later."""

@@ -29,6 +29,10 @@ class SceneOutputs:
             profile = qos.latched() if topic in LATCHED else qos.output()
             self._publishers[topic] = publisher(conversions.message_type(kind), f"~/{topic}", profile)
 
+    def reconfigure(self, config: Config) -> None:
+        """Go on with these settings, which differ in live ones only."""
+        self._topics.reconfigure(config)
+
     def publish(self, memory: SceneMemory, update: SceneUpdate) -> dict[str, float]:
         """What is due after this sweep, in the worker's thread; returns the seconds that "publish_scene" took."""
         timer = StageTimer()

@@ -128,6 +128,7 @@ def test_live_settings_change_while_it_runs(node, peer):
     assert decode_cloud(received(peer, PointCloud2, "points/drivable")).field("class_id").tolist() == [CAR]
     assert set_parameter(peer, "pairing.window_ms", 0.1).successful
     assert peer.labels_of(peer.send_good()) == [ROAD, CAR, UNKNOWN]  # by the camera without an offset
+    assert set_parameter(peer, "visibility.depth_tolerance_m", 0.5).successful
     assert set_parameter(peer, "painting.min_probability", 1.0).successful
     assert peer.labels_of(peer.send_good()) == [UNKNOWN] * 3
 
@@ -141,6 +142,9 @@ def test_live_settings_change_while_it_runs(node, peer):
         ("painting.min_probability", "much", "DOUBLE"),
         ("motion.mode", "auto", "clean up first"),
         ("camera.front.offset_ms", 5.0, "clean up first"),
+        ("camera.front.model", "other.onnx", "clean up first"),
+        ("voxel_map.voxel_m", 0.5, "clean up first"),
+        ("visibility.method", "guess", "patches"),
     ],
 )
 def test_what_cannot_change_or_cannot_be_is_refused_with_the_reason(node, peer, name, value, reason):
