@@ -19,7 +19,7 @@ from seg_perception.fusion.edges import Surfaces
 from seg_perception.fusion.painting import Painting
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.motion import MovedSweep
-from seg_perception.geometry.projection import project
+from seg_perception.geometry.projection import by_axis, project
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.visibility import hiding, range_image
 from seg_perception.geometry.workspace import Workspace
@@ -131,8 +131,9 @@ def ours(scan: LidarScan, tree: TransformTree, labels: Labels, cameras: int, set
         T_each_lidar = [moved.T_cam_lidar(f"camera_{k}", T0) for k in range(cameras)]
         by_direction = range_image(moved.points, config.visibility, workspace)
         surfaces = Surfaces(by_direction, config.edges, workspace)
+        columns = by_axis(moved.points, workspace)
         for k in range(cameras):
-            in_view = project(moved.points, T_each_lidar[k], labels.camera, workspace=workspace)
+            in_view = project(moved.points, T_each_lidar[k], labels.camera, None, workspace, columns)
             said = segmentation.sample(in_view.uv)
             if config.visibility.method == "none":
                 kept = np.ones(len(in_view.index), bool)

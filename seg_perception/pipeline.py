@@ -21,7 +21,7 @@ from seg_perception.fusion.edges import Surfaces
 from seg_perception.fusion.painting import Painting
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.motion import MovedSweep, awaits_transforms
-from seg_perception.geometry.projection import Projection, project
+from seg_perception.geometry.projection import Projection, by_axis, project
 from seg_perception.geometry.spacing import with_spacing
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.visibility import hiding, range_image
@@ -64,8 +64,13 @@ class _Look:
     T_cam_lidar: NDArray[np.float64]
     T_rows: tuple[NDArray[np.float64], NDArray[np.float64]] | None
 
-    def project(self, points: NDArray[np.float32], workspace: Workspace | None = None) -> Projection:
-        return project(points, self.T_cam_lidar, self.camera, self.T_rows, workspace)
+    def project(
+        self,
+        points: NDArray[np.float32],
+        workspace: Workspace | None = None,
+        columns: NDArray[np.float32] | None = None,
+    ) -> Projection:
+        return project(points, self.T_cam_lidar, self.camera, self.T_rows, workspace, columns)
 
 
 class _Visible(Mapping[str, Projection]):
@@ -158,6 +163,8 @@ class Pipeline:
                 with timer.stage("move"):
                     looks[name] = self._look(image, camera, sweep)
         visible, painting = _Visible(sweep.points), Painting(scan, looks, config.painting)
+        with timer.stage("project"):
+            columns = by_axis(sweep.points, self._workspace)
         with timer.stage("hide"):
             by_direction = range_image(sweep.points, visibility, self._workspace)
             surfaces = Surfaces(by_direction, config.edges, self._workspace)
@@ -165,7 +172,7 @@ class Pipeline:
             image, camera = images[name], look.camera
             with _costs_itself(name, reports):
                 with timer.stage("project"):
-                    in_view = look.project(sweep.points, self._workspace)
+                    in_view = look.project(sweep.points, self._workspace, columns)
                 with timer.stage("sample"):
                     labels = self.networks[name].sample(segmentations[name], in_view.uv)
                 with timer.stage("hide"):

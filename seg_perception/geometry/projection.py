@@ -17,6 +17,8 @@ from seg_perception.geometry.workspace import Workspace
 _ROLLING_STEPS = 3
 _BEYOND = 0.25  # of the image's height: points may enter from that far above or below
 _BLOCK, _COLUMNS = 512, 6  # points whose columns stay in the nearest cache, and how many columns
+_ROUNDING = 1e-6  # of |x| + |y| + |z|: more than float32 errs by in five products and their sum
+_FEW = 0.5  # of a block: fewer are sorted out before the lens, of more all go through it
 _SAMPLES, _MORE = 129, 0.02  # rays to each side of an image; share by which they may miss its outermost point
 _WIDEST = math.radians(80.0)  # off axis; beyond, the plane z = 1 is no window
 
@@ -48,30 +50,52 @@ class Projection:
         return Projection(*kept, self.points)
 
 
+def by_axis(points: NDArray[np.float32], workspace: Workspace | None = None) -> NDArray[np.float32]:
+    """(3, N): the columns of points (N, 3), for `project`. workspace: whose array to use for the answer."""
+    columns = (workspace or Workspace()).array("by_axis", (3, len(points)), np.float32)
+    _split(np.ascontiguousarray(points), columns[0], columns[1], columns[2])
+    return columns
+
+
 def project(
     points: NDArray[np.float32],
     T_cam_lidar: NDArray[np.float64],
     camera: CameraModel,
     T_rows: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
     workspace: Workspace | None = None,
+    columns: NDArray[np.float32] | None = None,
 ) -> Projection:
     """Project points (N, 3), metres in the LiDAR's frame, through the camera's lens into the pixels of its image.
 
     T_rows: for a rolling shutter, T_cam_lidar at its first and its last row; each point is projected at the instant of
     the row on which it falls, the camera moving evenly in between. Points that are not finite, beyond the lens's valid
-    angle or outside the image are left out. One pass, one core. workspace: whose arrays to use for the answer.
+    angle or outside the image are left out. One pass, one core. workspace: whose arrays to use for the answer. columns:
+    `by_axis(points)`, where several cameras share it.
     """
     workspace, count = workspace or Workspace(), len(points)
     index = workspace.array("index", count, np.int64)
     uv, distance = workspace.array("uv", (count, 2), np.float64), workspace.array("distance", count, np.float64)
     T = camera.T_lens_cam @ T_cam_lidar
     if T_rows is None:
-        columns = workspace.array("columns", (_COLUMNS, _BLOCK), np.float64)
-        found = _project(camera.params, T, _window(camera), np.ascontiguousarray(points), columns, index, uv, distance)
+        columns = by_axis(points, workspace) if columns is None else columns
+        room = workspace.array("room", (_COLUMNS, _BLOCK), np.float64)
+        passing = workspace.array("passing", _BLOCK, np.uint8)
+        found = _project(camera.params, T, _planes(camera, T), columns, room, passing, index, uv, distance)
     else:
         first, last = (camera.T_lens_cam @ T_row for T_row in T_rows)
         found = _project_rolling(camera.params, T, first, last, points, index, uv, distance)
     return Projection(index[:found], uv[:found], distance[:found], points)
+
+
+def _planes(camera: CameraModel, T_lens_lidar: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(5, 4) float32: n and d of planes in the LiDAR's frame, n of unit length; whatever the image can show lies where
+    n . p + d >= 0 for all of them. A lens without a window gets planes that all points pass."""
+    left, right, top, bottom = _window(camera)
+    if math.isnan(left):
+        return np.tile(np.array([0.0, 0.0, 0.0, 1.0], np.float32), (5, 1))
+    normals = np.array([[0, 0, 1], [1, 0, -left], [-1, 0, right], [0, 1, -top], [0, -1, bottom]], np.float64)
+    normals /= np.sqrt((normals * normals).sum(axis=1, keepdims=True))
+    return (normals @ T_lens_lidar[:3]).astype(np.float32)
 
 
 @lru_cache(maxsize=64)
@@ -108,25 +132,42 @@ def _carried(T, x, y, z):  # type: ignore[no-untyped-def]
     )
 
 
+@numba.njit(cache=True, nogil=True)
+def _split(points, xs, ys, zs):  # type: ignore[no-untyped-def]
+    for i in range(points.shape[0]):
+        xs[i], ys[i], zs[i] = points[i, 0], points[i, 1], points[i, 2]
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _project(params, T_lens_lidar, window, points, columns, index, uv, distance):  # type: ignore[no-untyped-def]
+def _project(params, T_lens_lidar, planes, by_axis, room, passing, index, uv, distance):  # type: ignore[no-untyped-def]
     """Fill the outputs from their start; return how many points lie in the image.
 
-    A block of points at a time, in columns, so that the compiler takes several points at once: first where they are,
-    most of them being turned away by the window, then the lens for those that are left.
+    A block of points at a time, in columns, so that the compiler takes several points at once: most are turned away by
+    the planes around what the image shows, in float32; those that are left go through the lens, in float64. Where only
+    a few of a block are left, these alone.
     """
-    X, Y, Z, u, v, far = columns[0], columns[1], columns[2], columns[3], columns[4], columns[5]
-    found, block = 0, columns.shape[1]
-    for first in range(0, points.shape[0], block):
-        rows = points[first : first + block]
-        waiting = _enter(rows, T_lens_lidar, window, first, X, Y, Z, u, v, far, index[found:])
+    X, Y, Z, u, v, far = room[0], room[1], room[2], room[3], room[4], room[5]
+    found, count, block = 0, by_axis.shape[1], room.shape[1]
+    for first in range(0, count, block):
+        last = min(first + block, count)
+        xs, ys, zs = by_axis[0, first:last], by_axis[1, first:last], by_axis[2, first:last]
+        waiting = _pass(planes, xs, ys, zs, passing)
+        if waiting == 0:
+            continue
+        some = waiting < _FEW * (last - first)
+        if some:
+            _gather(passing[: last - first], first, xs, ys, zs, index[found:], u, v, far)
+            _carry(T_lens_lidar, u[:waiting], v[:waiting], far[:waiting], X, Y, Z)
+        else:
+            waiting = last - first
+            _carry(T_lens_lidar, xs, ys, zs, X, Y, Z)
         lens.project_columns(params, X[:waiting], Y[:waiting], Z[:waiting], u[:waiting], v[:waiting])
         for k in range(waiting):
             far[k] = math.sqrt(X[k] * X[k] + Y[k] * Y[k] + Z[k] * Z[k])
         begin = found
         for k in range(waiting):
             if lens.in_image(params, u[k], v[k]):
-                index[found] = index[begin + k]
+                index[found] = index[begin + k] if some else first + k
                 uv[found, 0], uv[found, 1] = u[k], v[k]
                 distance[found] = far[k]
                 found += 1
@@ -134,31 +175,44 @@ def _project(params, T_lens_lidar, window, points, columns, index, uv, distance)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _enter(rows, T, window, first, X, Y, Z, xs, ys, zs, index):  # type: ignore[no-untyped-def]
-    """Carry a block of points into the lens frame; leave in X, Y, Z, from their start, and in index what the window
-    lets through. Returns how many. xs, ys, zs: scratch."""
-    count = rows.shape[0]
-    for i in range(count):
-        xs[i], ys[i], zs[i] = rows[i, 0], rows[i, 1], rows[i, 2]
-    for i in range(count):
-        X[i] = T[0, 0] * xs[i] + T[0, 1] * ys[i] + T[0, 2] * zs[i] + T[0, 3]
-    for i in range(count):
-        Y[i] = T[1, 0] * xs[i] + T[1, 1] * ys[i] + T[1, 2] * zs[i] + T[1, 3]
-    for i in range(count):
-        Z[i] = T[2, 0] * xs[i] + T[2, 1] * ys[i] + T[2, 2] * zs[i] + T[2, 3]
-    left, right, top, bottom = window
-    anywhere = math.isnan(left)
-    for i in range(count):
-        z = Z[i]
-        passes = (z > 0.0) & (X[i] >= left * z) & (X[i] <= right * z) & (Y[i] >= top * z) & (Y[i] <= bottom * z)
-        xs[i] = 1.0 if passes | anywhere else 0.0
-    waiting = 0
-    for i in range(count):
-        if xs[i] != 0.0:
-            X[waiting], Y[waiting], Z[waiting] = X[i], Y[i], Z[i]
-            index[waiting] = first + i
-            waiting += 1
-    return waiting
+def _pass(planes, xs, ys, zs, passing):  # type: ignore[no-untyped-def]
+    """Whether a point lies on the inner side of all planes, or so near to one that float32 cannot tell, as 1 or 0;
+    returns how many do."""
+    rounding = np.float32(_ROUNDING)
+    (a0, b0, c0, d0), (a1, b1, c1, d1), (a2, b2, c2, d2) = planes[0], planes[1], planes[2]
+    (a3, b3, c3, d3), (a4, b4, c4, d4) = planes[3], planes[4]
+    offset = abs(d0) + abs(d1) + abs(d2) + abs(d3) + abs(d4)
+    for i in range(xs.shape[0]):
+        x, y, z = xs[i], ys[i], zs[i]
+        least = -rounding * (abs(x) + abs(y) + abs(z) + offset)
+        inside = (a0 * x + b0 * y + c0 * z + d0 >= least) & (a1 * x + b1 * y + c1 * z + d1 >= least)
+        inside &= (a2 * x + b2 * y + c2 * z + d2 >= least) & (a3 * x + b3 * y + c3 * z + d3 >= least)
+        passing[i] = inside & (a4 * x + b4 * y + c4 * z + d4 >= least)
+    count = 0
+    for i in range(xs.shape[0]):
+        count += passing[i]
+    return count
+
+
+@numba.njit(cache=True, nogil=True)
+def _gather(passing, first, xs, ys, zs, index, x, y, z):  # type: ignore[no-untyped-def]
+    """Those that pass, from the start of index, x, y and z; the number of a block's first point is `first`."""
+    count = 0
+    for i in range(passing.shape[0]):  # without a branch: which of few pass is nothing to be guessed
+        index[count] = first + i
+        x[count], y[count], z[count] = xs[i], ys[i], zs[i]
+        count += passing[i]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _carry(T, x, y, z, X, Y, Z):  # type: ignore[no-untyped-def]
+    """Columns of points into another frame; an axis at a time, which the compiler likes best."""
+    for k in range(x.shape[0]):
+        X[k] = T[0, 0] * x[k] + T[0, 1] * y[k] + T[0, 2] * z[k] + T[0, 3]
+    for k in range(x.shape[0]):
+        Y[k] = T[1, 0] * x[k] + T[1, 1] * y[k] + T[1, 2] * z[k] + T[1, 3]
+    for k in range(x.shape[0]):
+        Z[k] = T[2, 0] * x[k] + T[2, 1] * y[k] + T[2, 2] * z[k] + T[2, 3]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

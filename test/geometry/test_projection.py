@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seg_perception.geometry.camera import CameraModel
-from seg_perception.geometry.projection import project
+from seg_perception.geometry.projection import by_axis, project
 from seg_perception.geometry.workspace import Workspace
 
 K = np.array([[500.0, 0, 319.5], [0, 500.0, 239.5], [0, 0, 1]])
@@ -97,6 +97,43 @@ def test_what_is_turned_away_early_is_what_the_lens_would_turn_away(camera):
     assert projection.index.tolist() == inside.tolist()
     assert np.array_equal(projection.uv, uv[inside])
     assert np.allclose(projection.distance, np.linalg.norm(points[inside], axis=1), rtol=1e-6)
+
+
+def test_what_float32_cannot_tell_is_not_turned_away():
+    """Points a hair before a lens that is far from the LiDAR: there float32 errs by more than the window is too wide."""
+    rng = np.random.default_rng(4)
+    border = np.stack([rng.uniform(-0.5, 639.4, 3000), rng.choice([-0.4999, 479.4999], 3000)], axis=1)
+    rays = CAMERAS[0].unproject(np.concatenate([border, border[:, ::-1] * [1.333, 0.75]]))
+    T_cam_lidar = pose(200.0, 0.7)
+    points = np.full((4 * len(rays), 3), np.nan, np.float32)  # so that few of each block are left
+    points[::4] = (rays * 1e-4 - T_cam_lidar[:3, 3]) @ T_cam_lidar[:3, :3]
+    uv, _ = CAMERAS[0].project(points.astype(float) @ T_cam_lidar[:3, :3].T + T_cam_lidar[:3, 3])
+    inside = np.flatnonzero(CAMERAS[0].in_view(uv))
+    assert len(inside) > 500
+    assert project(points, T_cam_lidar, CAMERAS[0]).index.tolist() == inside.tolist()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.7, 1.0])
+def test_blocks_of_which_few_or_many_or_no_points_are_in_view_give_the_same_points(share):
+    rng = np.random.default_rng(5)
+    ahead = rng.random(3001) < share
+    near = rng.normal(0, 1, (3001, 3)) + np.array([0.0, 0.0, 6.0])
+    points = np.where(ahead[:, None], near, [0.0, 0.0, -5.0]).astype(np.float32)
+    points[7] = np.nan
+    uv, _ = CAMERAS[0].project(points)
+    projection = project(points, np.eye(4), CAMERAS[0])
+    inside = np.flatnonzero(CAMERAS[0].in_view(uv))
+    assert projection.index.tolist() == inside.tolist()
+    assert np.array_equal(projection.uv, uv[inside])
+
+
+def test_cameras_that_share_the_columns_of_a_sweep_find_the_same_points():
+    points = np.random.default_rng(6).normal(0, 5, (2000, 3)).astype(np.float32)
+    columns = by_axis(points)
+    assert np.array_equal(columns.T, points)
+    for camera in CAMERAS:
+        shared, alone = project(points, pose(), camera, columns=columns), project(points, pose(), camera)
+        assert np.array_equal(shared.index, alone.index) and np.array_equal(shared.uv, alone.uv)
 
 
 def test_a_workspace_lends_the_same_arrays_again_and_a_selection_is_its_own():
