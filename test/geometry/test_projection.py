@@ -100,13 +100,14 @@ def test_what_is_turned_away_early_is_what_the_lens_would_turn_away(camera):
 
 
 def test_what_float32_cannot_tell_is_not_turned_away():
-    """Points a hair before a lens that is far from the LiDAR: there float32 errs by more than the window is too wide."""
+    """Points a hair before a lens far from the LiDAR: there float32 errs by more than the window is too wide."""
     rng = np.random.default_rng(4)
     border = np.stack([rng.uniform(-0.5, 639.4, 3000), rng.choice([-0.4999, 479.4999], 3000)], axis=1)
     rays = CAMERAS[0].unproject(np.concatenate([border, border[:, ::-1] * [1.333, 0.75]]))
-    T_cam_lidar = pose(200.0, 0.7)
+    T_cam_lidar = pose(3000.0, 0.7)
+    T_cam_lidar[1:3, 3] = 1000.0, 1500.0
     points = np.full((4 * len(rays), 3), np.nan, np.float32)  # so that few of each block are left
-    points[::4] = (rays * 1e-4 - T_cam_lidar[:3, 3]) @ T_cam_lidar[:3, :3]
+    points[::4] = (rays * 1e-3 - T_cam_lidar[:3, 3]) @ T_cam_lidar[:3, :3]
     uv, _ = CAMERAS[0].project(points.astype(float) @ T_cam_lidar[:3, :3].T + T_cam_lidar[:3, 3])
     inside = np.flatnonzero(CAMERAS[0].in_view(uv))
     assert len(inside) > 500
