@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
@@ -27,6 +27,7 @@ from seg_perception.messages.header import stamp_ns
 from seg_perception.messages.image import decode
 from seg_perception.messages.pointcloud import any_return, decode_scan
 from seg_perception.messages.transforms import insert_tf, newest_ns
+from seg_perception.once import Once
 from seg_perception.pipeline import Pipeline, SweepResult
 from seg_perception.scene_step import SceneStep
 from seg_perception.statistics import RunStatistics, StageTimer
@@ -44,6 +45,23 @@ class _Decoded:
     images: dict[str, CameraImage]
     deadline_s: float
     jumps: int  # how often the clock had jumped back by then
+
+
+class _Arrived:
+    """An image as it came; decoded at most once, by whoever needs it first."""
+
+    __slots__ = ("_msg", "_picture")
+
+    def __init__(self, msg: Any) -> None:
+        self._msg = msg
+        self._picture: Once[CameraImage] = Once()
+
+    def picture(self, read: Callable[[Any], CameraImage]) -> CameraImage:
+        return self._picture.get(lambda: read(self._let_go()))
+
+    def _let_go(self) -> Any:
+        msg, self._msg = self._msg, None
+        return msg
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,8 +93,9 @@ class Intake:
             if model is not None:
                 self.pipeline.set_camera(camera.name, model)
         self._limits = {c.name: RateLimit(c.max_rate_hz) for c in config.cameras if c.segment == "max_rate"}
-        self._fresh: dict[str, Any] = {}  # the newest image of each camera whose images do not wait for a sweep
-        self._unpaired = {c.name for c in config.cameras if c.segment != "paired"}  # those cameras
+        self._fresh: dict[str, _Arrived] = {}  # the newest image of each camera that need not wait for its sweep
+        self._unpaired = {c.name for c in config.cameras if c.segment != "paired"}  # whose images never do
+        self._looks_ahead = True
         self._infos: dict[str, CameraInfoRecord] = {}
         self._lidar_topics = config.lidar_topics()
         self._pairer: Pairer[Any] = Pairer(
@@ -107,11 +126,14 @@ class Intake:
                 if camera in self._limits and not self._limits[camera].admits(stamp):
                     self.statistics.count("image_over_rate")
                     return
-                self._pairer.add_image(camera, stamp, msg)
+                arrived = _Arrived(msg)
+                self._pairer.add_image(camera, stamp, arrived)
                 if camera in self._unpaired:
                     if camera in self._fresh:
                         self.statistics.count("image_overload")
-                    self._fresh[camera] = msg
+                    self._fresh[camera] = arrived
+                elif self._looks_ahead and self._pairer.foresees(camera, stamp):
+                    self._fresh[camera] = arrived
 
     def camera_info(self, camera: str, msg: Any) -> None:
         """A CameraInfo of `camera` has come. A bad one is refused and the last good one stays.
@@ -189,22 +211,36 @@ class Intake:
     def without_pictures(self) -> None:
         """Nobody will ask for `next_picture`, as in a replay: images go through the network with sweeps alone."""
         self._unpaired = set()
+        self._looks_ahead = False
 
     def next_picture(self) -> Picture | None:
-        """Segment an image that does not wait for a sweep, the oldest such; None while there is none."""
+        """Segment an image that does not wait for a sweep, the oldest such; None while there is none.
+
+        By a third thread, if one likes. On the way, images that a sweep will most likely take are segmented too, so
+        that it finds them done.
+        """
         while True:
             with self._lock:
                 camera = next(iter(self._fresh), None)
-                msg = self._fresh.pop(camera) if camera else None
-            if camera is None:
-                return None
+                if camera is None:
+                    return None
+                arrived = self._fresh.pop(camera)
+            if camera not in self._unpaired:
+                with suppress(SegPerceptionError):  # to be refused when a sweep takes it
+                    self._segment(camera, arrived, self.pipeline.segment_ahead)
+                continue
             with self.refusing():
-                image = self._image(camera, msg)
-                timer = StageTimer()
-                with timer.stage("segment_image"):
-                    segmentation = self.pipeline.segment(image)
-                self.statistics.add_seconds("segment_image", timer.seconds["segment_image"])
-                return Picture(image, segmentation)
+                return Picture(*self._segment(camera, arrived, self.pipeline.segment))
+
+    def _segment(
+        self, camera: str, arrived: _Arrived, segment: Callable[[CameraImage], Segmentation]
+    ) -> tuple[CameraImage, Segmentation]:
+        image = self._image(camera, arrived)
+        timer = StageTimer()
+        with timer.stage("segment_image"):
+            segmentation = segment(image)
+        self.statistics.add_seconds("segment_image", timer.seconds["segment_image"])
+        return image, segmentation
 
     def _next_decoded(self, now_s: float) -> _Decoded | None:
         """A sweep that waits for nothing any more; of each LiDAR one at most waits for /tf, and holds up no other."""
@@ -229,16 +265,16 @@ class Intake:
 
     def _decode(self, pairing: Pairing[Any], jumps: int) -> _Decoded | None:
         self._tell_missing(pairing)
-        images: dict[str, CameraImage] = {}
-        for camera, msg in pairing.images.items():
-            with self.refusing():
-                images[camera] = self._image(camera, msg)
-                self._compare_frames(images[camera])
         try:
             scan, note = decode_scan(pairing.sweep)
         except SegPerceptionError as error:
             self._problem(error.cause, str(error))
             return None
+        images: dict[str, CameraImage] = {}
+        for camera, arrived in pairing.images.items():
+            with self.refusing():
+                images[camera] = self._image(camera, arrived)
+                self._compare_frames(images[camera])
         if note:
             self._problem("point_times_unusable", note)
         if not any_return(scan.points):
@@ -259,10 +295,14 @@ class Intake:
                 "clock of the LiDAR is wrong",
             )
 
-    def _image(self, camera: str, msg: Any) -> CameraImage:
-        """The picture in a message, at its instant on the sweeps' clock."""
-        image = decode(msg, camera, self._cameras[camera].frame_id)
-        return replace(image, stamp_ns=image.stamp_ns + self._offset_ns(camera))
+    def _image(self, camera: str, arrived: _Arrived) -> CameraImage:
+        """The picture, at its instant on the sweeps' clock."""
+
+        def read(msg: Any) -> CameraImage:
+            image = decode(msg, camera, self._cameras[camera].frame_id)
+            return replace(image, stamp_ns=image.stamp_ns + self._offset_ns(camera))
+
+        return arrived.picture(read)
 
     def _compare_frames(self, image: CameraImage) -> None:
         info = self._infos.get(image.camera)

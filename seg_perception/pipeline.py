@@ -7,9 +7,11 @@ first and is `fusion.pairing`'s; what is paired comes here.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +33,12 @@ from seg_perception.inference.networks import Network, Segmenters, by_camera, ne
 from seg_perception.inference.segmenter import Segmentation, Segmenter
 from seg_perception.labels import Taxonomy
 from seg_perception.messages.pointcloud import cloud_from_columns, encode_semantic_cloud, scan_from_cloud
+from seg_perception.once import Once
 from seg_perception.scene import memory as scene_memory
 from seg_perception.statistics import StageTimer
 
 _UNFRAMED = Frame()
-_KEPT_AHEAD = 4  # segmentations that a camera may be ahead of the sweeps, where its images do not wait for them
+_KEPT = 4  # segmentations of each camera: so many images may it be ahead of the sweeps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,11 +115,9 @@ class Pipeline:
         self._free = self.taxonomy.members(self.taxonomy.groups.get("freestanding", ()))
         self._set_visibility(config.visibility)
         self._frames = {camera.name: Frame.of(camera) for camera in config.cameras}
-        self._kept = {
-            camera.name: len(config.lidar_topics()) if camera.segment == "paired" else _KEPT_AHEAD
-            for camera in config.cameras
-        }
-        self._segmented: dict[str, dict[int, Segmentation]] = {}  # by camera and stamp, oldest first
+        self._kept = max(len(config.lidar_topics()), _KEPT)
+        self._segmented: dict[str, dict[int, Once[Segmentation]]] = {}  # by camera and stamp, oldest first
+        self._lock = threading.Lock()  # of `_segmented`
         self._workspace = Workspace()
 
     def set_camera(self, name: str, model: CameraModel) -> None:
@@ -151,15 +152,13 @@ class Pipeline:
         with timer.stage("move"):
             sweep = MovedSweep(scan, self._tree, config.motion)
         with timer.stage("segment"):
-            self._segment_together([images[name] for name in sorted(images)])
+            self.segment_together([images[name] for name in sorted(images)])
         looks: dict[str, _Look] = {}
         for name in sorted(images):
             image = images[name]
             reports[name] = ViewReport(image.stamp_ns, image.stamp_ns - scan.stamp_ns)
             with _costs_itself(name, reports):
                 camera = self._calibration(image)
-                with timer.stage("segment"):
-                    segmentations[name] = self.segment(image)
                 with timer.stage("move"):
                     looks[name] = self._look(image, camera, sweep)
         visible, painting = _Visible(sweep.points), Painting(scan, looks, config.painting)
@@ -173,6 +172,8 @@ class Pipeline:
             with _costs_itself(name, reports):
                 with timer.stage("project"):
                     in_view = look.project(sweep.points, self._workspace, columns)
+                with timer.stage("segment"):  # as late as can be: another thread may be at it
+                    segmentations[name] = self.segment(image)
                 with timer.stage("sample"):
                     labels = self.networks[name].sample(segmentations[name], in_view.uv)
                 with timer.stage("hide"):
@@ -196,18 +197,20 @@ class Pipeline:
         return _Look(camera, T_cam_lidar, sweep.T_cam_lidar_rows(image.frame_id, image.stamp_ns, readout_ns))
 
     def segment(self, image: CameraImage) -> Segmentation:
-        """The network's answer, for the whole picture; an image that several sweeps share goes through it once.
+        """The network's answer, for the whole picture; an image goes through it once, whoever asks, from any thread.
 
         Raises MessageError where the picture does not fit the camera's crop or mask, and what the segmenter raises.
         """
-        known = self._segmented.get(image.camera, {}).get(image.stamp_ns)
-        if known is not None:
-            return known
-        return self._remember(image, self.networks[image.camera].segmenter.segment(self._frame(image).shown(image)))
+        return self._answer(image).get(partial(self._run, image))
 
-    def _segment_together(self, images: Sequence[CameraImage]) -> None:
-        """Let a backend that overlaps pictures have all new ones of its cameras at once. A picture that it cannot take,
-        and why, is left to be found when that camera's turn comes."""
+    def segment_ahead(self, image: CameraImage) -> Segmentation:
+        """`segment` before a sweep asks for it; what no sweep could use is refused with a CalibrationError."""
+        self._calibration(image)
+        return self.segment(image)
+
+    def segment_together(self, images: Sequence[CameraImage]) -> None:
+        """Let a backend that overlaps pictures have all new ones of its cameras at once, from any thread. A picture
+        that it cannot take, and why, is left to be found by `segment`."""
         of_segmenter: dict[Segmenter, list[CameraImage]] = {}
         for image in images:
             of_segmenter.setdefault(self.networks[image.camera].segmenter, []).append(image)
@@ -218,28 +221,38 @@ class Pipeline:
     def _segment_all(
         self, segment_all: Callable[[list[NDArray[np.uint8]]], list[Segmentation]], images: Sequence[CameraImage]
     ) -> None:
-        new, shown = [], []
+        new: list[tuple[Once[Segmentation], CameraImage]] = []
+        shown = []
         for image in images:
-            if image.stamp_ns not in self._segmented.get(image.camera, {}):
-                with contextlib.suppress(SegPerceptionError):
-                    self._calibration(image)
-                    shown.append(self._frame(image).shown(image))
-                    new.append(image)
+            with contextlib.suppress(SegPerceptionError):
+                self._calibration(image)
+                pixels = self._frame(image).shown(image)
+                once = self._answer(image)
+                if once.claim():
+                    new.append((once, image))
+                    shown.append(pixels)
+        makes = [partial(self._run, image) for _, image in new]  # each by itself, where all together fail
         try:
-            answers = segment_all(shown) if shown else []
-        except BackendLostError:
-            raise
-        except SegPerceptionError:
-            return
-        for image, answer in zip(new, answers, strict=True):
-            self._remember(image, answer)
+            with contextlib.suppress(SegPerceptionError):
+                answers = segment_all(shown) if shown else []
+                of_images = zip(answers, new, strict=True)
+                makes = [partial(self._frame(image).whole, answer, image) for answer, (_, image) in of_images]
+        finally:
+            for (once, _), make in zip(new, makes, strict=True):
+                once.settle(make)
 
-    def _remember(self, image: CameraImage, answer: Segmentation) -> Segmentation:
-        known = self._segmented.setdefault(image.camera, {})
-        while len(known) >= self._kept.get(image.camera, 1):
-            known.pop(next(iter(known)))
-        known[image.stamp_ns] = self._frame(image).whole(answer, image)
-        return known[image.stamp_ns]
+    def _answer(self, image: CameraImage) -> Once[Segmentation]:
+        with self._lock:
+            known = self._segmented.setdefault(image.camera, {})
+            if image.stamp_ns not in known:
+                while len(known) >= self._kept:
+                    known.pop(next(iter(known)))
+                known[image.stamp_ns] = Once()
+            return known[image.stamp_ns]
+
+    def _run(self, image: CameraImage) -> Segmentation:
+        frame = self._frame(image)
+        return frame.whole(self.networks[image.camera].segmenter.segment(frame.shown(image)), image)
 
     def _frame(self, image: CameraImage) -> Frame:
         return self._frames.get(image.camera, _UNFRAMED)

@@ -1,6 +1,7 @@
 import array
 import gc
 import math
+import threading
 import weakref
 
 import numpy as np
@@ -29,6 +30,10 @@ class Drive:
     @property
     def causes(self) -> dict[str, int]:
         return dict(self.intake.statistics.causes)
+
+    @property
+    def network(self) -> world.LeftRightSegmenter:
+        return self.intake.pipeline.networks["front"].segmenter
 
     def labels(self, now_s: float = 0.0) -> list[int] | None:
         result = self.intake.next_result(now_s)
@@ -282,6 +287,54 @@ def test_every_image_is_segmented_without_waiting_for_a_sweep_and_once_only():
     assert drive.labels() == GOOD
     assert drive.intake.pipeline.networks["front"].segmenter.calls == 1
     assert "segment_image" in drive.intake.statistics.latency_ms()
+
+
+def test_an_image_that_a_sweep_will_take_goes_through_the_network_before_the_sweep_comes():
+    drive, ahead = Drive(), 0
+    for i in range(8):
+        stamp_ns = T0 + i * 100 * MS
+        drive.intake.image("front", image_message(stamp_ns))
+        drive.intake.image("front", image_message(stamp_ns + 50 * MS))  # which no sweep takes
+        assert drive.intake.next_picture() is None  # it is nobody's to draw yet
+        ahead = drive.network.calls
+        drive.intake.cloud(cloud_message(stamp_ns), now_s=0.1 * i)
+        assert drive.labels(0.1 * i) == GOOD
+    assert ahead == drive.network.calls == 8
+    assert len(drive.intake.statistics.latency_ms()["segment_image"]) == 2
+
+
+def test_an_image_seen_ahead_that_cannot_be_used_is_refused_once_and_with_its_sweep():
+    drive = Drive()
+    for i in range(8):
+        stamp_ns = T0 + i * 100 * MS
+        drive.intake.image("front", image_message(stamp_ns, encoding="rgb8" if i < 6 else "rgb9"))
+        assert drive.intake.next_picture() is None
+        assert drive.causes.get("bad_message", 0) == max(i - 6, 0)
+        drive.intake.cloud(cloud_message(stamp_ns), now_s=0.1 * i)
+        drive.labels(0.1 * i)
+    assert drive.causes["bad_message"] == 2
+
+
+def test_a_sweep_waits_for_a_picture_that_another_thread_has_in_hand_and_it_goes_through_once():
+    drive = Drive(camera={"front": {"segment": "every"}})
+    begun, may_end = threading.Event(), threading.Event()
+    segment = drive.network.segment
+
+    def slow(pixels: np.ndarray) -> object:
+        begun.set()
+        assert may_end.wait(10.0)
+        return segment(pixels)
+
+    drive.network.segment = slow
+    drive.intake.image("front", image_message())
+    pictures = threading.Thread(target=drive.intake.next_picture)
+    pictures.start()
+    assert begun.wait(10.0)
+    drive.intake.cloud(cloud_message(), now_s=0.0)
+    threading.Timer(0.05, may_end.set).start()
+    assert drive.labels() == GOOD
+    pictures.join()
+    assert drive.network.calls == 1
 
 
 def test_of_images_that_come_too_fast_the_newest_is_segmented_and_the_others_are_counted():

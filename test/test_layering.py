@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / NAME
 TIERS = (
     ("errors", "shipped"),
     ("datatypes", "config"),
-    ("labels", "statistics", "pcd", "schema"),
+    ("labels", "once", "statistics", "pcd", "schema"),
     ("geometry",),
     ("inference", "fusion", "scene"),
     ("messages",),

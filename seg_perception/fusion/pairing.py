@@ -22,6 +22,7 @@ from seg_perception.config import PairingConfig
 Item = TypeVar("Item")
 
 TIME_JUMP_NS = 500_000_000  # a stamp this far behind the newest one is a jump of the clock, not a late message
+_SURELY_NEAREST = 0.45  # of a camera's period: an image this near to a sweep has no neighbour that is nearer
 FAR_OFF = "stamp_far_off"
 FAR_OFF_NS = 1_000_000_000  # images that keep coming and are this far from the sweeps: a clock is wrong
 
@@ -57,6 +58,24 @@ class _Waiting(Generic[Item]):
     deadline_s: float
 
 
+class _Rhythm:
+    """How often a sensor measures, told by the shortest of the last few steps between its stamps."""
+
+    def __init__(self) -> None:
+        self._last_ns = 0
+        self._steps_ns: deque[int] = deque(maxlen=8)
+
+    def add(self, stamp_ns: int) -> None:
+        if 0 < stamp_ns - self._last_ns < TIME_JUMP_NS:
+            self._steps_ns.append(stamp_ns - self._last_ns)
+        self._last_ns = stamp_ns
+
+    @property
+    def period_ns(self) -> int:
+        """0 where it is not known yet."""
+        return min(self._steps_ns) if len(self._steps_ns) > 2 else 0
+
+
 class _ImageQueue(Generic[Item]):
     """The images of one camera in the order of their stamps."""
 
@@ -68,6 +87,7 @@ class _ImageQueue(Generic[Item]):
         self.newest_ns = 0
         self.pushed_out_ns = 0  # the last image that had to go before a sweep could ask for it
         self.came = 0  # images, so far
+        self.rhythm = _Rhythm()
 
     def add(self, stamp_ns: int, item: Item) -> list[str]:
         """Keep an image; return the causes of what had to go."""
@@ -80,6 +100,7 @@ class _ImageQueue(Generic[Item]):
             return [*causes, "image_repeated_stamp"]
         insort(self.stamps, stamp_ns)
         self.items[stamp_ns] = item
+        self.rhythm.add(stamp_ns)
         self.newest_ns = max(self.newest_ns, stamp_ns)
         while len(self.stamps) > self.size:
             self.pushed_out_ns = self.stamps[0]
@@ -100,6 +121,13 @@ class _ImageQueue(Generic[Item]):
         right = bisect_left(self.stamps, stamp_ns)
         around = self.stamps[max(right - 1, 0) : right + 1]
         return min(around, key=lambda stamp: abs(stamp - stamp_ns)) if around else None
+
+    def knows_nearest(self, stamp_ns: int) -> bool:
+        """Whether no image that is still to come will be nearer, as far as the camera keeps its rhythm."""
+        if not self.stamps:
+            return False
+        after_ns = stamp_ns - self.stamps[-1]  # that the sweep is
+        return after_ns <= 0 or after_ns < _SURELY_NEAREST * self.rhythm.period_ns
 
 
 class RateLimit:
@@ -132,6 +160,13 @@ class _SweepQueue(Generic[Item]):
         self.doubted: _Waiting[Item] | None = None  # until the next one tells what it is
         self.paired_ns = 0  # of those that went
         self.came: dict[str, int] = {}  # images of each camera by then
+        self.rhythm = _Rhythm()
+
+    def expected_ns(self) -> list[int]:
+        """The stamps of the sweeps that wait, and those that the next two will have; none of those without a rhythm."""
+        period_ns = self.rhythm.period_ns
+        ahead = [self.last_ns + period_ns, self.last_ns + 2 * period_ns] if period_ns else []
+        return [waiting.stamp_ns for waiting in self.waiting] + ahead
 
     def doubts(self, stamp_ns: int, now_s: float) -> bool:
         """Whether this stamp is far behind the last, or far ahead of it without that time having passed."""
@@ -201,6 +236,17 @@ class Pairer(Generic[Item]):
             self._believe(queue, new, now_s)
         return False
 
+    def foresees(self, camera: str, stamp_ns: int) -> bool:
+        """Whether a sweep will most likely take this image: one that waits, or, as its LiDAR keeps its rhythm, the next
+        or the one after it."""
+        period_ns = self._images[camera].rhythm.period_ns
+        for sweeps in self._sweeps.values():
+            off_ns = min((abs(stamp_ns - sweep_ns) for sweep_ns in sweeps.expected_ns()), default=self._window_ns + 1)
+            each_is_taken = 0 < sweeps.rhythm.period_ns < 1.1 * period_ns
+            if off_ns <= self._window_ns and (each_is_taken or off_ns < _SURELY_NEAREST * period_ns):
+                return True
+        return False
+
     def next_ready(self, now_s: float, without: Collection[str] = ()) -> Pairing[Item] | None:
         """The sweep that came first of those that are ready, one a LiDAR at most, with its images; None while all have
         to wait. without: LiDARs that are not asked. At the time `inf` no sweep comes any more.
@@ -222,13 +268,15 @@ class Pairer(Generic[Item]):
         return min((queue.waiting[0].deadline_s for queue in self._sweeps.values() if queue.waiting), default=None)
 
     def _is_ready(self, waiting: _Waiting[Item], now_s: float) -> bool:
-        decided = all(queue.stamps and queue.stamps[-1] >= waiting.stamp_ns for queue in self._images.values())
+        decided = all(queue.knows_nearest(waiting.stamp_ns) for queue in self._images.values())
         return decided or now_s >= waiting.deadline_s
 
     def _believe(self, queue: _SweepQueue[Item], new: _Waiting[Item], now_s: float) -> None:
         """Let a sweep wait, and the doubted one before it."""
         believed = [queue.doubted, new] if queue.doubted else [new]
         queue.doubted, queue.last_ns, queue.last_s = None, new.stamp_ns, now_s
+        for sweep in believed:
+            queue.rhythm.add(sweep.stamp_ns)
         queue.waiting.extend(believed)
         while len(queue.waiting) > self._config.sweep_queue:
             queue.waiting.popleft()

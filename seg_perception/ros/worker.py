@@ -1,4 +1,7 @@
-"""The one thread that does the work, so that the executor's thread only ever takes messages in."""
+"""The threads that do the work, so that the executor's thread only ever takes messages in.
+
+One labels sweeps. The other lets images through the network as they come, so that a sweep finds it done.
+"""
 
 from __future__ import annotations
 
@@ -54,23 +57,27 @@ class Worker:
         self._remembered: tuple[SceneMemory, SceneUpdate] | None = None  # the last sweep that is in the scene
         self._outputs = outputs
         self.problems = problems
-        self._news = threading.Event()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="perception worker")
+        self._steps = {"sweeps": self._step_sweep, "pictures": self._step_picture}
+        self._news = {name: threading.Event() for name in self._steps}
+        self._threads = [threading.Thread(target=self._run, args=(name,), name=name) for name in self._steps]
 
     def __enter__(self) -> Worker:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop after the sweep at hand."""
+        """Stop after the sweep and the image at hand."""
         self._stopping = True
-        self._news.set()
-        self._thread.join()
+        self.wake()
+        for thread in self._threads:
+            thread.join()
 
     def wake(self) -> None:
         """Something has come."""
-        self._news.set()
+        for news in self._news.values():
+            news.set()
 
     def sweep_arrived(self, lidar: str, stamp_ns: int, now_s: float) -> None:
         """Remember when a sweep came, for the time it takes until it is out."""
@@ -79,22 +86,23 @@ class Worker:
             while len(self._arrivals_s) > ARRIVALS_KEPT:
                 del self._arrivals_s[next(iter(self._arrivals_s))]
 
-    def _run(self) -> None:
+    def _run(self, name: str) -> None:
+        news, step = self._news[name], self._steps[name]
         while not self._stopping:
-            self._news.clear()
+            news.clear()
             try:
-                went = self._step()
+                went = step()
             except Exception as error:
-                self.bug("worker", error)
+                self.bug(f"worker of {name}", error)
                 went = True
             if not went:
-                self._news.wait(TICK_S)
+                news.wait(TICK_S)
 
-    def _step(self) -> bool:
-        """Deliver one result, or one picture where no sweep is ready; False where there is nothing to do yet."""
+    def _step_sweep(self) -> bool:
+        """Deliver one result; False where none is ready yet."""
         result = self.intake.next_result(time.monotonic())
         if result is None:
-            return self._step_picture()
+            return False
         self.last_report = result.report
         self._count_seconds(self._outputs.publish(result))
         scan = result.cloud.scan

@@ -26,6 +26,59 @@ def test_sweep_waits_until_an_image_at_or_after_it_has_come():
     assert pairing.missing == {}
 
 
+def test_where_the_camera_keeps_a_rhythm_the_sweep_does_not_wait_for_an_image_that_cannot_be_nearer():
+    p = pairer()
+    for at in (0, 34, 67, 100, 134):
+        p.add_image("front", 1 * S + at * MS, at)
+    p.add_sweep(1 * S + 145 * MS, "soon after an image", now_s=0.0)
+    assert p.next_ready(0.0).images == {"front": 134}
+    p.add_sweep(1 * S + 150 * MS, "in the middle", now_s=0.0)
+    assert p.next_ready(0.0) is None
+    p.add_image("front", 1 * S + 165 * MS, 165)
+    assert p.next_ready(0.0).images == {"front": 165}
+
+
+def test_a_sweep_waits_for_the_next_image_of_a_camera_without_a_rhythm():
+    p = pairer()
+    for at in (0, 90, 95, 190):  # its images may follow one another by 5 ms
+        p.add_image("front", 1 * S + at * MS, at)
+    p.add_sweep(1 * S + 193 * MS, "sweep", now_s=0.0)
+    assert p.next_ready(0.0) is None
+
+
+def foreseen(camera_ms: list[int], sweeps_ms: list[int], **settings: float) -> list[int]:
+    """The images of these that are foreseen when they come, each sweep 40 ms after its stamp."""
+    p, found = pairer(**settings), []
+    come = sorted([(at, 0, at) for at in camera_ms] + [(at + 40, 1, at) for at in sweeps_ms])
+    for _, is_sweep, at in come:
+        if is_sweep:
+            p.add_sweep(1 * S + at * MS, at, now_s=at * 1e-3)
+            p.next_ready(math.inf)
+        else:
+            p.add_image("front", 1 * S + at * MS, at)
+            if p.foresees("front", 1 * S + at * MS):
+                found.append(at)
+    return found
+
+
+TENTHS = list(range(0, 1000, 100))
+
+
+def test_once_the_rhythm_is_known_the_images_nearest_to_the_sweeps_to_come_are_foreseen():
+    assert foreseen(list(range(8, 1000, 20)), TENTHS) == [408, 508, 608, 708, 808, 908]
+    assert foreseen(list(range(8, 1000, 33)), TENTHS) == [404, 503, 602, 701, 800, 899, 998]
+
+
+def test_each_image_of_a_camera_as_slow_as_the_lidar_is_foreseen_if_it_is_within_the_window():
+    assert foreseen([at + 48 for at in TENTHS], TENTHS) == [348, 448, 548, 648, 748, 848, 948]
+    assert foreseen([at + 48 for at in TENTHS], TENTHS, window_ms=40.0) == []
+
+
+def test_no_image_is_foreseen_of_which_no_sweep_is_known_to_come():
+    assert foreseen(list(range(8, 1000, 20)), TENTHS[:3]) == []
+    assert foreseen(list(range(8, 2000, 20)), TENTHS)[-1] == 1108  # two sweeps after the last that came
+
+
 def test_nearest_image_wins_on_either_side():
     p = pairer()
     p.add_image("front", 1 * S - 5 * MS, "before")
