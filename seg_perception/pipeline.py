@@ -115,7 +115,7 @@ class Pipeline:
         self._free = self.taxonomy.members(self.taxonomy.groups.get("freestanding", ()))
         self._set_visibility(config.visibility)
         self._frames = {camera.name: Frame.of(camera) for camera in config.cameras}
-        self._kept = max(len(config.lidar_topics()), _KEPT)
+        self._lidars = len(config.lidar_topics())
         self._segmented: dict[str, dict[int, Once[Segmentation]]] = {}  # by camera and stamp, oldest first
         self._lock = threading.Lock()  # of `_segmented`
         self._workspace = Workspace()
@@ -174,6 +174,7 @@ class Pipeline:
                     in_view = look.project(sweep.points, self._workspace, columns)
                 with timer.stage("segment"):  # as late as can be: another thread may be at it
                     segmentations[name] = self.segment(image)
+                    self._forget_before(image)
                 with timer.stage("sample"):
                     labels = self.networks[name].sample(segmentations[name], in_view.uv)
                 with timer.stage("hide"):
@@ -245,10 +246,17 @@ class Pipeline:
         with self._lock:
             known = self._segmented.setdefault(image.camera, {})
             if image.stamp_ns not in known:
-                while len(known) >= self._kept:
+                while len(known) >= max(self._lidars, _KEPT):
                     known.pop(next(iter(known)))
                 known[image.stamp_ns] = Once()
             return known[image.stamp_ns]
+
+    def _forget_before(self, image: CameraImage) -> None:
+        """A LiDAR that goes on asks for no image before the one it had; several keep one each."""
+        with self._lock:
+            known = self._segmented[image.camera]
+            for stamp_ns in sorted(stamp for stamp in known if stamp < image.stamp_ns)[: 1 - self._lidars or None]:
+                del known[stamp_ns]
 
     def _run(self, image: CameraImage) -> Segmentation:
         frame = self._frame(image)

@@ -161,6 +161,7 @@ class _SweepQueue(Generic[Item]):
         self.paired_ns = 0  # of those that went
         self.came: dict[str, int] = {}  # images of each camera by then
         self.rhythm = _Rhythm()
+        self.is_behind = False  # a sweep was dropped, and since then more than one has been waiting
 
     def expected_ns(self) -> list[int]:
         """The stamps of the sweeps that wait, and those that the next two will have; none of those without a rhythm."""
@@ -238,9 +239,12 @@ class Pairer(Generic[Item]):
 
     def foresees(self, camera: str, stamp_ns: int) -> bool:
         """Whether a sweep will most likely take this image: one that waits, or, as its LiDAR keeps its rhythm, the next
-        or the one after it."""
+        or the one after it. While sweeps are dropped, it is not known which."""
         period_ns = self._images[camera].rhythm.period_ns
         for sweeps in self._sweeps.values():
+            sweeps.is_behind = sweeps.is_behind and len(sweeps.waiting) > 1
+            if sweeps.is_behind:
+                continue
             off_ns = min((abs(stamp_ns - sweep_ns) for sweep_ns in sweeps.expected_ns()), default=self._window_ns + 1)
             each_is_taken = 0 < sweeps.rhythm.period_ns < 1.1 * period_ns
             if off_ns <= self._window_ns and (each_is_taken or off_ns < _SURELY_NEAREST * period_ns):
@@ -280,6 +284,7 @@ class Pairer(Generic[Item]):
         queue.waiting.extend(believed)
         while len(queue.waiting) > self._config.sweep_queue:
             queue.waiting.popleft()
+            queue.is_behind = True
             self._count("sweep_overload", new.lidar)
 
     def _drop_doubted(self, queue: _SweepQueue[Item], lidar: str) -> None:

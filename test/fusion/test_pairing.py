@@ -74,6 +74,16 @@ def test_each_image_of_a_camera_as_slow_as_the_lidar_is_foreseen_if_it_is_within
     assert foreseen([at + 48 for at in TENTHS], TENTHS, window_ms=40.0) == []
 
 
+def test_no_image_is_foreseen_while_sweeps_are_dropped_until_none_waits_behind_another():
+    p = pairer(sweep_queue=2)
+    for at in TENTHS[:6]:
+        p.add_sweep(1 * S + at * MS, at, now_s=at * 1e-3)
+        p.add_image("front", 1 * S + at * MS, at)
+    assert not p.foresees("front", 1 * S + 600 * MS)
+    p.next_ready(1.0)
+    assert p.foresees("front", 1 * S + 600 * MS)
+
+
 def test_no_image_is_foreseen_of_which_no_sweep_is_known_to_come():
     assert foreseen(list(range(8, 1000, 20)), TENTHS[:3]) == []
     assert foreseen(list(range(8, 2000, 20)), TENTHS)[-1] == 1108  # two sweeps after the last that came

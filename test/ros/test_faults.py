@@ -16,17 +16,18 @@ FRONT, POINTS = "/front/image_raw", "/points"
 OK, WARN = b"\x00", b"\x01"  # of diagnostic_msgs/DiagnosticStatus
 SWEEP_S = 0.2
 SLOW = f"""
-import sys, time
+import sys, threading, time
 from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
 from seg_perception.ros.node import main
 
-segment = OnnxRuntimeSegmenter.segment
+segment_all, one_at_a_time = OnnxRuntimeSegmenter.segment_all, threading.Lock()
 
-def slowly(self, pixels):
-    time.sleep({SWEEP_S / 2})
-    return segment(self, pixels)
+def slowly(self, pictures):
+    with one_at_a_time:
+        time.sleep({SWEEP_S} * len(pictures))
+    return segment_all(self, pictures)
 
-OnnxRuntimeSegmenter.segment = slowly
+OnnxRuntimeSegmenter.segment_all = slowly
 sys.exit(main(sys.argv))
 """
 
