@@ -59,7 +59,7 @@ trt-check: $(READY)  ## have the parser and builder of TensorRT-RTX (200 MB, no 
 	$(VENV)/bin/pytest test/inference/test_cuda_runtime.py
 
 GPU_CHECK :=
-gpu-check: $(READY)  ## on a machine with an NVIDIA GPU: build, compare, measure; docs/gpu/<device>.md (docs/deployment.md)
+gpu-check: $(READY)  ## on a machine with an NVIDIA GPU: build, compare, measure; docs/gpu/<device>.md (docs/gpu/README.md)
 	$(VENV)/bin/python benchmarks/gpu_check.py $(GPU_CHECK)
 
 clean:  ## remove build products and results

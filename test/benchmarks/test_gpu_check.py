@@ -2,32 +2,61 @@
 
 from __future__ import annotations
 
-import importlib.util
+import ctypes
+import importlib
 import json
-import sys
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import cv2
 import numpy as np
 import onnx
 import pytest
-from fake_gpu import FakeGpu
+from compiled_kernels import compile_kernels
+from fake_gpu import DESKTOP, FakeGpu
 from onnx import TensorProto, helper, numpy_helper
 
 from seg_perception.errors import ModelError
 from seg_perception.export.deploy import DeploySpec, deploy
+from seg_perception.inference.cuda_runtime import Cuda, Memory
 from seg_perception.inference.tensorrt_segmenter import TensorRtSegmenter
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    return compile_kernels(tmp_path_factory.mktemp("kernels"))
+
+
 @pytest.fixture
-def gpu_check(project_root: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_check", project_root / "benchmarks" / "gpu_check.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "gpu_check", module)  # dataclasses look their module up
-    spec.loader.exec_module(module)
+def gpu_check(project_root: Path, monkeypatch: pytest.MonkeyPatch, compiled: Callable[[str], Any]) -> ModuleType:
+    """The benchmark, on a GPU made of host memory, its figures of the shortest kind."""
+    monkeypatch.syspath_prepend(project_root / "benchmarks")
+    module = importlib.import_module("gpu_check")
+    kernels = importlib.import_module("gpu_kernels")
+
+    def gpu() -> FakeGpu:
+        made = FakeGpu()
+        made.driver.kernels = compiled
+        return made
+
+    def on_fake(path: Path, library: str, **more: Any) -> TensorRtSegmenter:
+        return TensorRtSegmenter(path, **gpu().arguments, **more)
+
+    def cuda_of(device: Any) -> Cuda:
+        made = gpu()
+        return Cuda(device, made.driver, made.nvrtc)
+
+    monkeypatch.setattr(module, "TensorRtSegmenter", on_fake)
+    monkeypatch.setattr(module.cuda_device, "probe", lambda: DESKTOP)
+    monkeypatch.setattr(module.tensorrt_library, "load", lambda name: FakeGpu().library)
+    for each in (module, kernels):
+        monkeypatch.setattr(each, "cuda_of", cuda_of)
+    monkeypatch.setattr(kernels, "SCORES", ((19, 16, 32),))
+    monkeypatch.setattr(kernels, "POINTS", 500)
+    monkeypatch.setattr(module, "STREAM", 3)
     return module
 
 
@@ -51,59 +80,194 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "deployed.onnx"
 
 
-def command(gpu_check: ModuleType, monkeypatch: pytest.MonkeyPatch, model: Path) -> Path:
-    out = model.parent / "gpu"
-    arguments = ["gpu_check", "--model", str(model), "--pictures", str(model.parent / "pictures"), "--out", str(out)]
-    monkeypatch.setattr("sys.argv", arguments)
-    monkeypatch.setattr(gpu_check, "SECONDS", 0.0)
-    return out
+@pytest.fixture
+def run(gpu_check: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+    def go(*options: object) -> int:
+        common = ["--pictures", tmp_path / "pictures", "--out", tmp_path / "gpu", "--seconds", 0]
+        monkeypatch.setattr("sys.argv", ["gpu_check", *map(str, (*common, *options))])
+        return int(gpu_check.main())
+
+    return go
 
 
-def test_it_writes_a_row_for_each_precision(
-    gpu_check: ModuleType, monkeypatch: pytest.MonkeyPatch, model: Path
-) -> None:
-    gpu = FakeGpu()
+def tables(page: str) -> list[list[str]]:
+    """The lines of each table."""
+    blocks = (block.splitlines() for block in page.split("\n\n"))
+    return [block for block in blocks if block[0].startswith("|")]
 
-    def on_fake(path: Path, library: str, cache: Path) -> TensorRtSegmenter:
-        def absent(*_: object) -> None:
-            raise RuntimeError("no libnvrtc")  # label images are made on the CPU
 
-        arguments: dict[str, Any] = {**FakeGpu().arguments, "nvrtc": SimpleNamespace(nvrtcCreateProgram=absent)}
-        return TensorRtSegmenter(path, cache=cache, **arguments)
-
-    monkeypatch.setattr(gpu_check, "TensorRtSegmenter", on_fake)
-    monkeypatch.setattr(gpu_check.cuda_device, "probe", lambda: gpu.device)
-    monkeypatch.setattr(gpu_check.tensorrt_library, "load", lambda name: gpu.library)
-    out = command(gpu_check, monkeypatch, model)
-    assert gpu_check.main() == 0
-    figures = json.loads((out / "fake-gpu.json").read_text())
-    assert [(row["precision"], row["agreement"]) for row in figures["rows"]] == [("fp32", 1.0), ("fp16", 1.0)]
-    page = (out / "fake-gpu.md").read_text()
+def test_it_writes_a_row_for_each_precision(run: Callable[..., int], model: Path, tmp_path: Path) -> None:
+    assert run("--model", model) == 0
+    found = json.loads((tmp_path / "gpu" / "fake-gpu.json").read_text())
+    rows = found["rows"]["engines"]
+    assert [(row["precision"], row["agreement"]) for row in rows] == [("tf32", 1.0), ("fp32", 1.0), ("fp16", 1.0)]
+    assert found["finished"] is True
+    assert found["failures"] == []
+    assert [row["points_equal"] for row in found["rows"]["kernels"]] == [1.0]
+    assert [row["points_batch_ms"] is None for row in rows] == [True, True, False]
+    page = (tmp_path / "gpu" / "fake-gpu.md").read_text()
     assert page.startswith("# Fake GPU\n")
-    header, rule, *rows = [line for line in page.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in (header, rule, *rows)} == {14}
+    assert "Unfinished" not in page
+    assert page.count("six cameras and points: `sample_on: ") == 3
+    for table in tables(page):
+        assert len({line.count("|") for line in table}) == 1, table
+    assert [len(table) for table in tables(page)] == [3, 5]
+
+
+def test_what_is_killed_half_way_leaves_what_it_had_and_is_gone_on_with(
+    run: Callable[..., int],
+    gpu_check: ModuleType,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = gpu_check.measure
+    seen: list[str] = []
+
+    def killed(path: Path, precision: str, *more: Any, **named: Any) -> dict:
+        seen.append(precision)
+        if precision == "fp32" and len(seen) == 2:
+            raise KeyboardInterrupt
+        return dict(whole(path, precision, *more, **named))
+
+    monkeypatch.setattr(gpu_check, "measure", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run("--model", model)
+    page = (tmp_path / "gpu" / "fake-gpu.md").read_text()
+    assert "**Unfinished**" in page
+    assert "| tf32 |" in page
+    assert "| fp16 |" not in page
+    assert run("--model", model, "--resume") == 0
+    assert seen == ["tf32", "fp32", "fp32", "fp16"]
+    assert [len(table) for table in tables((tmp_path / "gpu" / "fake-gpu.md").read_text())] == [3, 5]
+
+
+def test_networks_made_beforehand_are_measured_for_speed_alone(
+    run: Callable[..., int], gpu_check: ModuleType, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_check, "MODEL", model)
+    (tmp_path / "made").mkdir()
+    shutil.copy(model, tmp_path / "made" / "of_mobilenet_v2.onnx")
+    assert run("--networks", tmp_path / "made") == 0
+    rows = json.loads((tmp_path / "gpu" / "fake-gpu.json").read_text())["rows"]["engines"]
+    assert [(row["network"], row["precision"]) for row in rows] == [
+        ("deployed", "tf32"),
+        ("deployed", "fp32"),
+        ("deployed", "fp16"),
+        ("of_mobilenet_v2", "tf32"),
+    ]
+    assert rows[-1]["agreement"] is None
 
 
 def test_a_network_whose_labels_differ_fails_the_check(
-    gpu_check: ModuleType, monkeypatch: pytest.MonkeyPatch, model: Path, capsys: pytest.CaptureFixture[str]
+    run: Callable[..., int], gpu_check: ModuleType, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = gpu_check.Row("net", "fp16", "1x1", "1x1", 0.99, 0.995, *[1.0] * 9)
-    monkeypatch.setattr(gpu_check, "measure", lambda *_: row)
-    monkeypatch.setattr(gpu_check.cuda_device, "probe", lambda: FakeGpu().device)
-    monkeypatch.setattr(gpu_check.tensorrt_library, "load", lambda name: FakeGpu().library)
-    command(gpu_check, monkeypatch, model)
-    assert gpu_check.main() == 1
-    assert "net fp16: 99.000% of labels, 99.5% wanted" in capsys.readouterr().out
+    whole = gpu_check.measure
+    monkeypatch.setattr(gpu_check, "measure", lambda *a, **n: {**whole(*a, **n), "agreement": 0.99})
+    assert run("--model", model) == 1
+    page = (tmp_path / "gpu" / "fake-gpu.md").read_text()
+    assert "- too few equal: deployed fp16: 99.000% of labels, 99.5% wanted" in page
+
+
+def test_what_cannot_be_measured_is_told_and_the_rest_goes_on(
+    run: Callable[..., int], gpu_check: ModuleType, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = gpu_check.measure
+
+    def measure(path: Path, precision: str, *more: Any, **named: Any) -> dict:
+        if precision == "tf32":
+            raise ModelError("no memory left")
+        return dict(whole(path, precision, *more, **named))
+
+    monkeypatch.setattr(gpu_check, "measure", measure)
+    assert run("--model", model) == 1
+    found = json.loads((tmp_path / "gpu" / "fake-gpu.json").read_text())
+    assert found["failures"] == ["deployed.onnx tf32: no memory left"]
+    assert [row["precision"] for row in found["rows"]["engines"]] == ["fp32", "fp16"]
+    assert "- failed: deployed.onnx tf32: no memory left" in (tmp_path / "gpu" / "fake-gpu.md").read_text()
 
 
 def test_without_a_gpu_it_says_so_and_writes_nothing(
-    gpu_check: ModuleType, monkeypatch: pytest.MonkeyPatch, model: Path, capsys: pytest.CaptureFixture[str]
+    run: Callable[..., int],
+    gpu_check: ModuleType,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def probe() -> None:
         raise ModelError("no NVIDIA driver")
 
     monkeypatch.setattr(gpu_check.cuda_device, "probe", probe)
-    out = command(gpu_check, monkeypatch, model)
-    assert gpu_check.main() == 2
+    assert run("--model", model) == 2
     assert capsys.readouterr().err == "gpu-check: no NVIDIA driver\n"
-    assert not out.exists()
+    assert not (tmp_path / "gpu").exists()
+
+
+@pytest.fixture
+def torch() -> Iterator[ModuleType]:
+    """With one thread: small layers on a busy machine wait for their threads, not for their work."""
+    torch = pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield torch
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.torch
+def test_pytorch_alone_shows_speed_and_the_kernels_on_what_the_networks_give(
+    run: Callable[..., int],
+    gpu_check: ModuleType,
+    torch: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    by_torch = importlib.import_module("gpu_torch")
+    cudas: list[Cuda] = []
+
+    def cuda_of(device: Any) -> Cuda:
+        cudas.append(kernels_cuda(device))
+        return cudas[-1]
+
+    def memory_of(tensor: Any) -> Memory:  # the fake knows its own memory only
+        memory = Memory(tensor.numel() * tensor.element_size(), tensor.data_ptr(), 0, None)
+        content = (ctypes.c_uint8 * memory.nbytes).from_address(memory.address)
+        cudas[-1]._driver.memory[memory.address] = ("device", content)
+        return memory
+
+    kernels_cuda = gpu_check.cuda_of
+    monkeypatch.setattr(gpu_check, "cuda_of", cuda_of)
+    for name, value in {
+        "DEVICE": "cpu",
+        "BACKBONES": ("mobilenet_v2",),
+        "SIZES": ((64, 32),),
+        "PRECISIONS": {"tf32": torch.float32},  # on a CPU float16 convolutions take seconds each
+        "memory_of": memory_of,
+    }.items():
+        monkeypatch.setattr(by_torch, name, value)
+    assert run("--library", "torch") == 0
+    rows = json.loads((tmp_path / "gpu" / "fake-gpu.json").read_text())["rows"]["torch"]
+    assert [(row["network"], row["precision"]) for row in rows] == [
+        ("deeplabv3plus_mobilenet_v2_64x32", "tf32"),
+    ]
+    assert {row["points_equal"] for row in rows} == {1.0}
+    for table in tables((tmp_path / "gpu" / "fake-gpu.md").read_text()):
+        assert len({line.count("|") for line in table}) == 1, table
+
+
+@pytest.mark.torch
+def test_the_networks_can_be_made_beforehand(
+    run: Callable[..., int], torch: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks = importlib.import_module("gpu_networks")
+    monkeypatch.setattr(networks, "BACKBONES", ("mobilenet_v2",))
+    monkeypatch.setattr(networks, "SIZES", ((64, 32),))
+    assert run("--make", tmp_path / "made") == 0
+    stem = "deeplabv3plus_mobilenet_v2_64x32"
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == [
+        f"{stem}.fp16.batch6.onnx",
+        f"{stem}.fp16.onnx",
+        f"{stem}.onnx",
+    ]
+    found = networks.found_networks(tmp_path / "made")
+    assert [path.name for path in found] == [f"{stem}.fp16.onnx", f"{stem}.onnx"]
