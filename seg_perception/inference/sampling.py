@@ -16,6 +16,8 @@ from seg_perception.datatypes import UNKNOWN
 
 # Below this distance to the best logit a class adds less than 1e-9 to the softmax's denominator.
 _NEGLIGIBLE = np.float32(-21.0)
+_LOWEST = np.float32(-np.inf)
+_BLOCK = 256  # places taken at a time, so that the compiler takes several of them at once, class by class
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -42,51 +44,84 @@ def sample_scores(
     Fills class_id, probability and margin, each (N,); places that are NaN, or outside the image, or where the network
     gave NaN, stay as they are.
     """
+    classes, count = scores.shape[2], uv.shape[0]
+    blended, by_class = np.empty((_BLOCK, classes), np.float32), np.empty((classes, _BLOCK), np.float32)
+    places, best = np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.int32)
+    room = np.empty((5, _BLOCK), np.float32)
+    first = 0
+    while first < count:
+        first, waiting = _blend(scores, alignment, size, uv, first, blended, places)
+        for c in range(classes):
+            for k in range(waiting):
+                by_class[c, k] = blended[k, c]
+        score, second = room[0, :waiting], room[1, :waiting]
+        _rank(by_class, best, score, second)
+        sure, gap = room[2, :waiting], room[3, :waiting]
+        if are_logits:
+            _soften(by_class, score, second, room[4], sure, gap)
+        else:
+            sure[:], gap[:] = score, score - second
+        for k in range(waiting):
+            if score[k] != -np.inf:  # else the network gave NaN
+                i = places[k]
+                class_id[i], probability[i], margin[i] = best[k], sure[k], gap[k]
+
+
+@njit(nogil=True, cache=True)
+def _blend(scores, alignment, size, uv, first, blended, places):  # type: ignore[no-untyped-def]
+    """The scores at the next places from `first` on that lie in the image, as many as `blended` (block, C) takes, and
+    which these are. Returns where to go on, and how many."""
     height, width, classes = scores.shape
     scale_u, offset_u, scale_v, offset_v = alignment
-    blended, powers = np.empty(classes, np.float32), np.empty(classes, np.float32)
-    for i in range(uv.shape[0]):
+    i, waiting = first, 0
+    while i < uv.shape[0] and waiting < blended.shape[0]:
         u, v = uv[i, 0], uv[i, 1]
-        if not (-0.5 <= u < size[0] - 0.5 and -0.5 <= v < size[1] - 0.5):
-            continue
-        left, right, weight_u = _tap(u, scale_u, offset_u, width)
-        top, bottom, weight_v = _tap(v, scale_v, offset_v, height)
-        top_left, top_right = scores[top, left], scores[top, right]
-        bottom_left, bottom_right = scores[bottom, left], scores[bottom, right]
-        for c in range(classes):
-            at_left = top_left[c] + (bottom_left[c] - top_left[c]) * weight_v
-            at_right = top_right[c] + (bottom_right[c] - top_right[c]) * weight_v
-            score = at_left + (at_right - at_left) * weight_u
-            blended[c] = score if score == score else np.float32(-np.inf)
-        best, best_score, second_score = _two_best(blended)
-        if best_score == -np.inf:  # the network gave NaN
-            continue
-        class_id[i] = best
-        if are_logits:
+        if -0.5 <= u < size[0] - 0.5 and -0.5 <= v < size[1] - 0.5:
+            left, right, weight_u = _tap(u, scale_u, offset_u, width)
+            top, bottom, weight_v = _tap(v, scale_v, offset_v, height)
             for c in range(classes):
-                powers[c] = _exp(blended[c] - best_score)
-            total = _sum(powers)
-            probability[i] = np.float32(1.0) / total
-            margin[i] = (np.float32(1.0) - _exp(second_score - best_score)) / total
-        else:
-            probability[i] = best_score
-            margin[i] = best_score - second_score
+                at_left = scores[top, left, c] + (scores[bottom, left, c] - scores[top, left, c]) * weight_v
+                at_right = scores[top, right, c] + (scores[bottom, right, c] - scores[top, right, c]) * weight_v
+                score = at_left + (at_right - at_left) * weight_u
+                blended[waiting, c] = score if score == score else _LOWEST
+            places[waiting] = i
+            waiting += 1
+        i += 1
+    return i, waiting
+
+
+@njit(nogil=True, cache=True)
+def _rank(by_class, best, score, second):  # type: ignore[no-untyped-def]
+    """The first of the best classes of each place, its score and that of the second. by_class: (C, block)."""
+    best[:], score[:], second[:] = 0, _LOWEST, _LOWEST
+    for c in range(by_class.shape[0]):
+        _challenge(by_class[c], np.int32(c), best, score, second)
 
 
 @njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})
-def _two_best(scores):  # type: ignore[no-untyped-def]
-    """The first of the best classes, its score and that of the second; no NaN among them. Without a branch a class,
-    so that several are compared at once."""
-    low = np.float32(-np.inf)
-    best_score = second_score = low
-    for c in range(scores.shape[0]):
-        best_score = max(best_score, scores[c])
-    best = np.int32(scores.shape[0])
-    for c in range(scores.shape[0]):
-        best = min(best, np.int32(c) if scores[c] == best_score else best)
-    for c in range(scores.shape[0]):
-        second_score = max(second_score, scores[c] if np.int32(c) != best else low)
-    return best, best_score, second_score
+def _challenge(given, c, best, score, second):  # type: ignore[no-untyped-def]
+    for k in range(score.shape[0]):
+        wins = given[k] > score[k]
+        second[k] = max(second[k], score[k] if wins else given[k])
+        best[k] = c if wins else best[k]
+        score[k] = given[k] if wins else score[k]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _soften(by_class, score, second, total, sure, gap):  # type: ignore[no-untyped-def]
+    """Probability and margin by the softmax of each place's scores. total: scratch."""
+    total[:] = 0.0
+    for c in range(by_class.shape[0]):
+        _add_powers(by_class[c], score, total)
+    for k in range(score.shape[0]):
+        sure[k] = np.float32(1.0) / total[k]
+        gap[k] = (np.float32(1.0) - _exp(second[k] - score[k])) / total[k]
+
+
+@njit(nogil=True, cache=True)
+def _add_powers(given, score, total):  # type: ignore[no-untyped-def]
+    for k in range(score.shape[0]):
+        total[k] += _exp(given[k] - score[k])
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -99,18 +134,6 @@ def _exp(x):  # type: ignore[no-untyped-def]
     for _ in range(5):
         e = e * e
     return e if x > _NEGLIGIBLE else np.float32(0.0)
-
-
-@njit(nogil=True, cache=True)
-def _sum(values):  # type: ignore[no-untyped-def]
-    """In four parts, so that none waits for the one before it."""
-    a = b = c = d = np.float32(0.0)
-    whole = values.shape[0] // 4 * 4
-    for k in range(0, whole, 4):
-        a, b, c, d = a + values[k], b + values[k + 1], c + values[k + 2], d + values[k + 3]
-    for k in range(whole, values.shape[0]):
-        a += values[k]
-    return (a + b) + (c + d)
 
 
 @njit(nogil=True, cache=True)

@@ -89,6 +89,21 @@ def test_nan_place_gets_no_label() -> None:
     assert labels.margin.tolist()[:2] == [0.0, 0.0]
 
 
+def test_many_places_at_once_answer_as_each_alone() -> None:
+    """Some outside or NaN, so that blocks of places fill unevenly; scores of NaN, and two equal classes."""
+    scores = scores_of(3)
+    scores[:, 2, 3], scores[1, 4, :], scores[2] = np.nan, np.nan, scores[4]
+    uv = np.random.default_rng(3).uniform((-30.0, -10.0), (150.0, 50.0), (1500, 2))
+    uv[::97] = np.nan
+    network = half_pixel(scores)
+    labels = network.sample(uv)
+    assert 200 < np.count_nonzero(labels.class_id == 255) < 1200
+    for place in range(0, 1500, 7):
+        alone = network.sample(uv[place : place + 1])
+        assert (labels.class_id[place], labels.probability[place]) == (alone.class_id[0], alone.probability[0])
+        assert labels.margin[place] == alone.margin[0]
+
+
 @pytest.mark.parametrize(
     ("uv", "inside"),
     [((-0.5, 0.0), True), ((-0.51, 0.0), False), ((123.49, 37.49), True), ((123.5, 0.0), False), ((0.0, 37.5), False)],
