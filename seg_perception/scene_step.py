@@ -97,10 +97,11 @@ class SceneStep:
 
     def load_map(self, path: Path) -> str:
         """Read a map, whose voxels vote in this one before the next sweep does; returns a sentence. It lies right only
-        where the fixed frame is that of the drive it was saved on. Raises SegPerceptionError, OSError.
+        where the fixed frame is that of the drive it was saved on. Raises SegPerceptionError, also where it names other
+        classes; OSError.
         """
         self._map()
-        voxels = load_map(path)
+        voxels = load_map(path, self._taxonomy)
         with self._lock:
             self._loaded = voxels
         return f"{len(voxels)} voxels read from {path}; they are in the map with the next sweep"

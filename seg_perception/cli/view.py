@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
         if not args.file.is_file():
             raise ConfigError(f"map {args.file}: no such file")
         config = _config(args)
-        scene = Scene(Taxonomy.load(config.taxonomy), map=Points.of_map(load_map(args.file)), place=args.place)
+        taxonomy = Taxonomy.load(config.taxonomy)
+        scene = Scene(taxonomy, map=Points.of_map(load_map(args.file, taxonomy)), place=args.place)
         scene.shown.color = args.color
         return _look(scene, args)
     if not args.file.exists():

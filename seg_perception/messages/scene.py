@@ -17,6 +17,7 @@ from seg_perception.labels import Taxonomy
 from seg_perception.messages.header import header_fields
 from seg_perception.messages.pointcloud import cloud_from_columns, packed_colors
 from seg_perception.scene.bev_grid import BevLayers
+from seg_perception.scene.map_files import position_type
 from seg_perception.scene.tracking import Tracks
 from seg_perception.scene.voxel_map import MapCloud
 
@@ -74,7 +75,6 @@ def tracks_cloud(tracks: Tracks, colors: NDArray[np.uint8], frame_id: str, stamp
     """The same tracks as a cloud, a point for the middle of each, with what a Detection3D has no place for."""
     chosen = np.flatnonzero(tracks.confirmed)
     single: dict[str, NDArray] = {
-        **_columns("xyz", tracks.centre[chosen]),
         "velocity_x": tracks.velocity[chosen, 0],
         "velocity_y": tracks.velocity[chosen, 1],
         "turn_rate": tracks.turn_rate[chosen],
@@ -85,7 +85,8 @@ def tracks_cloud(tracks: Tracks, colors: NDArray[np.uint8], frame_id: str, stamp
         "probability": tracks.probability[chosen],
         "rgb": packed_colors(colors)[tracks.class_id[chosen]].view(np.float32),
     }
-    columns: dict[str, NDArray] = {name: column.astype(np.float32, copy=False) for name, column in single.items()}
+    columns = _positions(tracks.centre[chosen])
+    columns |= {name: column.astype(np.float32, copy=False) for name, column in single.items()}
     columns |= {"track_id": tracks.track_id[chosen], "class_id": tracks.class_id[chosen]}
     return cloud_from_columns(frame_id, stamp_ns, columns)
 
@@ -153,10 +154,8 @@ def bev_cloud(layers: BevLayers, colors: NDArray[np.uint8], frame_id: str, stamp
     row, column = np.nonzero((layers.class_id < len(colors) - 1) & np.isfinite(layers.ground))
     x0, y0 = layers.corner
     class_id = layers.class_id[row, column]
-    columns: dict[str, NDArray] = {
-        "x": (x0 + (column + 0.5) * layers.cell_m).astype(np.float32),
-        "y": (y0 + (row + 0.5) * layers.cell_m).astype(np.float32),
-        "z": layers.ground[row, column],
+    x, y = x0 + (column + 0.5) * layers.cell_m, y0 + (row + 0.5) * layers.cell_m
+    columns = _positions(np.column_stack([x, y, layers.ground[row, column]])) | {
         "height": layers.top[row, column],
         "drivable": layers.drivable[row, column],
         "rgb": packed_colors(colors)[class_id].view(np.float32),
@@ -168,9 +167,14 @@ def bev_cloud(layers: BevLayers, colors: NDArray[np.uint8], frame_id: str, stamp
 def map_cloud(voxels: MapCloud, colors: NDArray[np.uint8], frame_id: str, stamp_ns: int) -> PointCloud:
     """The middle of every voxel, with its class, the probability of that, and the sum of all votes as its weight."""
     rgb = packed_colors(colors)[voxels.class_id].view(np.float32)
-    columns = _columns("xyz", voxels.points)
+    columns = _positions(voxels.points)
     columns |= {"rgb": rgb, "probability": voxels.probability, "weight": voxels.weight, "class_id": voxels.class_id}
     return cloud_from_columns(frame_id, stamp_ns, columns)
+
+
+def _positions(points: NDArray) -> dict[str, NDArray]:
+    """x, y, z: float32, as everybody reads them; float64 where float32 would not tell millimetres."""
+    return _columns("xyz", points.astype(position_type(points)))
 
 
 def _columns(names: Iterable[str], table: NDArray) -> dict[str, NDArray]:

@@ -2,7 +2,8 @@
 
 Walking every ray costs tens of milliseconds. Here the sweep becomes a picture instead: a cube of four side faces around
 the LiDAR, each pixel the nearest depth measured in it. A voxel is projected into it, and is free where everything
-measured around its pixel lies beyond it. Only voxels of movable classes are asked, so no trigonometry and few look-ups.
+measured around its pixel lies beyond it. Only voxels of movable classes are asked, and now and then one of the others:
+no trigonometry and few look-ups.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from seg_perception.scene.voxel_hash import BITS, EMPTY, unpack
 
+SELDOM = 16  # one in so many voxels of what stands still is asked
+_LITTLE = np.float32(0.1)  # votes
 FACE = 256  # pixels along each side of a face, which spans 90 degrees: 0.45 degrees in its middle
 
 
@@ -67,19 +70,28 @@ def seen_through(x, y, z, depths, reach, margin):  # type: ignore[no-untyped-def
 
 
 @numba.njit(cache=True, nogil=True)
-def clear(keys, votes, movable, first, count, origin, size, depths, reach, margin, fades):  # type: ignore[no-untyped-def]
-    """Take the movable votes from voxels, in `count` slots, that the sweep looks through; returns how many."""
+def clear(keys, votes, movable, first, count, origin, size, depths, reach, margin, fades, turn):  # type: ignore[no-untyped-def]
+    """Take the movable votes from voxels, in `count` slots, that the sweep looks through; returns how many.
+
+    Of what stands still one voxel in SELDOM is asked, another with each turn; looked through, it loses half its votes,
+    and counts as movable, which is taken out, when almost nothing is left.
+    """
     cleared = 0
     middle = (math.floor(origin[0] / size), math.floor(origin[1] / size), math.floor(origin[2] / size))
     for step in range(count):
         slot = (first + step) & (len(keys) - 1)
-        if not movable[slot] or keys[slot] == EMPTY:
+        if keys[slot] == EMPTY or not (movable[slot] or (slot + turn) % SELDOM == 0):
             continue
         key = keys[slot]
         x = (unpack(key, 2 * BITS, middle[0]) + 0.5) * size - origin[0]
         y = (unpack(key, BITS, middle[1]) + 0.5) * size - origin[1]
         z = (unpack(key, 0, middle[2]) + 0.5) * size - origin[2]
         if seen_through(x, y, z, depths, reach, margin):
+            if not movable[slot]:
+                votes[slot] *= np.float32(0.5)
+                if votes[slot].max() < _LITTLE:
+                    votes[slot], movable[slot] = 0.0, True
+                continue
             for label in range(len(fades)):
                 if fades[label]:
                     votes[slot, label] = 0.0

@@ -1,4 +1,8 @@
-"""Maps as files, all with the same columns: .ply (binary, for viewers), .pcd (binary, for PCL), .npz (NumPy)."""
+"""Maps as files, all with the same columns: .ply (binary, for viewers), .pcd (binary, for PCL), .npz (NumPy).
+
+Each names its classes, as comments in .ply and .pcd. Positions are float32 up to NEAR_M from the origin,
+float64 beyond.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.errors import MessageError
+from seg_perception.labels import Taxonomy
 from seg_perception.pcd import read_pcd
 from seg_perception.scene.voxel_map import MapCloud
 
 SUFFIXES = (".ply", ".pcd", ".npz")
 
-_PLY_TYPES = {"f4": "float", "u1": "uchar"}
+NEAR_M = 4096.0
+"""Up to here a float32 tells a quarter of a millimetre."""
+
+_PLY_TYPES = {"f4": "float", "f8": "double", "u1": "uchar"}
+_CLASS = "class"  # of a comment: class, train id, name
 _PLY_DTYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
     "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
@@ -33,52 +42,84 @@ def save_map(cloud: MapCloud, path: Path, colors: NDArray[np.uint8]) -> None:
     check_suffix(path)
     if path.suffix == ".npz":
         columns = {"points": cloud.points, "class_id": cloud.class_id, "probability": cloud.probability}
-        np.savez_compressed(path, weight=cloud.weight, **columns)  # type: ignore[arg-type]
+        np.savez_compressed(path, weight=cloud.weight, classes=np.array(cloud.classes, str), **columns)  # type: ignore[arg-type]
         return
     rgb = colors[cloud.class_id]
     (_write_ply if path.suffix == ".ply" else _write_pcd)(path, cloud, rgb)
 
 
-def load_map(path: Path) -> MapCloud:
-    """Read what `save_map` wrote. Raises MessageError for anything else, OSError where it cannot be opened."""
+def load_map(path: Path, taxonomy: Taxonomy | None = None) -> MapCloud:
+    """Read what `save_map` wrote. Raises MessageError for anything else, and for a map that names other classes than
+    the taxonomy; OSError where it cannot be opened. A map that names none is believed.
+    """
     check_suffix(path)
     if path.suffix == ".npz":
         columns = _read_npz(path)
+        classes = tuple(str(name) for name in np.ravel(columns.pop("classes", np.zeros(0, str))))
     else:
         columns = _read_ply(path) if path.suffix == ".ply" else read_pcd(path)
+        classes = _named_classes(path)
+    if taxonomy is not None and classes and classes != taxonomy.names:
+        raise MessageError(
+            f"map {path}: its classes are {classes}, those of '{taxonomy.name}' wanted: {taxonomy.names}"
+        )
     missing = [name for name in _COLUMNS if name not in columns]
     if missing:
         raise MessageError(f"map {path}: it has {sorted(columns)}, {missing} wanted too")
     lengths = {name: np.shape(columns[name]) for name in _COLUMNS}
     if len(set(lengths.values())) != 1 or len(lengths["x"]) != 1:
         raise MessageError(f"map {path}: columns of one length wanted, {lengths} seen")
-    points = np.column_stack([columns[axis] for axis in "xyz"]).astype(np.float32)
+    points = np.column_stack([columns[axis] for axis in "xyz"]).astype(np.float64)
     return MapCloud(
         points,
         columns["class_id"].astype(np.uint8),
         columns["probability"].astype(np.float32),
         columns["weight"].astype(np.float32),
+        classes,
     )
+
+
+def position_type(points: NDArray[np.float64]) -> np.dtype:
+    """What keeps positions to less than a millimetre: float32 near the origin, else float64."""
+    return np.dtype("<f4" if not len(points) or float(np.abs(points).max()) < NEAR_M else "<f8")
+
+
+def _comments(classes: tuple[str, ...], mark: str) -> list[str]:
+    return [f"{mark} {_CLASS} {train_id} {name}" for train_id, name in enumerate(classes)]
+
+
+def _named_classes(path: Path) -> tuple[str, ...]:
+    """The names that the comments of a .ply or .pcd give, in their order."""
+    with path.open("rb") as file:
+        lines = file.read(1 << 16).decode("latin-1").splitlines()
+    words = [line.split(maxsplit=3) for line in lines if line.startswith((f"# {_CLASS} ", f"comment {_CLASS} "))]
+    return tuple(word[3] for word in words if len(word) == 4)
+
+
+def _types(names: tuple[str, ...], cloud: MapCloud) -> list[tuple[str, str]]:
+    """Of the columns of a file."""
+    small = ("red", "green", "blue", "class_id")
+    place = position_type(cloud.points).str
+    return [(name, place if name in "xyz" else "u1" if name in small else "<f4") for name in names]
 
 
 def _write_ply(path: Path, cloud: MapCloud, rgb: NDArray[np.uint8]) -> None:
     names = ("x", "y", "z", "red", "green", "blue", "class_id", "probability", "weight")
-    table = np.empty(
-        len(cloud), [(name, "u1" if name in ("red", "green", "blue", "class_id") else "<f4") for name in names]
-    )
+    table = np.empty(len(cloud), _types(names, cloud))
     for name, column in zip(
         names, (*cloud.points.T, *rgb.T, cloud.class_id, cloud.probability, cloud.weight), strict=True
     ):
         table[name] = column
     properties = [f"property {_PLY_TYPES[table.dtype[name].str[1:]]} {name}" for name in names]
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(cloud)}", *properties, "end_header"]
+    start = ["ply", "format binary_little_endian 1.0", *_comments(cloud.classes, "comment")]
+    header = [*start, f"element vertex {len(cloud)}", *properties, "end_header"]
     path.write_bytes("\n".join(header).encode() + b"\n" + table.tobytes())
 
 
 def _write_pcd(path: Path, cloud: MapCloud, rgb: NDArray[np.uint8]) -> None:
     """`rgb` is a float whose bits are 0x00RRGGBB, as PCL has it."""
     names = ("x", "y", "z", "rgb", "class_id", "probability", "weight")
-    table = np.empty(len(cloud), [(name, "u1" if name == "class_id" else "<f4") for name in names])
+    table = np.empty(len(cloud), _types(names, cloud))
     packed = rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     for name, column in zip(
         names, (*cloud.points.T, packed.view(np.float32), cloud.class_id, cloud.probability, cloud.weight), strict=True
@@ -86,6 +127,7 @@ def _write_pcd(path: Path, cloud: MapCloud, rgb: NDArray[np.uint8]) -> None:
         table[name] = column
     header = [
         "# .PCD v0.7 - Point Cloud Data file format",
+        *_comments(cloud.classes, "#"),
         "VERSION 0.7",
         f"FIELDS {' '.join(names)}",
         "SIZE " + " ".join(str(table.dtype[name].itemsize) for name in names),

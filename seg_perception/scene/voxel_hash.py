@@ -17,6 +17,7 @@ BITS = 21
 HALF = 1 << (BITS - 1)
 MASK = (1 << BITS) - 1
 FULL_SHARE = 0.8  # of the slots; probing grows long beyond it
+MOST_VOTES = np.float32(20.0)  # of a voxel for one class: however long a wall stood, what stands there now shows
 
 _EVEN = ~(1 | 1 << BITS | 1 << (2 * BITS))
 _FIBONACCI = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: spreads neighbours far apart
@@ -84,7 +85,9 @@ def fade(votes, seen, movable, slot, now, fades, decay_s):  # type: ignore[no-un
 
 @numba.njit(cache=True, nogil=True)
 def insert(keys, votes, seen, movable, bits, points, origin, size, class_id, weight, least, now, fades, decay_s, held):  # type: ignore[no-untyped-def]
-    """Each point's vote into its voxel; returns how many voxels are held now, and how many points found no room."""
+    """Each point's vote into its voxel; where a class has more than a voxel holds, all of its votes count for half from
+    now on. Returns how many voxels are held now, and how many points found no room.
+    """
     refused, scale = 0, 1.0 / size
     room = int(FULL_SHARE * len(keys))
     for n in range(len(points)):
@@ -105,7 +108,9 @@ def insert(keys, votes, seen, movable, bits, points, origin, size, class_id, wei
             if movable[slot]:
                 fade(votes, seen, movable, slot, now, fades, decay_s)
             movable[slot], seen[slot] = True, now
-        votes[slot, label] += weight[n]
+        votes[slot, label] += min(weight[n], MOST_VOTES)
+        if votes[slot, label] > MOST_VOTES:
+            votes[slot] *= np.float32(0.5)
     return held, refused
 
 
@@ -169,7 +174,7 @@ def collect(keys, votes, middle, size, prior, least):  # type: ignore[no-untyped
     held = 0
     for slot in range(len(keys)):
         held += keys[slot] != EMPTY
-    points = np.empty((held, 3), np.float32)
+    points = np.empty((held, 3))
     class_id, probability, weight = np.empty(held, np.uint8), np.empty(held, np.float32), np.empty(held, np.float32)
     found = 0
     for slot in range(len(keys)):

@@ -2,8 +2,10 @@
 
 Each voxel holds a sum of votes for each class, the counts of a Dirichlet distribution: a point votes for its class
 with its confidence. Votes for classes that can move away fade with time, and go at once where a later sweep looks
-through the voxel. The map rolls: voxels that the vehicle has left behind are taken out, a share of the table with
-each sweep, so that time and memory stay the same however long the drive.
+through the voxel. A world that has changed wins in the end: a voxel holds 20 votes for a class, beyond which all of its
+votes count for half, and what stood still goes too where sweeps look through it again and again. The map rolls: voxels
+that the vehicle has left behind are taken out, a share of the table with each sweep, so that time and memory stay the
+same however long the drive.
 """
 
 from __future__ import annotations
@@ -26,14 +28,16 @@ _PRIOR_VOTES = 1.0  # of the Dirichlet distribution, shared among the classes: w
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapCloud:
-    """The voxels of a map, in columns. points: (V, 3) float32 their middles in the fixed frame, metres. class_id: (V,)
-    uint8. probability: (V,) float32 of that class. weight: (V,) float32 sum of all votes.
+    """The voxels of a map, in columns. points: (V, 3) float64 their middles in the fixed frame, metres. class_id: (V,)
+    uint8. probability: (V,) float32 of that class. weight: (V,) float32 sum of all votes. classes: names by train id,
+    empty where nobody says them.
     """
 
-    points: NDArray[np.float32]
+    points: NDArray[np.float64]
     class_id: NDArray[np.uint8]
     probability: NDArray[np.float32]
     weight: NDArray[np.float32]
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.points)
@@ -59,6 +63,7 @@ class VoxelMap:
         if config.capacity & (config.capacity - 1):
             raise ConfigError(f"voxel_map.capacity: a power of two wanted, {config.capacity} seen")
         self.config = config
+        self._classes = taxonomy.names
         self._fades = movable_classes(taxonomy)[: len(taxonomy.trained)].copy()
         self._bits = config.capacity.bit_length() - 1
         self._keys = np.full(config.capacity, voxel_hash.EMPTY, np.int64)
@@ -68,6 +73,7 @@ class VoxelMap:
         self._prior = _PRIOR_VOTES / len(taxonomy.trained)
         self._voxels = self._refused = 0
         self._tended = self._cleared = 0  # slots at which the next share begins
+        self._turn = 0  # how often voxels were looked through
         self._middle = np.zeros(3, np.int64)
         self._start_ns: int | None = None
 
@@ -90,14 +96,15 @@ class VoxelMap:
 
     def clear(self, depths: NDArray[np.float32], origin: NDArray[np.float64]) -> int:
         """Take the movable votes from those voxels that a sweep looks through, in a share of the table; returns how
-        many voxels lost theirs. After four sweeps each was asked. depths: of `free_space.depths_of` the sweep's
-        points.
+        many voxels lost theirs. After four sweeps each was asked. What stands still is asked in one of 64 sweeps, and
+        loses half its votes. depths: of `free_space.depths_of` the sweep's points.
         """
         share = self.config.capacity // _PARTS
         cleared = free_space.clear(
             self._keys, self._votes, self._movable, self._cleared, share, origin, self.config.voxel_m, depths,
-            self.config.clearing_range_m, 2.0 * self.config.voxel_m, self._fades
+            self.config.clearing_range_m, 2.0 * self.config.voxel_m, self._fades, self._turn // _PARTS
         )  # fmt: skip
+        self._turn += 1
         self._cleared = (self._cleared + share) % self.config.capacity
         return cleared
 
@@ -128,10 +135,10 @@ class VoxelMap:
 
     def cloud(self, min_weight: float = 0.0) -> MapCloud:
         """Every voxel whose votes sum to at least `min_weight`."""
-        found = voxel_hash.collect(
+        points, class_id, probability, weight = voxel_hash.collect(
             self._keys, self._votes, self._middle, self.config.voxel_m, self._prior, np.float32(min_weight)
         )
-        return MapCloud(*found)
+        return MapCloud(points, class_id, probability, weight, self._classes)
 
     def add(self, cloud: MapCloud, stamp_ns: int) -> int:
         """Take in a saved map: each of its voxels votes with all its weight for its class. Returns what had no room."""

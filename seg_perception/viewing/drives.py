@@ -195,7 +195,7 @@ def _points(labels: PointCloud, xyz: NDArray[np.float32]) -> Points:
 
 
 def _map_cloud(cloud: PointCloud) -> MapCloud:
-    xyz = np.column_stack([cloud.field(axis) for axis in "xyz"]).astype(np.float32)
+    xyz = np.column_stack([cloud.field(axis) for axis in "xyz"]).astype(np.float64)
     return MapCloud(xyz, cloud.field("class_id"), cloud.field("probability"), cloud.field("weight"))
 
 

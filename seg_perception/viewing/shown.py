@@ -37,7 +37,7 @@ class Points:
         """The voxels of a map, which knows neither instances nor ages."""
         count = len(cloud)
         no_instance, no_age = np.full(count, NO_INSTANCE, np.int64), np.full(count, np.nan, np.float32)
-        return cls(cloud.points.astype(np.float64), cloud.class_id, cloud.probability, no_instance, no_age)
+        return cls(cloud.points.astype(np.float64, copy=False), cloud.class_id, cloud.probability, no_instance, no_age)
 
     @classmethod
     def joined(cls, parts: Sequence[Points]) -> Points:

@@ -127,3 +127,14 @@ def test_the_cloud_of_the_map_has_the_colour_of_each_class():
     cloud = map_cloud(voxels, CITYSCAPES.colors, "odom", STAMP_NS)
     assert cloud.field("rgb").view(np.uint32).tolist() == [128 << 16 | 64 << 8 | 128]
     assert cloud.field("weight").tolist() == [5.0]
+
+
+def test_at_utm_coordinates_the_positions_of_clouds_are_float64_and_keep_millimetres():
+    one = np.ones(1, np.float32)
+    far = MapCloud(np.array([[500_000.123, 5_000_000.456, 7.0]]), np.array([ROAD], np.uint8), one, one)
+    cloud = map_cloud(far, CITYSCAPES.colors, "utm", STAMP_NS)
+    assert [cloud.field(axis).tolist() for axis in "xyz"] == [[500_000.123], [5_000_000.456], [7.0]]
+    near = MapCloud(np.array([[500.5, 5.0, 7.0]]), np.array([ROAD], np.uint8), one, one)
+    assert map_cloud(near, CITYSCAPES.colors, "odom", STAMP_NS).field("x").dtype == np.float32
+    grid = dataclasses.replace(layers(), corner=(500_000.0, 5_000_000.2))
+    assert bev_cloud(grid, CITYSCAPES.colors, "utm", STAMP_NS).field("y").tolist() == [5_000_000.45, 5_000_000.95]

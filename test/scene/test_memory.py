@@ -78,6 +78,27 @@ def test_one_step_gives_objects_tracks_map_and_grid():
     assert found.points[found.class_id == BUILDING, 0] == pytest.approx(6.0, abs=0.11)
 
 
+def test_at_utm_coordinates_everything_is_where_it_is_at_the_origin():
+    far, found = np.array([500_000.0, 5_000_000.0, 0.0]), []
+    for shift in (np.zeros(3), far):
+        still = dataclasses.replace(SMALL.voxel_map, clearing=False, radius_m=60.0)  # keys decide which is tended first
+        memory = SceneMemory(dataclasses.replace(SMALL, voxel_map=still), CITYSCAPES)
+        rng = np.random.default_rng(0)
+        for k in range(8):
+            points, labels = street(float(k), rng)
+            cloud, T = labelled(points, labels, world.T0 + k * 100 * world.MS), T_fixed(float(k))
+            T[:3, 3] += shift + np.array([0.03, 0.05, 0.07])  # no plane lies on a border of voxels
+            update = memory.update(cloud, cloud.scan.points, T)
+        layers = memory.grid.layers(cloud.scan.stamp_ns, update.objects)
+        row, column = np.nonzero(layers.occupancy() == 0)
+        drivable = np.array(layers.corner)[None] + 0.2 * np.column_stack([column, row])
+        voxels = memory.voxel_map.cloud().points
+        places = [update.objects.centre - shift, update.tracks.centre - shift, voxels - shift, drivable - shift[:2]]
+        found.append([np.sort(place, axis=0) for place in places] + [update.tracks.velocity])
+    for here, there in zip(*found, strict=True):
+        assert there == pytest.approx(here, abs=0.005)
+
+
 def test_parts_that_are_switched_off_are_not_there():
     config = Config(
         objects=ObjectsConfig(enabled=False), voxel_map=VoxelMapConfig(enabled=False), bev=BevConfig(enabled=False)
@@ -130,10 +151,11 @@ def test_memory_stays_flat_on_a_drive_of_an_hour():
 def a_cloud() -> MapCloud:
     rng = np.random.default_rng(0)
     return MapCloud(
-        rng.uniform(-50, 50, (200, 3)).astype(np.float32),
+        rng.uniform(-50, 50, (200, 3)).astype(np.float32).astype(float),
         rng.integers(0, 19, 200).astype(np.uint8),
         rng.random(200).astype(np.float32),
         rng.random(200).astype(np.float32),
+        CITYSCAPES.names,
     )
 
 
@@ -144,6 +166,18 @@ def test_map_comes_back_from_its_file_to_the_last_bit(tmp_path, suffix):
     again = load_map(path)
     for name in ("points", "class_id", "probability", "weight"):
         assert np.array_equal(getattr(again, name), getattr(cloud, name)), name
+    assert again.classes == CITYSCAPES.names
+    assert load_map(path, CITYSCAPES).classes == CITYSCAPES.names
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".pcd", ".npz"])
+def test_map_of_another_taxonomy_is_refused_and_one_that_names_no_classes_is_believed(tmp_path, suffix):
+    path, other = tmp_path / f"map{suffix}", (*CITYSCAPES.names[:18], "traffic cone")
+    save_map(dataclasses.replace(a_cloud(), classes=other), path, CITYSCAPES.colors)
+    with pytest.raises(MessageError, match="traffic cone"):
+        load_map(path, CITYSCAPES)
+    save_map(dataclasses.replace(a_cloud(), classes=()), path, CITYSCAPES.colors)
+    assert len(load_map(path, CITYSCAPES)) == 200
 
 
 @pytest.mark.parametrize("suffix", [".ply", ".pcd", ".npz"])

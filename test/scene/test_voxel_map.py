@@ -10,10 +10,11 @@ from seg_perception.datatypes import UNKNOWN
 from seg_perception.errors import ConfigError
 from seg_perception.labels import Taxonomy
 from seg_perception.scene.free_space import depths_of
+from seg_perception.scene.map_files import load_map, save_map
 from seg_perception.scene.voxel_map import VoxelMap
 
 CITYSCAPES = Taxonomy.load("cityscapes")
-ROAD, BUILDING, PERSON, CAR = 0, 2, 11, 13
+ROAD, BUILDING, VEGETATION, PERSON, CAR = 0, 2, 8, 11, 13
 HERE = np.zeros(3)
 S = 1_000_000_000
 T0 = 1_700_000_000 * S
@@ -162,3 +163,62 @@ def test_saved_cloud_put_into_a_new_map_labels_as_before():
 def test_capacity_that_is_no_power_of_two_is_refused():
     with pytest.raises(ConfigError, match="a power of two wanted, 3000 seen"):
         a_map(capacity=3000)
+
+
+def test_a_wall_that_stood_for_an_hour_gives_way_to_the_hedge_that_stands_there_now():
+    voxels = a_map()
+    for sweep in range(36_000):
+        put(voxels, xyz((1, 1, 1)), BUILDING, 0.9, T0 + sweep * S // 10)
+    for sweep in range(30):
+        put(voxels, xyz((1, 1, 1)), VEGETATION, 0.9, T0 + 3600 * S + sweep * S // 10)
+    assert voxels.label(xyz((1, 1, 1)), HERE)[0] == VEGETATION
+    assert voxels.cloud().weight[0] < 40.0
+
+
+def test_a_vote_of_any_weight_counts_as_what_a_voxel_holds_at_most():
+    voxels = a_map()
+    put(voxels, xyz((1, 1, 1)), BUILDING, 1e6)
+    put(voxels, xyz(*[(1, 1, 1)] * 30), VEGETATION, 1.0)
+    assert voxels.label(xyz((1, 1, 1)), HERE)[0] == VEGETATION
+
+
+def look(voxels: VoxelMap, sweeps: int, *walls: np.ndarray) -> None:
+    """Sweeps that measure walls, and vote for what they measure."""
+    points = np.vstack(walls)
+    for sweep in range(sweeps):
+        stamp = T0 + (sweep + 1) * S // 10
+        voxels.clear(depths_of(points), HERE)
+        put(voxels, points, BUILDING, 0.9, stamp)
+        voxels.forget(HERE, stamp)
+
+
+def wall_at(x: float) -> np.ndarray:
+    y, z = np.meshgrid(np.arange(-6, 6, 0.05), np.arange(-4, 4, 0.05))
+    return np.column_stack([np.full(y.size, x), y.ravel(), z.ravel()]).astype(np.float32)
+
+
+def test_a_fence_that_was_taken_away_is_forgotten_in_a_minute_and_what_stands_is_not():
+    voxels = a_map(capacity=1 << 16)
+    fence = wall_at(5.0)[::7]
+    fence = fence[(abs(fence[:, 1:]) < 1.0).all(axis=1)]
+    for _ in range(100):
+        put(voxels, fence, BUILDING, 0.9)
+    look(voxels, 20, wall_at(15.0))
+    assert (voxels.label(fence, HERE)[0] == BUILDING).all()
+    look(voxels, 600, wall_at(15.0))
+    assert (voxels.label(fence, HERE)[0] == UNKNOWN).all()
+    assert (voxels.label(wall_at(15.0), HERE)[0] == BUILDING).all()
+    assert voxels.state.voxels == len(voxels.cloud())
+
+
+def test_far_from_the_origin_a_map_keeps_centimetres_through_saving_and_loading(tmp_path):
+    far = np.array([500_000.0, 5_000_000.0, 300.0])
+    voxels, other = a_map(), a_map()
+    put(voxels, xyz((1.03, -2.41, 0.5)), BUILDING, origin=far)
+    voxels.forget(far, T0)
+    expected = np.floor((far + np.array([1.03, -2.41, 0.5])) / 0.2) * 0.2 + 0.1
+    for suffix in (".ply", ".pcd", ".npz"):
+        save_map(voxels.cloud(), tmp_path / f"map{suffix}", CITYSCAPES.colors)
+        assert load_map(tmp_path / f"map{suffix}").points[0] == pytest.approx(expected, abs=0.001)
+        other.add(load_map(tmp_path / f"map{suffix}"), T0)
+        assert other.label(xyz((1.03, -2.41, 0.5)), far)[0] == BUILDING
