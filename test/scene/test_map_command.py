@@ -63,7 +63,7 @@ def test_labelled_sweeps_make_one_sharp_pole_in_the_fixed_frame(bag, tmp_path, c
         (["--labelled", "/nothing"], "no cloud on /nothing"),
         (["--labelled", "/points"], "no field 'class_id'"),
         (["--labelled", "/tf"], "no cloud on /tf"),
-        ([], "inference.model: path of a deployed ONNX file wanted"),
+        ([], "cameras: at least one camera name wanted"),
     ],
 )
 def test_what_cannot_be_mapped_is_told_in_a_sentence(bag, tmp_path, capsys, arguments, sentence):
