@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -26,6 +26,7 @@ from seg_perception.intake import Intake
 from seg_perception.messages.header import time_ns
 from seg_perception.ros import qos
 from seg_perception.ros.diagnostics import CameraState, InputState
+from seg_perception.ros.gaps import Gaps
 from seg_perception.ros.problems import SilenceLog
 from seg_perception.ros.worker import Worker
 
@@ -43,6 +44,7 @@ class Inputs:
         self._silences = SilenceLog()
         self._heard_s: dict[str, float] = {}  # by topic, on a steady clock
         self._stamps_ahead_s: dict[str, float] = {}
+        self._gaps: dict[str, Gaps] = {}
         self._mismatched: dict[str, tuple[Subscription, str, int]] = {}  # to be told of, when the name is known
         self._stack = ExitStack()
         self.topics: list[str] = []
@@ -63,6 +65,8 @@ class Inputs:
     def watch(self) -> None:
         """Say which camera or LiDAR topic has fallen silent, and whose publishers do not match."""
         self._silences.check(self._node.count_publishers)
+        for topic, gaps in self._gaps.items():
+            self._tell_overwritten(topic, gaps.overwritten(self._node.count_publishers(topic)))
         for topic, (subscription, policy, asked) in list(self._mismatched.items()):
             who = ", ".join(self._mismatching(subscription))
             if who or asked == NAME_TRIES:
@@ -119,6 +123,12 @@ class Inputs:
         self._intake.cloud(msg, now_s, lidar)
 
     def _subscribe(self, message_type: type, topic: str, take: Callable[[Any], None], profile: QoSProfile) -> None:
+        gaps = self._gaps[topic] = Gaps()
+
+        def with_info(msg: Any, info: Mapping[str, Any]) -> None:
+            gaps.took(info.get("publication_sequence_number"))
+            callback(msg)
+
         def callback(msg: Any) -> None:
             self._silences.heard(topic)
             self._note(topic, msg)
@@ -130,6 +140,7 @@ class Inputs:
 
         def lost(event: Any) -> None:
             count, cause = event.total_count_change, f"lost_in_transport{topic}"
+            gaps.lost(count)
             self._intake.statistics.count(cause, count)
             self._worker.problems(
                 cause, f"{topic}: {count} messages did not arrive; see docs/interfaces.md on large messages"
@@ -139,10 +150,12 @@ class Inputs:
             self._intake.statistics.count(f"incompatible_qos{topic}", event.total_count_change)
             self._mismatched[topic] = subscription, qos_policy_name_from_kind(event.last_policy_kind), 0
 
+        # Humble tells of the message alone; elsewhere the kind of callback decides, which rclpy's own hints leave out.
+        receive: Any = with_info if hasattr(Subscription, "CallbackType") else callback
         subscription = self._node.create_subscription(
             message_type,
             topic,
-            callback,
+            receive,
             profile,
             event_callbacks=SubscriptionEventCallbacks(message_lost=lost, incompatible_qos=incompatible),
             qos_overriding_options=qos.overridable(),
@@ -153,6 +166,14 @@ class Inputs:
             self._silences.expect(topic)
         if topic != TF_STATIC:
             self._heard_s[topic] = time.monotonic()
+
+    def _tell_overwritten(self, topic: str, count: int) -> None:
+        if count:
+            cause = f"overwritten_unread{topic}"
+            self._intake.statistics.count(cause, count)
+            self._worker.problems(
+                cause, f"{topic}: newer messages came before {count} were taken in; too little processor time is left"
+            )
 
     def _mismatching(self, subscription: Subscription) -> list[str]:
         """The nodes whose publishers do not match, as far as their names are known by now."""

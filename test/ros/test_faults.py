@@ -30,6 +30,22 @@ def slowly(self, pictures):
 OnnxRuntimeSegmenter.segment_all = slowly
 sys.exit(main(sys.argv))
 """
+STALLED = """
+import sys, time
+from seg_perception.ros.inputs import Inputs
+from seg_perception.ros.node import main
+
+note, noted = Inputs._note, []
+
+def stalling(self, topic, msg):
+    note(self, topic, msg)
+    noted.append(topic)
+    if topic == "/points" and noted.count(topic) == 2:
+        time.sleep(2.0)
+
+Inputs._note = stalling
+sys.exit(main(sys.argv))
+"""
 
 
 @pytest.fixture
@@ -138,6 +154,24 @@ def test_a_node_that_is_killed_is_replaced_by_one_that_goes_on(start, peer):
     assert peer.labels_of(peer.send_good()) == GOOD
 
 
+def test_messages_that_are_overwritten_before_the_node_takes_them_are_counted(start, peer):
+    start("-c", STALLED)
+    for _ in range(40):
+        peer.send_good()
+        peer.spin_for(0.02)
+    peer.spin_for(2.5)
+    peer.send_good()
+
+    def all_accounted_for() -> bool:
+        summary = peer.summary()
+        missing = (summary["causes"].get(f"{cause}/points", 0) for cause in ("overwritten_unread", "lost_in_transport"))
+        return summary["sweeps_in"] + sum(missing) == 41
+
+    peer.spin_until(all_accounted_for, "each of 41 sweeps to be taken or counted")
+    assert peer.causes()["overwritten_unread/points"] > 0
+    assert "/points: newer messages came" in peer.last_words("overwritten_unread/points")
+
+
 @pytest.mark.slow
 def test_three_times_the_load_that_it_can_serve_costs_sweeps_and_not_time(start, peer):
     start("-c", SLOW)
@@ -158,6 +192,6 @@ def test_three_times_the_load_that_it_can_serve_costs_sweeps_and_not_time(start,
     summary = peer.summary()
     dropped = summary["causes"]["sweep_overload"]
     assert dropped > len(sent_s) / 3
-    lost = summary["causes"].get("lost_in_transport/points", 0)
+    lost = sum(summary["causes"].get(f"{cause}/points", 0) for cause in ("overwritten_unread", "lost_in_transport"))
     assert summary["sweeps_in"] + lost == len(sent_s) + 1
     assert summary["sweeps_in"] == summary["sweeps_out"] + dropped
