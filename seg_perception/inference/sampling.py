@@ -152,19 +152,33 @@ def sample_labels(
     Fills class_id, probability and margin, each (N,); places that are NaN, outside the image or UNKNOWN stay as they
     are. See `sample_scores` for the rest.
     """
-    height, width = labels.shape
+    flat, sure_of = labels.reshape(-1), confidence.reshape(-1)
+    each = confidence.size > 1
+    where = np.empty(_BLOCK, np.int64)
+    for first in range(0, uv.shape[0], _BLOCK):
+        last = min(first + _BLOCK, uv.shape[0])
+        _nearest(labels.shape, alignment, size, uv[first:last], where)
+        for i in range(first, last):
+            at = where[i - first]
+            if at < 0 or flat[at] == UNKNOWN:
+                continue
+            sure = sure_of[at if each else 0]
+            class_id[i], probability[i] = flat[at], sure
+            margin[i] = max(np.float32(0.0), np.float32(2.0) * sure - np.float32(1.0))
+
+
+@njit(nogil=True, cache=True)
+def _nearest(shape, alignment, size, uv, where):  # type: ignore[no-untyped-def]
+    """The flat index of the nearest sample of a picture (h, w) at each place; -1 outside the image. Known before any is
+    read, so that none waits for the memory of another."""
+    height, width = shape
     scale_u, offset_u, scale_v, offset_v = alignment
-    for i in range(uv.shape[0]):
-        u, v = uv[i, 0], uv[i, 1]
-        if not (-0.5 <= u < size[0] - 0.5 and -0.5 <= v < size[1] - 0.5):
-            continue
+    for k in range(uv.shape[0]):
+        u, v = uv[k, 0], uv[k, 1]
+        inside = (u >= -0.5) & (u < size[0] - 0.5) & (v >= -0.5) & (v < size[1] - 0.5)
         row = min(max(math.floor(scale_v * v + offset_v + 0.5), 0), height - 1)
         column = min(max(math.floor(scale_u * u + offset_u + 0.5), 0), width - 1)
-        if labels[row, column] == UNKNOWN:
-            continue
-        class_id[i] = labels[row, column]
-        sure = confidence[row, column] if confidence.size > 1 else confidence[0, 0]
-        probability[i], margin[i] = sure, max(np.float32(0.0), np.float32(2.0) * sure - np.float32(1.0))
+        where[k] = row * width + column if inside else -1
 
 
 @njit(nogil=True, cache=True)
