@@ -67,9 +67,12 @@ def main() -> int:
     report = Report(args.out, device, resume=args.resume)
     check_kernels(report, device, args.seconds)
     if args.library == "torch":
-        from gpu_torch import check_torch
+        try:
+            from gpu_torch import check_torch
 
-        check_torch(report, cuda_of(device), args.seconds)
+            check_torch(report, cuda_of(device), args.seconds)
+        except (ImportError, SegPerceptionError) as error:
+            report.fail("PyTorch", error)
     else:
         with tempfile.TemporaryDirectory() as scratch:
             check_engines(report, str(library), args, Path(scratch))

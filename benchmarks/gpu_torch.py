@@ -5,7 +5,6 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 from gpu_kernels import CAMERAS, compare_kernels, times_ms
 from gpu_networks import BACKBONES, SIZES
@@ -24,6 +23,9 @@ DEVICE = "cuda"
 
 def check_torch(report: Report, cuda: Cuda, seconds: float) -> None:
     """Every network at every size, one picture and six at once."""
+    if DEVICE == "cuda" and not torch.cuda.is_available():
+        report.fail("PyTorch", ModelError(f"a build for CUDA that sees the GPU wanted, {torch.__version__} seen"))
+        return
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     try:
@@ -63,8 +65,9 @@ def measure(
     if kernels is None:
         return row | dict.fromkeys(("points_equal", "pixels_equal", "sample_gpu_ms", "sample_cpu_ms"))
     planes = scores[0].contiguous()
-    there = DeviceScores(memory_of(planes), tuple(planes.shape), numpy_type(dtype), planes=True, owner=planes)
-    return row | compare_kernels(there, planes.cpu().numpy(), kernels, seconds)
+    here = planes.cpu().numpy()  # waits for PyTorch's stream, which the kernels' own does not
+    there = DeviceScores(memory_of(planes), here.shape, here.dtype, planes=True, owner=planes)
+    return row | compare_kernels(there, here, kernels, seconds)
 
 
 def pictures(count: int, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
@@ -108,8 +111,3 @@ def timed(model: SegmentationNetwork, images: Tensor, seconds: float) -> tuple[f
 def memory_of(tensor: Tensor) -> Memory:
     """A tensor's memory, as the kernels take it."""
     return Memory(tensor.numel() * tensor.element_size(), tensor.data_ptr(), 0, None)
-
-
-def numpy_type(dtype: torch.dtype) -> np.dtype:
-    """The same type in NumPy."""
-    return np.dtype(np.float16 if dtype == torch.float16 else np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 
@@ -13,7 +14,7 @@ from vision_msgs.msg import LabelInfo
 
 from seg_perception.config import Config
 from seg_perception.datatypes import SemanticCloud
-from seg_perception.errors import ConfigError
+from seg_perception.errors import ConfigError, SegPerceptionError
 from seg_perception.intake import Picture
 from seg_perception.labels import Taxonomy, class_groups
 from seg_perception.messages.cdr import cloud_bytes
@@ -25,6 +26,8 @@ from seg_perception.ros.pictures import Pictures
 from seg_perception.ros.scene_outputs import SceneOutputs
 from seg_perception.scene.memory import SceneMemory, SceneUpdate
 from seg_perception.statistics import StageTimer
+
+log = logging.getLogger(__name__)
 
 
 class Outputs:
@@ -110,8 +113,11 @@ class Outputs:
     def _draw(self, picture: Picture, timer: StageTimer) -> None:
         pictures = self._pictures[picture.image.camera]
         if pictures.watched:
-            with timer.stage("draw"):
-                pictures.publish(picture.image, picture.segmentation, self._config.output)
+            try:
+                with timer.stage("draw"):
+                    pictures.publish(picture.image, picture.segmentation, self._config.output)
+            except SegPerceptionError as error:  # a GPU that held the class scores is lost: the network is told next
+                log.warning("camera '%s': no picture is drawn: %s", picture.image.camera, error)
 
     def publish_scene(self, memory: SceneMemory, update: SceneUpdate) -> dict[str, float]:
         """What of the scene is due after a sweep, and asked for."""

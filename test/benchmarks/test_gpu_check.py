@@ -256,6 +256,18 @@ def test_pytorch_alone_shows_speed_and_the_kernels_on_what_the_networks_give(
 
 
 @pytest.mark.torch
+def test_a_pytorch_without_cuda_is_told_and_the_kernels_are_there_all_the_same(
+    run: Callable[..., int], torch: ModuleType, tmp_path: Path
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this PyTorch sees a GPU")
+    assert run("--library", "torch") == 1
+    found = json.loads((tmp_path / "gpu" / "fake-gpu.json").read_text())
+    assert found["failures"] == [f"PyTorch: a build for CUDA that sees the GPU wanted, {torch.__version__} seen"]
+    assert len(found["rows"]["kernels"]) == 1
+
+
+@pytest.mark.torch
 def test_the_networks_can_be_made_beforehand(
     run: Callable[..., int], torch: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,14 +1,19 @@
 """What the node publishes beside the semantic cloud, and that it does so only for whoever subscribes."""
 
+from types import SimpleNamespace
+
 import live_node as live
 import numpy as np
 import pytest
 from live_node import CAR, ROAD
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
+from seg_perception.config import Config
 from seg_perception.datatypes import UNKNOWN
+from seg_perception.errors import ModelError
 from seg_perception.messages.image import decode
 from seg_perception.messages.pointcloud import decode_cloud
+from seg_perception.statistics import StageTimer
 
 pytestmark = pytest.mark.ros
 
@@ -46,6 +51,19 @@ def test_pictures_are_drawn_only_while_somebody_looks(node, peer):
     assert "draw" not in peer.summary()["latency_ms"]
     received(peer, Image, "front/overlay")
     peer.spin_until(lambda: "draw" in peer.summary()["latency_ms"], "the drawing to be timed")
+
+
+def test_a_picture_whose_gpu_is_lost_is_not_drawn_and_the_sweep_goes_on(caplog):
+    from seg_perception.ros.outputs import Outputs
+
+    def lost(*_):
+        raise ModelError("Fake GPU was let go of")
+
+    outputs = Outputs.__new__(Outputs)
+    outputs._config = Config()
+    outputs._pictures = {"front": SimpleNamespace(watched=True, publish=lost)}
+    outputs._draw(SimpleNamespace(image=SimpleNamespace(camera="front"), segmentation=None), StageTimer())
+    assert "camera 'front': no picture is drawn: Fake GPU was let go of" in caplog.text
 
 
 def check_labels(labels):
