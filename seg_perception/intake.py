@@ -7,6 +7,7 @@ log time offline. Whatever is refused or dropped is counted in `statistics.cause
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -33,6 +34,8 @@ from seg_perception.scene_step import SceneStep
 from seg_perception.statistics import RunStatistics, StageTimer
 
 _MOVING_KEPT = 1000  # messages on /tf, some seconds of them
+_TF_GRACE_S = 0.05  # for /tf, from when a sweep is first looked at: under load its deadline may have passed by then
+_SETTLING_S = 2.0  # from the first sweep on, frames that nobody has named yet are waited for as well
 
 Problem = Callable[[str, str], None]  # (cause, sentence)
 
@@ -103,6 +106,7 @@ class Intake:
         )
         self._held: dict[str, _Decoded] = {}  # by LiDAR
         self._moving: deque[Any] = deque(maxlen=_MOVING_KEPT)  # the last of /tf, in the order in which they came
+        self._first_s = math.inf  # when the first sweep came
         self._jumps = 0  # of the sweeps' clock
         self._jumps_in_scene = 0
         self._cloud_awaits_objects = config.objects.enabled and config.objects.in_cloud
@@ -153,6 +157,7 @@ class Intake:
     def cloud(self, msg: Any, now_s: float, lidar: str = "") -> None:
         """A PointCloud2 has come at `now_s`. lidar: its name, where there are several."""
         self.statistics.sweep_came()
+        self._first_s = min(self._first_s, now_s)
         with self.refusing():
             stamp = stamp_ns(msg.header, f"cloud on '{self._lidar_topics[lidar]}'")
             with self._lock:
@@ -252,18 +257,21 @@ class Intake:
                 pairing, jumps = self._pairer.next_ready(now_s, without=self._held), self._jumps
             if pairing is None:
                 return None
-            decoded = self._decode(pairing, jumps)
+            decoded = self._decode(pairing, jumps, now_s)
             if decoded is None:
                 continue
             if self._goes(decoded, now_s):
                 return decoded
+            self.statistics.count("tf_awaited")
             self._held[pairing.lidar] = decoded
 
     def _goes(self, held: _Decoded, now_s: float) -> bool:
-        waits = held.jumps == self._jumps and now_s < held.deadline_s
-        return not (waits and self.pipeline.awaits_transforms(held.scan, held.images))
+        if held.jumps != self._jumps or now_s >= held.deadline_s:
+            return True
+        hopeful = now_s - self._first_s < _SETTLING_S
+        return not self.pipeline.awaits_transforms(held.scan, held.images, hopeful)
 
-    def _decode(self, pairing: Pairing[Any], jumps: int) -> _Decoded | None:
+    def _decode(self, pairing: Pairing[Any], jumps: int, now_s: float) -> _Decoded | None:
         self._tell_missing(pairing)
         try:
             scan, note = decode_scan(pairing.sweep)
@@ -281,7 +289,7 @@ class Intake:
             self._problem(
                 "cloud_without_points", f"cloud in frame '{scan.frame_id}': none of its {len(scan)} points is a return"
             )
-        return _Decoded(replace(scan, lidar=pairing.lidar), images, pairing.deadline_s, jumps)
+        return _Decoded(replace(scan, lidar=pairing.lidar), images, max(pairing.deadline_s, now_s + _TF_GRACE_S), jumps)
 
     def _tell_missing(self, pairing: Pairing[Any]) -> None:
         beside = f" beside LiDAR '{pairing.lidar}'" if pairing.lidar else ""

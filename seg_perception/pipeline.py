@@ -265,10 +265,13 @@ class Pipeline:
     def _frame(self, image: CameraImage) -> Frame:
         return self._frames.get(image.camera, _UNFRAMED)
 
-    def awaits_transforms(self, scan: LidarScan, images: Mapping[str, CameraImage]) -> bool:
-        """Whether it pays to wait for /tf before `process`: the way is known, but not yet up to the newest instant."""
-        newest_ns = max((image.stamp_ns for image in images.values()), default=scan.stamp_ns)
-        return awaits_transforms(scan, newest_ns, self._tree, self.config.motion)
+    def awaits_transforms(self, scan: LidarScan, images: Mapping[str, CameraImage], hopeful: bool = False) -> bool:
+        """Whether it pays to wait for /tf before `process`; hopeful: as it has only begun to come."""
+        needed_ns: dict[str, int] = {}
+        for name, image in images.items():
+            last_row_ns = image.stamp_ns + abs(self._readout_ns.get(name, 0)) // 2
+            needed_ns[image.frame_id] = max(last_row_ns, needed_ns.get(image.frame_id, 0))
+        return awaits_transforms(scan, needed_ns, self._tree, self.config.motion, hopeful)
 
     def _calibration(self, image: CameraImage) -> CameraModel:
         camera = self._cameras.get(image.camera)

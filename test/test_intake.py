@@ -188,6 +188,40 @@ def test_a_sweep_waits_for_odometry_that_is_on_its_way_and_no_longer_than_its_de
         assert drive.causes.get("motion_assumed_static", 0) == (0 if comes else 1)
 
 
+def test_a_sweep_that_is_first_looked_at_after_its_deadline_still_gets_the_transform_that_is_about_to_come():
+    """As under load: /tf has come to this machine, and waits behind other messages."""
+    for comes in (True, False):
+        drive = Drive(pairing={"deadline_ms": 100.0})
+        drive.intake.transforms(tf_message(("odom", "base_link", np.eye(4)), stamp_ns=T0 - 10 * MS), static=False)
+        drive.intake.image("front", image_message())
+        drive.intake.cloud(cloud_message(), now_s=0.0)
+        assert drive.labels(1.0) is None
+        if comes:
+            drive.intake.transforms(tf_message(("odom", "base_link", np.eye(4)), stamp_ns=T0 + 10 * MS), static=False)
+        assert drive.labels(1.02 if comes else 1.051) == GOOD
+        assert drive.causes == {"tf_awaited": 1, **({} if comes else {"motion_assumed_static": 1})}
+
+
+def test_a_camera_without_a_place_yet_is_waited_for_at_first_and_later_costs_itself():
+    drive = Drive(cameras=["front", "rear"])
+    drive.intake.camera_info("rear", info_message(header=header(T0, "rear_optical")))
+    rear = {"header": header(T0, "rear_optical")}
+    drive.intake.image("front", image_message())
+    drive.intake.image("rear", image_message(**rear))
+    drive.intake.cloud(cloud_message(), now_s=0.0)
+    assert drive.intake.next_result(0.0) is None
+    place = ("lidar", "rear_optical", world.T_LIDAR_CAMERA)
+    drive.intake.transforms(tf_message(place), static=True)
+    result = drive.intake.next_result(0.1)
+    assert result.report.views["rear"].painted + result.report.views["front"].painted == 2
+    assert drive.causes == {"tf_awaited": 1, "motion_assumed_static": 1}
+    for name in ("front", "rear"):
+        drive.intake.image(name, image_message(T0 + 3 * S, header=header(T0 + 3 * S, "nowhere")))
+    drive.intake.cloud(cloud_message(T0 + 3 * S), now_s=3.0)
+    assert drive.labels(3.0) == [UNKNOWN] * 4
+    assert drive.causes["tf_unknown_frame/rear"] == 1
+
+
 def test_the_cameras_offset_shifts_pairing_and_projection():
     drive = Drive(camera={"front": {"offset_ms": 200.0}})
     drive.intake.image("front", image_message(T0 - 200 * MS))
@@ -443,7 +477,8 @@ def test_a_lidar_whose_sweep_waits_for_tf_holds_up_no_other():
     drive.intake.cloud(cloud_message(T0), 0.01, "top")
     assert drive.intake.next_result(0.01).cloud.scan.lidar == "top"
     assert drive.intake.next_result(0.01) is None
-    assert drive.intake.next_result(1.0).cloud.scan.lidar == "left"
+    assert drive.intake.next_result(1.0) is None  # only now it is looked at, so /tf gets its grace
+    assert drive.intake.next_result(1.06).cloud.scan.lidar == "left"
 
 
 def test_a_cloud_stamped_far_from_the_images_of_all_cameras_is_named():

@@ -7,6 +7,8 @@ each camera, at the cost of one pass.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -135,20 +137,33 @@ class MovedSweep:
         self.fallback = str(error)
 
 
-def awaits_transforms(scan: LidarScan, newest_image_ns: int, tree: TransformTree, config: MotionConfig) -> bool:
-    """Whether the tree holds the way into the fixed frame but not yet up to the newest instant this sweep needs.
+def awaits_transforms(
+    scan: LidarScan, images: Mapping[str, int], tree: TransformTree, config: MotionConfig, hopeful: bool = False
+) -> bool:
+    """Whether the tree holds the ways that this sweep needs, but not yet up to the newest instants of it.
 
-    True means: wait a little and /tf will have come. False: everything is there, or waiting would not help.
+    images: the newest instant of each optical frame that is needed. True means: wait a little and /tf will have come.
+    False: everything is there, or waiting would not help. hopeful: /tf has only begun to come, so that a camera which
+    nothing connects with the LiDAR may be connected yet, and in mode `required` the fixed frame as well.
     """
-    if config.mode == "static":
-        return False
     last_point_ns = scan.stamp_ns if scan.stamps_ns is None or len(scan) == 0 else int(scan.stamps_ns.max())
-    needed_ns = max(newest_image_ns, scan.stamp_ns, last_point_ns) - round(config.tolerance_ms * 1e6)
+    needed_ns = {**images, scan.frame_id: max(scan.stamp_ns, last_point_ns, images.get(scan.frame_id, 0))}
+    for frame, newest_ns in needed_ns.items() if config.mode != "static" else ():
+        latest_ns = _latest_ns(tree, config.fixed_frame, frame)
+        if latest_ns is None:
+            if hopeful and config.mode == "required":
+                return True
+        elif 0 < latest_ns < newest_ns - round(config.tolerance_ms * 1e6):
+            return True
+    return hopeful and any(_latest_ns(tree, scan.frame_id, frame) is None for frame in images)
+
+
+def _latest_ns(tree: TransformTree, target: str, source: str) -> int | None:
+    """As `latest_common_ns`; None where nothing connects the two."""
     try:
-        latest_ns = tree.latest_common_ns(config.fixed_frame, scan.frame_id)
+        return tree.latest_common_ns(target, source)
     except TransformError:
-        return False
-    return 0 < latest_ns < needed_ns
+        return None
 
 
 @numba.njit(cache=True, nogil=True)

@@ -26,7 +26,7 @@ SENTENCES = {
 }
 """Causes that are counted where there is nobody to tell; the node says them when it sees the count rise."""
 
-QUIET = frozenset({"image_unused", "image_over_rate"})  # a camera faster than it need be: nothing is wrong with it
+QUIET = frozenset({"image_unused", "image_over_rate", "tf_awaited"})  # nothing is wrong with any of them
 
 
 class ProblemLog:

@@ -147,11 +147,31 @@ def test_an_image_beyond_odometry_falls_back_only_for_its_own_camera():
 
 
 def test_waiting_pays_only_while_odometry_is_on_its_way():
-    scan = scan_of(np.ones((2, 3)), np.array([T0, T0 + 50 * MS]))
+    scan, camera = scan_of(np.ones((2, 3)), np.array([T0, T0 + 50 * MS])), "camera_optical"
     late, complete = moving_tree(until_ms=20), moving_tree(until_ms=60)
-    assert awaits_transforms(scan, T0, late, MotionConfig())
-    assert not awaits_transforms(scan, T0, complete, MotionConfig())
-    assert awaits_transforms(scan, T0 + 61 * MS, complete, MotionConfig())
-    assert not awaits_transforms(scan, T0 + 61 * MS, complete, MotionConfig(tolerance_ms=1.0))
-    assert not awaits_transforms(scan, T0, late, MotionConfig(mode="static"))
-    assert not awaits_transforms(scan, T0, TransformTree(), MotionConfig())
+    assert awaits_transforms(scan, {}, late, MotionConfig())
+    assert not awaits_transforms(scan, {camera: T0}, complete, MotionConfig())
+    assert awaits_transforms(scan, {camera: T0 + 61 * MS}, complete, MotionConfig())
+    assert not awaits_transforms(scan, {camera: T0 + 61 * MS}, complete, MotionConfig(tolerance_ms=1.0))
+    assert not awaits_transforms(scan, {}, late, MotionConfig(mode="static"))
+    assert not awaits_transforms(scan, {camera: T0}, TransformTree(), MotionConfig())
+
+
+def test_a_camera_that_moves_on_the_vehicle_is_waited_for_too():
+    scan, tree = scan_of(np.ones((2, 3)), None), moving_tree(until_ms=60)
+    tree.insert("base_link", "turning_optical", T0 - 10 * MS, np.eye(4))
+    assert awaits_transforms(scan, {"turning_optical": T0}, tree, MotionConfig())
+    tree.insert("base_link", "turning_optical", T0, np.eye(4))
+    assert not awaits_transforms(scan, {"turning_optical": T0}, tree, MotionConfig())
+
+
+def test_frames_that_nobody_has_named_are_waited_for_only_at_first():
+    scan, tree = scan_of(np.ones((2, 3)), None), moving_tree()
+    for mode in ("auto", "static", "required"):
+        config = MotionConfig(mode=mode)
+        assert not awaits_transforms(scan, {"unknown": T0}, tree, config)
+        assert awaits_transforms(scan, {"unknown": T0}, tree, config, hopeful=True)
+        assert not awaits_transforms(scan, {"camera_optical": T0}, tree, config, hopeful=True)
+    elsewhere = MotionConfig(fixed_frame="map", mode="required")
+    assert awaits_transforms(scan, {}, tree, elsewhere, hopeful=True)
+    assert not awaits_transforms(scan, {}, tree, elsewhere)

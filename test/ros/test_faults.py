@@ -110,6 +110,37 @@ def test_a_sweep_waits_for_tf_that_is_late_and_goes_without_tf_that_never_comes(
     assert "odom" in peer.last_words("motion_assumed_static")
 
 
+def test_the_first_sweep_waits_for_the_place_of_its_camera(start, peer):
+    start()
+    stamp = peer.stamp_ns + live.STEP_NS
+    image = live.raw_image("front", stamp, live.picture())
+    image.header.frame_id = "new_optical"
+    assert peer.send_good(instead={FRONT: image}) == stamp
+    peer.spin_for(0.1)
+    assert stamp not in peer.clouds
+    peer.send("/tf_static", live.tf_message(live.transform("lidar", "new_optical", 0)))
+    assert peer.labels_of(stamp) == GOOD
+    peer.spin_until(lambda: peer.causes().get("tf_awaited") == 1, "the wait to be counted")
+    assert "tf_unknown_frame/front" not in peer.causes()
+
+
+@pytest.mark.slow
+def test_no_sweep_goes_without_odometry_that_comes_after_it_however_late_the_sweep_is_served(start, peer):
+    start("-c", SLOW, motion={"mode": "required"})
+    peer.send("/tf", odometry(peer.stamp_ns))
+    end_s = time.monotonic() + 5.0
+    while time.monotonic() < end_s:
+        stamp = peer.send_good()
+        peer.spin_for(0.03)
+        peer.send("/tf", odometry(stamp + live.STEP_NS))
+        peer.spin_for(SWEEP_S / 3)
+    peer.spin_for(3.0)
+    summary = peer.summary()
+    assert summary["causes"]["sweep_overload"] > 5
+    assert not {cause for cause in summary["causes"] if cause.startswith(("motion", "tf_e", "tf_u"))}
+    assert summary["sweeps_out"] == summary["sweeps_labelled"] > 5
+
+
 def edge_of(peer, child):
     values = {pair.key: pair.value for pair in peer.statuses["perception_node: transforms"].values}
     return values.get(f"edge.{child}", "")

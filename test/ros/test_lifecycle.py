@@ -116,14 +116,14 @@ from seg_perception.errors import BackendLostError
 from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
 from seg_perception.ros.node import main
 
-segment = OnnxRuntimeSegmenter.segment
+segment_all = OnnxRuntimeSegmenter.segment_all
 
-def fail_once_told_to(self, pixels):
+def fail_once_told_to(self, pictures):
     if os.path.exists({path!r}):
         raise BackendLostError("the GPU has fallen off the bus")
-    return segment(self, pixels)
+    return segment_all(self, pictures)
 
-OnnxRuntimeSegmenter.segment = fail_once_told_to
+OnnxRuntimeSegmenter.segment_all = fail_once_told_to
 sys.exit(main(sys.argv))
 """
 
