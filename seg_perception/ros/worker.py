@@ -102,6 +102,8 @@ class Worker:
         """Deliver one result; False where none is ready yet."""
         result = self.intake.next_result(time.monotonic())
         if result is None:
+            if self._remembered is not None:
+                self._outputs.catch_up(*self._remembered)
             return False
         self.last_report = result.report
         self._count_seconds(self._outputs.publish(result))
@@ -121,8 +123,6 @@ class Worker:
     def _step_picture(self) -> bool:
         picture = self.intake.next_picture()
         if picture is None:
-            if self._remembered is not None:
-                self._outputs.catch_up(*self._remembered)
             return False
         self._count_seconds(self._outputs.show(picture))
         return True

@@ -111,7 +111,7 @@ def test_a_sweep_waits_for_tf_that_is_late_and_goes_without_tf_that_never_comes(
 
 
 def test_the_first_sweep_waits_for_the_place_of_its_camera(start, peer):
-    start()
+    start(pairing={"deadline_ms": 5000.0})
     stamp = peer.stamp_ns + live.STEP_NS
     image = live.raw_image("front", stamp, live.picture())
     image.header.frame_id = "new_optical"
