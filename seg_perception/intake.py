@@ -98,7 +98,7 @@ class Intake:
         self._limits = {c.name: RateLimit(c.max_rate_hz) for c in config.cameras if c.segment == "max_rate"}
         self._fresh: dict[str, _Arrived] = {}  # the newest image of each camera that need not wait for its sweep
         self._unpaired = {c.name for c in config.cameras if c.segment != "paired"}  # whose images never do
-        self._looks_ahead = True
+        self._looks_ahead = {name for name, of in self.pipeline.networks.items() if of.segmenter.contract.batch == 1}
         self._infos: dict[str, CameraInfoRecord] = {}
         self._lidar_topics = config.lidar_topics()
         self._pairer: Pairer[Any] = Pairer(
@@ -136,7 +136,7 @@ class Intake:
                     if camera in self._fresh:
                         self.statistics.count("image_overload")
                     self._fresh[camera] = arrived
-                elif self._looks_ahead and self._pairer.foresees(camera, stamp):
+                elif camera in self._looks_ahead and self._pairer.foresees(camera, stamp):
                     self._fresh[camera] = arrived
 
     def camera_info(self, camera: str, msg: Any) -> None:
@@ -216,7 +216,7 @@ class Intake:
     def without_pictures(self) -> None:
         """Nobody will ask for `next_picture`, as in a replay: images go through the network with sweeps alone."""
         self._unpaired = set()
-        self._looks_ahead = False
+        self._looks_ahead = set()
 
     def next_picture(self) -> Picture | None:
         """Segment an image that does not wait for a sweep, the oldest such; None while there is none.

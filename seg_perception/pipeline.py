@@ -185,6 +185,9 @@ class Pipeline:
                     seen = painting.add(name, in_view, labels, kept, image.size, image.stamp_ns)
                 visible.add(name, seen, look)
                 reports[name] = replace(reports[name], in_view=len(in_view.index), visible=len(seen))
+        for name in sorted(images.keys() - looks.keys()):  # nothing to paint, but somebody may look at what it says
+            with _costs_itself(name, reports), timer.stage("segment"):
+                segmentations[name] = self.segment_ahead(images[name])
         with timer.stage("paint"):
             cloud = painting.cloud()
         for index, name in enumerate(cloud.cameras):

@@ -3,6 +3,7 @@ import gc
 import math
 import threading
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -335,6 +336,20 @@ def test_an_image_that_a_sweep_will_take_goes_through_the_network_before_the_swe
         assert drive.labels(0.1 * i) == GOOD
     assert ahead == drive.network.calls == 8
     assert len(drive.intake.statistics.latency_ms()["segment_image"]) == 2
+
+
+def test_images_of_a_network_that_takes_several_wait_to_go_together():
+    drive = Drive()
+    contract = replace(drive.network.contract, batch=2)
+    drive.network.contract = contract
+    drive.intake = Intake(drive.intake.config, drive.network, drive.said.__setitem__)
+    drive.intake.camera_info("front", info_message())
+    for i in range(8):
+        drive.intake.image("front", image_message(T0 + i * 100 * MS))
+        assert drive.intake.next_picture() is None
+        assert drive.network.calls == i
+        drive.intake.cloud(cloud_message(T0 + i * 100 * MS), now_s=0.1 * i)
+        drive.labels(0.1 * i)
 
 
 def test_an_image_seen_ahead_that_cannot_be_used_is_refused_once_and_with_its_sweep():

@@ -9,6 +9,7 @@ from small_world import CAR, MS, ROAD, T0
 from seg_perception import pipeline as module
 from seg_perception.datatypes import UNKNOWN
 from seg_perception.errors import BackendLostError, ModelError, UnknownFrameError
+from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.visibility import range_image
 from seg_perception.pipeline import Pipeline, warm_up
 
@@ -44,6 +45,16 @@ def test_how_hidden_points_are_found_may_change_between_sweeps():
         line.config = world.config(visibility=visibility)
         labels.append(line.process(world.scan(xyz=xyz), {"front": world.image()}).cloud.class_id.tolist())
     assert labels == [[CAR, UNKNOWN], [CAR, CAR], [CAR, CAR], [CAR, UNKNOWN]]
+
+
+def test_a_camera_whose_place_is_not_known_yet_still_tells_what_its_picture_shows():
+    line = Pipeline(world.config(), world.LeftRightSegmenter(), TransformTree())
+    without_calibration = line.process(world.scan(), {"front": world.image()})
+    line.set_camera("front", world.camera())
+    result = line.process(world.scan(T0 + MS), {"front": world.image(T0 + MS)})
+    assert result.report.views["front"].skipped == "tf_unknown_frame"
+    assert (result.segmentations["front"].label_image()[:, 0] == ROAD).all()
+    assert not without_calibration.segmentations
 
 
 def test_without_images_every_point_is_unknown():

@@ -35,7 +35,8 @@ class Deliveries(Protocol):
         ...
 
     def catch_up(self, memory: SceneMemory, update: SceneUpdate) -> None:
-        """Nothing else is to be done: what of the scene is latched, for whoever has come since that sweep."""
+        """No sweep is ready: what of the scene is latched, for whoever has come since that sweep. By the thread that
+        calls `publish_scene`: map and grid are its alone."""
         ...
 
     def show(self, picture: Picture) -> dict[str, float]:

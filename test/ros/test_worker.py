@@ -1,0 +1,49 @@
+"""The threads of the worker, without a node."""
+
+import threading
+import time
+
+import pytest
+from small_world import MS, T0
+from test_scene_step import Ride
+
+from seg_perception.ros.problems import ProblemLog
+from seg_perception.ros.worker import Worker
+
+pytestmark = pytest.mark.ros
+
+
+class Threads:
+    """Deliveries that note which thread calls what."""
+
+    def __init__(self):
+        self.of = {"publish": set(), "publish_scene": set(), "catch_up": set(), "show": set()}
+        self.caught_up = threading.Event()
+
+    def publish(self, result):
+        return self._note("publish")
+
+    def publish_scene(self, memory, update):
+        return self._note("publish_scene")
+
+    def catch_up(self, memory, update):
+        self._note("catch_up")
+        self.caught_up.set()
+
+    def show(self, picture):
+        return self._note("show")
+
+    def _note(self, what):
+        self.of[what].add(threading.current_thread().name)
+        return {}
+
+
+def test_the_scene_is_touched_by_one_thread_alone_whether_a_sweep_comes_or_none():
+    ride, threads = Ride(), Threads()
+    ride.sweep(T0)  # compiles what it needs
+    with Worker(ride.intake, threads, ProblemLog()) as worker:
+        ride.hand_in(T0 + 100 * MS)
+        worker.wake()
+        assert threads.caught_up.wait(60.0)
+        time.sleep(0.2)
+    assert threads.of == {"publish": {"sweeps"}, "publish_scene": {"sweeps"}, "catch_up": {"sweeps"}, "show": set()}
