@@ -157,7 +157,7 @@ def measure(
             "network_ms": segmenter.time_network(size),
             "latency_median_ms": median(latencies),
             "latency_p99_ms": float(np.percentile(latencies, 99)),
-            "stream_cpu_ms": median(times_ms(lambda: segmenter.segment_all([picture] * STREAM), seconds)) / STREAM,
+            **_in_a_row(segmenter, picture, "cpu", seconds),
             "points_cpu_ms": _with_points(segmenter, several, uv, seconds),
             "load_s": load_s,
         }
@@ -165,7 +165,7 @@ def measure(
         segmenter.close()
     segmenter = opened(path, sample_on_gpu=True)
     try:
-        row["stream_gpu_ms"] = median(times_ms(lambda: segmenter.segment_all([picture] * STREAM), seconds)) / STREAM
+        row.update(_in_a_row(segmenter, picture, "gpu", seconds))
         row["points_gpu_ms"] = _with_points(segmenter, several, uv, seconds)
     finally:
         segmenter.close()
@@ -186,6 +186,15 @@ def _agreements(segmenter: TensorRtSegmenter, path: Path, pictures: list[Picture
     for picture in pictures:
         yield float((segmenter.segment(picture).label_image() == reference.segment(picture).label_image()).mean())
     reference.close()
+
+
+def _in_a_row(segmenter: TensorRtSegmenter, picture: Picture, where: str, seconds: float) -> dict[str, float]:
+    """Milliseconds a picture at full speed, and of them those that a core of the CPU worked, or waited busily."""
+    pictures = [picture] * STREAM
+    row = {f"stream_{where}_ms": median(times_ms(lambda: segmenter.segment_all(pictures), seconds)) / STREAM}
+    started_s = time.process_time()
+    segmenter.segment_all(pictures)
+    return {**row, f"core_{where}_ms": 1e3 * (time.process_time() - started_s) / STREAM}
 
 
 def _with_points(

@@ -155,6 +155,7 @@ COLUMNS: dict[str, dict[str, Callable[[dict[str, Any]], str]]] = {
         "In six": _ms("batch_network_ms"),
         "One picture: median, p99": _ms("latency_median_ms", "latency_p99_ms"),
         "48 in a row, scores on CPU, GPU": _ms("stream_cpu_ms", "stream_gpu_ms"),
+        "Of them a core of the CPU": _ms("core_cpu_ms", "core_gpu_ms"),
         "Overhead": _overhead,
         "Frames/s": lambda row: f"{1e3 / min(row['stream_cpu_ms'], row['stream_gpu_ms']):.0f}",
         "With points: CPU, GPU, in one call": _ms("points_cpu_ms", "points_gpu_ms", "points_batch_ms"),

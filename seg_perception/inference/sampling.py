@@ -18,6 +18,39 @@ from seg_perception.datatypes import UNKNOWN
 _NEGLIGIBLE = np.float32(-21.0)
 _LOWEST = np.float32(-np.inf)
 _BLOCK = 256  # places taken at a time, so that the compiler takes several of them at once, class by class
+_HALVES = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+
+
+def samples_of(planes: NDArray[np.floating]) -> NDArray[np.float32]:
+    """(C, h, w) -> (h, w, C) float32: all classes of a sample side by side, so that a place reads four short runs of
+    memory, not four times C cache lines. NumPy takes three to five times as long from float16, and up to three times
+    from float32."""
+    classes, height, width = planes.shape
+    samples = np.empty((height, width, classes), np.float32)
+    if planes.dtype == np.float16:
+        _turn_halves(np.ascontiguousarray(planes).view(np.uint16), _HALVES, samples)
+    else:
+        _turn(np.ascontiguousarray(planes, dtype=np.float32), samples)
+    return samples
+
+
+@njit(nogil=True, cache=True)
+def _turn(planes, samples):  # type: ignore[no-untyped-def]
+    for v in range(planes.shape[1]):
+        for c in range(planes.shape[0]):
+            row = planes[c, v]
+            for u in range(planes.shape[2]):
+                samples[v, u, c] = row[u]
+
+
+@njit(nogil=True, cache=True)
+def _turn_halves(planes, value_of, samples):  # type: ignore[no-untyped-def]
+    """planes: the bits of each float16, which Numba does not know."""
+    for v in range(planes.shape[1]):
+        for c in range(planes.shape[0]):
+            row = planes[c, v]
+            for u in range(planes.shape[2]):
+                samples[v, u, c] = value_of[row[u]]
 
 
 @njit(nogil=True, cache=True, inline="always")

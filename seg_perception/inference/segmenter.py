@@ -23,6 +23,7 @@ from seg_perception.inference.sampling import (
     sample_instances,
     sample_labels,
     sample_scores,
+    samples_of,
 )
 
 __all__ = ["LabelSegmentation", "LogitsSegmentation", "PointLabels", "Segmentation", "Segmenter", "segmentation_of"]
@@ -104,8 +105,7 @@ class LogitsSegmentation:
         if things is not None and things.instance.shape != scores.shape[1:]:
             raise ModelError(f"instances: shape {scores.shape[1:]} of the logits wanted, {things.instance.shape} seen")
         self._things = things
-        # All classes of a sample side by side: a place reads four short runs of memory, not four times C cache lines.
-        self._scores = np.ascontiguousarray(np.moveaxis(scores, 0, 2), dtype=np.float32)
+        self._scores = samples_of(scores)
         self._alignment = alignment
         self._are_logits = are_logits
         self.size = size

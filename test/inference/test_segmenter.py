@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from seg_perception.errors import ModelError
 from seg_perception.inference.contract import Alignment
+from seg_perception.inference.sampling import samples_of
 from seg_perception.inference.segmenter import LabelSegmentation, LogitsSegmentation
 
 CAMERA = (124, 38)
@@ -179,3 +180,16 @@ def test_logits_of_another_shape_or_type_are_refused_by_name(bad: np.ndarray) ->
 def test_uv_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match=r"uv: shape \(N, 2\) wanted"):
         half_pixel(scores_of(9)).sample(np.zeros((2, 5)))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_scores_are_turned_without_changing_one(dtype: type) -> None:
+    planes = np.random.default_rng(0).normal(0.0, 5.0, (19, 7, 11)).astype(dtype)
+    wanted = np.moveaxis(planes, 0, 2).astype(np.float32)
+    np.testing.assert_array_equal(samples_of(planes), wanted)
+    np.testing.assert_array_equal(samples_of(planes[::2, :, 1:9:3]), wanted[:, 1:9:3, ::2])
+
+
+def test_every_half_is_turned_into_the_number_that_it_is() -> None:
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16).reshape(2, 256, 128)
+    np.testing.assert_array_equal(samples_of(halves), np.moveaxis(halves, 0, 2).astype(np.float32))
