@@ -1,25 +1,96 @@
-"""A point cloud as the bytes that travel, its points copied once.
+"""Images and clouds as the bytes that travel: read in place, and written with their points copied once.
 
-CDR as every DDS speaks it, "plain" and little-endian (OMG DDS-XTypes 1.3, 7.4.3): a number lies at a multiple of its
-size, counted from the end of the four bytes that name the encoding; before a string or a sequence stands its length,
-and a string ends with a zero.
+CDR as every DDS speaks it, "plain" (OMG DDS-XTypes 1.3, 7.4.3): a number lies at a multiple of its size, counted from
+the end of the four bytes that name the encoding; before a string or a sequence stands its length, and a string ends
+with a zero.
 """
 
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from seg_perception.datatypes import PointCloud
-from seg_perception.messages.header import time_fields
+from seg_perception.datatypes import PointCloud, PointField
+from seg_perception.errors import MessageError
+from seg_perception.messages.header import as_bytes, time_fields
 
 _LITTLE_ENDIAN = b"\x00\x01\x00\x00"
+_ORDERS = {0: ">", 1: "<"}  # by the second byte
+_FIELD_BYTES = 14  # a PointField without a name takes no fewer
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """builtin_interfaces/Time."""
+
+    sec: int
+    nanosec: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """std_msgs/Header."""
+
+    stamp: Time
+    frame_id: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageMessage:
+    """sensor_msgs/Image; `data` (N,) uint8 shares the memory of the bytes it was read from."""
+
+    header: Header
+    height: int
+    width: int
+    encoding: str
+    is_bigendian: int
+    step: int
+    data: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CloudMessage:
+    """sensor_msgs/PointCloud2; `data` (N,) uint8 shares the memory of the bytes it was read from."""
+
+    header: Header
+    height: int
+    width: int
+    fields: tuple[PointField, ...]
+    is_bigendian: bool
+    point_step: int
+    row_step: int
+    data: NDArray[np.uint8]
+    is_dense: bool
+
+
+def read_image(content: Any) -> ImageMessage:
+    """A serialized sensor_msgs/Image: bytes, or (N,) uint8. Raises MessageError for what is none."""
+    read = _Reader(as_bytes(content), "image")
+    header, height, width, encoding = read.header(), read.number("I"), read.number("I"), read.string()
+    return ImageMessage(header, height, width, encoding, read.number("B"), read.number("I"), read.sequence())
+
+
+def read_cloud(content: Any) -> CloudMessage:
+    """A serialized sensor_msgs/PointCloud2: bytes, or (N,) uint8. Raises MessageError for what is none."""
+    read = _Reader(as_bytes(content), "cloud")
+    header, height, width = read.header(), read.number("I"), read.number("I")
+    count = read.number("I")
+    read.require(count * _FIELD_BYTES, f"{count} fields")
+    fields = tuple(
+        PointField(read.string(), read.number("I"), read.number("B"), read.number("I")) for _ in range(count)
+    )
+    is_bigendian, point_step, row_step = bool(read.number("B")), read.number("I"), read.number("I")
+    data = read.sequence()
+    return CloudMessage(header, height, width, fields, is_bigendian, point_step, row_step, data, bool(read.number("B")))
 
 
 def cloud_bytes(cloud: PointCloud) -> bytes:
     """A sensor_msgs/PointCloud2, serialized."""
-    head = _Cdr()
+    head = _Writer()
     sec, nanosec = time_fields(cloud.stamp_ns)
     head.number("i", sec)
     head.number("I", nanosec)
@@ -40,8 +111,47 @@ def cloud_bytes(cloud: PointCloud) -> bytes:
     return b"".join((_LITTLE_ENDIAN, head.written, data.data, struct.pack("?", cloud.is_dense)))
 
 
-class _Cdr:
-    """What has been written so far."""
+class _Reader:
+    """Reads one value after the other. what: names the message in errors."""
+
+    def __init__(self, content: NDArray[np.uint8], what: str) -> None:
+        self._content, self._what, self._at = content, what, len(_LITTLE_ENDIAN)
+        encoding = content[: self._at].tobytes()
+        if len(encoding) < self._at or encoding[0] or encoding[1] not in _ORDERS:
+            raise MessageError(f"serialized {what}: begins with {encoding.hex(' ') or 'nothing'}, plain CDR wanted")
+        self._order = _ORDERS[encoding[1]]
+
+    def require(self, count: int, what: str) -> None:
+        """Raise MessageError unless so many bytes are left."""
+        if count > len(self._content) - self._at:
+            raise MessageError(
+                f"serialized {self._what}: {len(self._content)} bytes, too few for {what} from byte {self._at} on"
+            )
+
+    def header(self) -> Header:
+        return Header(Time(self.number("i"), self.number("I")), self.string())
+
+    def number(self, kind: str) -> int:
+        """kind: as in `struct`."""
+        size = struct.calcsize(kind)
+        self._at += -(self._at - len(_LITTLE_ENDIAN)) % size
+        self.require(size, "a number")
+        (value,) = struct.unpack_from(self._order + kind, self._content.data, self._at)
+        self._at += size
+        return value
+
+    def string(self) -> str:
+        return self.sequence().tobytes().split(b"\0", 1)[0].decode(errors="replace")
+
+    def sequence(self) -> NDArray[np.uint8]:
+        count = self.number("I")
+        self.require(count, f"a sequence of {count}")
+        self._at += count
+        return self._content[self._at - count : self._at]
+
+
+class _Writer:
+    """What has been written so far, little-endian."""
 
     def __init__(self) -> None:
         self.written = bytearray()

@@ -23,6 +23,7 @@ from tf2_msgs.msg import TFMessage
 from seg_perception.config import CameraConfig, Config
 from seg_perception.datatypes import SweepReport
 from seg_perception.intake import Intake
+from seg_perception.messages.cdr import read_cloud, read_image
 from seg_perception.messages.header import time_ns
 from seg_perception.ros import qos
 from seg_perception.ros.diagnostics import CameraState, InputState
@@ -31,6 +32,7 @@ from seg_perception.ros.problems import SilenceLog
 from seg_perception.ros.worker import Worker
 
 TF_STATIC = "/tf_static"
+SERIALIZED: dict[type, Callable[[Any], Any]] = {Image: read_image, PointCloud2: read_cloud}  # read where they lie
 NAME_TRIES = 5  # reports that may pass before the name of a node is known, which comes after its publishers
 
 
@@ -124,6 +126,7 @@ class Inputs:
 
     def _subscribe(self, message_type: type, topic: str, take: Callable[[Any], None], profile: QoSProfile) -> None:
         gaps = self._gaps[topic] = Gaps()
+        read = SERIALIZED.get(message_type)
 
         def with_info(msg: Any, info: Mapping[str, Any]) -> None:
             gaps.took(info.get("publication_sequence_number"))
@@ -131,9 +134,11 @@ class Inputs:
 
         def callback(msg: Any) -> None:
             self._silences.heard(topic)
-            self._note(topic, msg)
             try:
-                take(msg)
+                with self._intake.refusing():
+                    content = read(msg) if read else msg
+                    self._note(topic, content)
+                    take(content)
             except Exception as error:  # the intake refuses what it foresees; the node outlives the rest too
                 self._worker.bug(f"{message_type.__name__} on {topic}", error)
             self._worker.wake()
@@ -159,6 +164,7 @@ class Inputs:
             profile,
             event_callbacks=SubscriptionEventCallbacks(message_lost=lost, incompatible_qos=incompatible),
             qos_overriding_options=qos.overridable(),
+            raw=read is not None,
         )
         self._stack.callback(self._node.destroy_subscription, subscription)
         self.topics.append(subscription.topic_name)

@@ -19,7 +19,6 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
@@ -39,6 +38,7 @@ from seg_perception.ros.outputs import Outputs
 from seg_perception.ros.params import Parameters
 from seg_perception.ros.problems import ProblemLog
 from seg_perception.ros.scene_services import SceneServices
+from seg_perception.ros.taking import TakingExecutor
 from seg_perception.ros.worker import Worker
 from seg_perception.scene_step import SceneStep
 
@@ -298,7 +298,7 @@ def main(args: list[str] | None = None) -> int:
     except Exception as error:  # a parameter file that cannot be read, a name that is none: rclpy has no common base
         print(f"{NAME}: {error}", file=sys.stderr)
         return 1
-    executor = SingleThreadedExecutor()
+    executor = TakingExecutor()
     executor.add_node(node)
     try:
         if node.autostart and not node.start():

@@ -1,0 +1,69 @@
+"""Serialized images and clouds are read as their sender meant them; what is none is refused, whatever it is."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seg_perception.datatypes import PointCloud, PointField
+from seg_perception.errors import MessageError
+from seg_perception.messages.cdr import cloud_bytes, read_cloud, read_image
+
+FIELDS = tuple(PointField(name, 4 * at, 7) for at, name in enumerate(("x", "yy", "zzz", "")))
+CLOUD = PointCloud("lidar", 5_000_000_007, 3, 2, FIELDS, np.arange(96, dtype=np.uint8).reshape(6, 16), is_dense=False)
+
+
+def image_bytes(order: str) -> bytes:
+    """A 2 x 2 mono8 image in frame "abc", written by hand, with the gaps before what lies at multiples of four."""
+    head = struct.pack(f"{order}iI I4s II I6sBx I I", 5, 7, 4, b"abc\0", 2, 2, 6, b"mono8\0", 0, 2, 4)
+    return bytes([0, order == "<", 0, 0]) + head + bytes([1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_an_image_in_either_byte_order_is_read_where_it_lies(order: str) -> None:
+    content = np.frombuffer(image_bytes(order), np.uint8)
+    image = read_image(content)
+    assert (image.header.stamp.sec, image.header.stamp.nanosec, image.header.frame_id) == (5, 7, "abc")
+    assert (image.height, image.width, image.encoding, image.is_bigendian, image.step) == (2, 2, "mono8", 0, 2)
+    assert image.data.tolist() == [1, 2, 3, 4]
+    assert np.shares_memory(image.data, content)
+
+
+def test_a_cloud_is_read_as_it_was_written() -> None:
+    msg = read_cloud(cloud_bytes(CLOUD))
+    assert (msg.header.stamp.sec, msg.header.stamp.nanosec, msg.header.frame_id) == (5, 7, "lidar")
+    assert (msg.height, msg.width, msg.point_step, msg.row_step) == (2, 3, 16, 48)
+    assert (msg.fields, msg.is_bigendian, msg.is_dense) == (FIELDS, False, False)
+    assert msg.data.tobytes() == CLOUD.data.tobytes()
+
+
+@pytest.mark.parametrize(("read", "content"), [(read_image, image_bytes("<")), (read_cloud, cloud_bytes(CLOUD))])
+def test_bytes_cut_anywhere_are_refused_with_the_numbers(read, content: bytes) -> None:
+    for length in range(len(content)):
+        with pytest.raises(MessageError, match=r"serialized (image|cloud)"):
+            read(content[:length])
+
+
+def test_an_encoding_other_than_plain_cdr_is_refused() -> None:
+    with pytest.raises(MessageError, match="begins with 00 03 00 00"):
+        read_image(b"\0\3\0\0" + image_bytes("<")[4:])
+
+
+def test_a_count_of_fields_that_cannot_be_is_refused_before_they_are_read() -> None:
+    content = bytearray(cloud_bytes(CLOUD))
+    at = content.index(b"lidar") + 8 + 8
+    content[at : at + 4] = struct.pack("<I", 2**32 - 1)
+    with pytest.raises(MessageError, match="too few for 4294967295 fields"):
+        read_cloud(bytes(content))
+
+
+@given(content=st.binary(max_size=200), read=st.sampled_from([read_image, read_cloud]), order=st.sampled_from([0, 1]))
+def test_random_bytes_are_read_or_refused(content: bytes, read, order: int) -> None:
+    try:
+        read(bytes([0, order, 0, 0]) + content)
+    except MessageError as error:
+        assert str(error).startswith("serialized")
