@@ -20,9 +20,11 @@ S = 1_000 * MS
 class Drive:
     """An intake with everything it needs but sweeps and images, and what it had to say."""
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, batch: int = 1, **settings: object) -> None:
         self.said: dict[str, str] = {}
-        self.intake = Intake(world.config(**settings), world.LeftRightSegmenter(), self.said.__setitem__)
+        segmenter = world.LeftRightSegmenter()
+        segmenter.contract = replace(segmenter.contract, batch=batch)
+        self.intake = Intake(world.config(**settings), segmenter, self.said.__setitem__)
         self.intake.transforms(
             tf_message(("base_link", "lidar", np.eye(4)), ("lidar", "front_optical", world.T_LIDAR_CAMERA)), static=True
         )
@@ -339,11 +341,7 @@ def test_an_image_that_a_sweep_will_take_goes_through_the_network_before_the_swe
 
 
 def test_images_of_a_network_that_takes_several_wait_to_go_together():
-    drive = Drive()
-    contract = replace(drive.network.contract, batch=2)
-    drive.network.contract = contract
-    drive.intake = Intake(drive.intake.config, drive.network, drive.said.__setitem__)
-    drive.intake.camera_info("front", info_message())
+    drive = Drive(batch=2)
     for i in range(8):
         drive.intake.image("front", image_message(T0 + i * 100 * MS))
         assert drive.intake.next_picture() is None
