@@ -41,9 +41,9 @@ class Surfaces:
         if config.method == "none":
             return
         self._beside = self._workspace.array("beside", (2, sweep.cells.size), np.uint8)
-        limit = np.empty(_BLOCK, np.float32)
-        flat = sweep.nearest.ravel(), sweep.across.ravel(), sweep.along.ravel()
-        _find_beside(*flat, sweep.rows, np.float32(config.step_m), limit, self._beside)
+        self._by_direction = (sweep.nearest.ravel(), sweep.across.ravel(), sweep.along.ravel(), sweep.rows)
+        self._own = sweep.cells.ravel(), sweep.cell, sweep.range
+        _find_beside(*self._by_direction, np.float32(config.step_m), self._beside)
 
     def settle(
         self, class_id: NDArray[np.uint8], hider: NDArray[np.int32], index: NDArray[np.int64]
@@ -59,25 +59,21 @@ class Surfaces:
             return np.less(hider, 0, out=kept)
         labels = self._workspace.array("labels", sweep.cells.shape, np.uint8)
         agreed = self._workspace.array("agreed", labels.size, np.bool_)
-        cells, flat = sweep.cells.ravel(), labels.ravel()
-        asking = np.zeros(labels.size // _BLOCK + 1, np.bool_)
-        _spread(class_id, hider, index, cells, sweep.cell, flat, asking)
+        flat, limits = labels.ravel(), (config.step_m, config.agreement)
+        asking = _spread(class_id, hider, index, self._own, flat)
         close(labels)
-        counts = self._workspace.array("counts", (5, _BLOCK), np.uint8)
-        leads = self._workspace.array("leads", _BLOCK, np.int8)
-        _agree(flat, self._beside, sweep.rows, config.agreement, asking, counts, leads, agreed)
-        by_direction = (sweep.nearest.ravel(), sweep.across.ravel(), sweep.along.ravel(), sweep.rows)
-        own = cells, sweep.cell, sweep.range
-        _settle(class_id, hider, index, flat, agreed, by_direction, own, config.step_m, config.agreement, kept)
+        _agree(flat, self._beside, sweep.rows, config.agreement, asking, agreed)
+        _settle(class_id, hider, index, flat, agreed, self._by_direction, self._own, *limits, kept)
         return kept
 
 
 @_compiled
-def _spread(class_id, hider, index, cells, cell, labels, asking):  # type: ignore[no-untyped-def]
-    """The label of each cell's nearest point where that one is in view; _HIDDEN where something hides it. asking: marks
-    the blocks of cells that the points lie in."""
+def _spread(class_id, hider, index, own, labels):  # type: ignore[no-untyped-def]
+    """The label of each cell's nearest point where that one is in view; _HIDDEN where something hides it. Returns in
+    which blocks of cells the points lie."""
+    cells, cell, _ = own
+    asking, before = np.zeros(labels.size // _BLOCK + 1, np.bool_), -1
     labels[:] = UNKNOWN
-    before = -1
     for m in range(index.shape[0]):
         at = cell[index[m]]
         if at // _BLOCK != before:
@@ -85,14 +81,15 @@ def _spread(class_id, hider, index, cells, cell, labels, asking):  # type: ignor
             asking[before] = True
         if cells[at] == index[m]:
             labels[at] = class_id[m] if hider[m] < 0 else _HIDDEN
+    return asking
 
 
 @_compiled
-def _find_beside(nearest, across, along, rows, step_m, limit, beside):  # type: ignore[no-untyped-def]
-    """A bit for each neighbour of each cell that lies on the surface of the cell's nearest point. limit: scratch."""
-    begin, block = _COLUMNS * rows + _COLUMNS, limit.shape[0]
-    for first in range(begin, nearest.size - begin, block):
-        last = min(first + block, nearest.size - begin)
+def _find_beside(nearest, across, along, rows, step_m, beside):  # type: ignore[no-untyped-def]
+    """A bit for each neighbour of each cell that lies on the surface of the cell's nearest point."""
+    begin, limit = _COLUMNS * rows + _COLUMNS, np.empty(_BLOCK, np.float32)
+    for first in range(begin, nearest.size - begin, _BLOCK):
+        last = min(first + _BLOCK, nearest.size - begin)
         here, reach, own = nearest[first:last], limit[: last - first], beside[:, first:last]
         own[:] = 0
         for aside in range(_COLUMNS + 1):
@@ -127,10 +124,11 @@ def _mark(here, there, limit, bit, marked):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _agree(labels, beside, rows, agreement, asking, counts, leads, agreed):  # type: ignore[no-untyped-def]
+def _agree(labels, beside, rows, agreement, asking, agreed):  # type: ignore[no-untyped-def]
     """For the cells of the blocks `asking`: whether the label of a nearest point that nothing hides may stay. What
     `_settle` says of one point, for many at a time: bytes beside each other, without a branch."""
     inside = _COLUMNS * rows + _COLUMNS
+    counts, leads = np.empty((5, _BLOCK), np.uint8), np.empty(_BLOCK, np.int8)
     for block in np.flatnonzero(asking):
         begin, last = max(block * _BLOCK, inside), min((block + 1) * _BLOCK, labels.size - inside)
         count = last - begin

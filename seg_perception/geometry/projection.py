@@ -16,7 +16,7 @@ from seg_perception.geometry.workspace import Workspace
 
 _ROLLING_STEPS = 3
 _BEYOND = 0.25  # of the image's height: points may enter from that far above or below
-_BLOCK, _COLUMNS = 512, 6  # points whose columns stay in the nearest cache, and how many columns
+_BLOCK = 512  # points whose columns stay in the nearest cache
 _ROUNDING = 1e-6  # of |x| + |y| + |z|: more than float32 errs by in five products and their sum
 _FEW = 0.5  # of a block: fewer are sorted out before the lens, of more all go through it
 _SAMPLES, _MORE = 129, 0.02  # rays to each side of an image; share by which they may miss its outermost point
@@ -78,24 +78,11 @@ def project(
     T = camera.T_lens_cam @ T_cam_lidar
     if T_rows is None:
         columns = by_axis(points, workspace) if columns is None else columns
-        room = workspace.array("room", (_COLUMNS, _BLOCK), np.float64)
-        passing = workspace.array("passing", _BLOCK, np.uint8)
-        found = _project(camera.params, T, _planes(camera, T), columns, room, passing, index, uv, distance)
+        found = _project(camera.params, T, _window(camera), columns, index, uv, distance)
     else:
         first, last = (camera.T_lens_cam @ T_row for T_row in T_rows)
         found = _project_rolling(camera.params, T, first, last, points, index, uv, distance)
     return Projection(index[:found], uv[:found], distance[:found], points)
-
-
-def _planes(camera: CameraModel, T_lens_lidar: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(5, 4) float32: n and d of planes in the LiDAR's frame, n of unit length; whatever the image can show lies where
-    n . p + d >= 0 for all of them. A lens without a window gets planes that all points pass."""
-    left, right, top, bottom = _window(camera)
-    if math.isnan(left):
-        return np.tile(np.array([0.0, 0.0, 0.0, 1.0], np.float32), (5, 1))
-    normals = np.array([[0, 0, 1], [1, 0, -left], [-1, 0, right], [0, 1, -top], [0, -1, bottom]], np.float64)
-    normals /= np.sqrt((normals * normals).sum(axis=1, keepdims=True))
-    return (normals @ T_lens_lidar[:3]).astype(np.float32)
 
 
 @lru_cache(maxsize=64)
@@ -139,17 +126,18 @@ def _split(points, xs, ys, zs):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _project(params, T_lens_lidar, planes, by_axis, room, passing, index, uv, distance):  # type: ignore[no-untyped-def]
+def _project(params, T_lens_lidar, window, by_axis, index, uv, distance):  # type: ignore[no-untyped-def]
     """Fill the outputs from their start; return how many points lie in the image.
 
     A block of points at a time, in columns, so that the compiler takes several points at once: most are turned away by
     the planes around what the image shows, in float32; those that are left go through the lens, in float64. Where only
     a few of a block are left, these alone.
     """
+    room, passing, planes = np.empty((6, _BLOCK)), np.empty(_BLOCK, np.uint8), _planes(window, T_lens_lidar)
     X, Y, Z, u, v, far = room[0], room[1], room[2], room[3], room[4], room[5]
-    found, count, block = 0, by_axis.shape[1], room.shape[1]
-    for first in range(0, count, block):
-        last = min(first + block, count)
+    found, count = 0, by_axis.shape[1]
+    for first in range(0, count, _BLOCK):
+        last = min(first + _BLOCK, count)
         xs, ys, zs = by_axis[0, first:last], by_axis[1, first:last], by_axis[2, first:last]
         waiting = _pass(planes, xs, ys, zs, passing)
         if waiting == 0:
@@ -172,6 +160,24 @@ def _project(params, T_lens_lidar, planes, by_axis, room, passing, index, uv, di
                 distance[found] = far[k]
                 found += 1
     return found
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _planes(window, T_lens_lidar):  # type: ignore[no-untyped-def]
+    """(5, 4) float32: n and d of planes in the LiDAR's frame, n of unit length; whatever the image can show lies where
+    n . p + d >= 0 for all of them. A lens without a window gets planes that all points pass."""
+    left, right, top, bottom = window
+    planes = np.zeros((5, 4), np.float32)
+    planes[:, 3] = 1.0
+    if math.isnan(left):
+        return planes
+    normals = (0.0, 0.0, 1.0), (1.0, 0.0, -left), (-1.0, 0.0, right), (0.0, 1.0, -top), (0.0, -1.0, bottom)
+    for n in range(5):
+        x, y, z = normals[n]
+        length = math.sqrt(x * x + y * y + z * z)
+        for k in range(4):
+            planes[n, k] = (x * T_lens_lidar[0, k] + y * T_lens_lidar[1, k] + z * T_lens_lidar[2, k]) / length
+    return planes
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

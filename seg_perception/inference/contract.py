@@ -29,6 +29,11 @@ class Alignment:
     scale_v: float = 1.0
     offset_v: float = 0.0
 
+    @property
+    def numbers(self) -> tuple[float, float, float, float]:
+        """As compiled code takes them."""
+        return self.scale_u, self.offset_u, self.scale_v, self.offset_v
+
     def after(self, first: Alignment) -> Alignment:
         """The alignment that applies `first` and then this one."""
         return Alignment(

@@ -113,7 +113,7 @@ class LogitsSegmentation:
     def sample(self, uv: NDArray[np.floating]) -> PointLabels:
         """See `Segmentation.sample`; probability and margin are those of the softmax of the blended logits."""
         labels = _unknown(check_uv(uv))
-        alignment, places = dataclasses.astuple(self._alignment), np.ascontiguousarray(uv, dtype=np.float64)
+        alignment, places = self._alignment.numbers, np.ascontiguousarray(uv, dtype=np.float64)
         sample_scores(
             self._scores,
             alignment,
@@ -135,7 +135,7 @@ class LogitsSegmentation:
         alignment = alignment_at(self._alignment, self.size, size)
         width, height = size or self.size
         out = np.empty((height, width), np.uint8)
-        label_picture(self._scores, dataclasses.astuple(alignment), out)
+        label_picture(self._scores, alignment.numbers, out)
         return out
 
     def instance_image(self, label_image: NDArray[np.uint8]) -> NDArray[np.uint16] | None:
@@ -183,7 +183,7 @@ class LabelSegmentation:
         sample_labels(
             self._labels,
             _CERTAIN if self._confidence is None else self._confidence,
-            dataclasses.astuple(self._alignment),
+            self._alignment.numbers,
             self.size,
             np.ascontiguousarray(uv, dtype=np.float64),
             result.class_id,
