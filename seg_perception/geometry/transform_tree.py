@@ -52,6 +52,9 @@ _QUATERNION_TOLERANCE = 0.01  # of the squared length; what tf2 accepts
 MAX_EDGES = 10_000
 """Frames that may hang below another. A sender that makes up ever new names must not fill the memory."""
 
+FARTHEST_M = 1e8
+"""No vehicle is further from the origin of a frame, even one in the middle of the Earth; a voxel there has a number."""
+
 _FRAMES_NAMED = 12  # in a message about an unknown frame
 
 Edge = StaticEdge | MovingEdge
@@ -105,9 +108,9 @@ class TransformTree:
 
         Inserting in order of stamps takes constant time on average; any order is right. A static edge holds at every
         stamp, and replaces what was known of the child, as a moving one replaces a static one.
-        Refused, leaving the tree as it was: an empty name, NaN, a quaternion not of unit length, a matrix that is not
-        rigid, a new child beyond `MAX_EDGES` (MessageError); a moving edge stamped 0, or older than the cache keeps
-        (StampError); an edge that would make a frame its own ancestor (TransformLoopError).
+        Refused, leaving the tree as it was: an empty name, NaN, a place beyond `FARTHEST_M`, a quaternion not of unit
+        length, a matrix that is not rigid, a new child beyond `MAX_EDGES` (MessageError); a moving edge stamped 0, or
+        older than the cache keeps (StampError); an edge that would make a frame its own ancestor (TransformLoopError).
         """
         parent, child, stamp_ns = parent.removeprefix("/"), child.removeprefix("/"), int(stamp_ns)
         edge_name = f"transform {parent!r} -> {child!r}"
@@ -307,12 +310,14 @@ def _checked_pose(edge_name: str, T: ArrayLike | TranslationAndQuat) -> tuple[Se
     if not isinstance(T, tuple):
         if not is_rigid(T):
             raise MessageError(f"{edge_name}: matrix {np.asarray(T).tolist()}, wanted a rigid 4x4")
-        return np.asarray(T, np.float64)[:3, 3].tolist(), quat_xyzw_from_matrix(T).tolist()
+        T = np.asarray(T, np.float64)[:3, 3].tolist(), quat_xyzw_from_matrix(T).tolist()
     translation, quat_xyzw = ([float(number) for number in numbers] for numbers in T)
     if len(translation) != 3 or len(quat_xyzw) != 4:
         raise MessageError(f"{edge_name}: {len(translation)} and {len(quat_xyzw)} numbers, wanted x y z and x y z w")
     if not all(map(math.isfinite, (*translation, *quat_xyzw))):
         raise MessageError(f"{edge_name}: translation {translation}, quaternion {quat_xyzw}: wanted finite numbers")
+    if max(map(abs, translation)) > FARTHEST_M:
+        raise MessageError(f"{edge_name}: translation {translation}, at most {FARTHEST_M:g} m along an axis wanted")
     squared_length = math.fsum(number * number for number in quat_xyzw)
     if abs(squared_length - 1.0) >= _QUATERNION_TOLERANCE:
         raise MessageError(f"{edge_name}: quaternion {quat_xyzw} of length {math.sqrt(squared_length):.6g}, wanted 1")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import gc
 import importlib
 import json
 import logging
@@ -34,12 +35,14 @@ from rosbags.typesys import Stores, get_typestore
 from small_world import MS, T0
 
 from seg_perception.bags import BagReader, BagWriter
-from seg_perception.datatypes import UNKNOWN
+from seg_perception.datatypes import UNKNOWN, PointCloud
 from seg_perception.intake import Intake
 from seg_perception.messages.camera_info import record_of
 from seg_perception.messages.image import compressed_fields
 from seg_perception.messages.pointcloud import cloud_fields, cloud_from_columns, decode_cloud, encode_semantic_cloud
 from seg_perception.messages.transforms import StampedTransform
+from seg_perception.scene_step import FAULT
+from seg_perception.scene_topics import OBJECTS, SceneTopics
 
 HEALTH_EVERY = 100
 SAME_LENS = 50  # rounds with one calibration, because making a camera takes long
@@ -48,6 +51,12 @@ GROWTH_MIB = 300
 IMAGE, JPEG = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 INFO, CLOUD, TF = "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/PointCloud2", "tf2_msgs/msg/TFMessage"
 STEP_NS = 100 * MS
+SCENE: dict[str, Any] = {
+    "objects": {"enabled": True},
+    "tracking": {"confirm_hits": 1},
+    "voxel_map": {"enabled": True, "capacity": 1 << 12, "period_s": 0.5},
+    "bev": {"enabled": True, "side_m": 20.0, "period_s": 0.3},
+}
 
 
 class Seeds:
@@ -116,11 +125,12 @@ class World:
     def __init__(self, seeds: Seeds) -> None:
         self.seeds = seeds
         cameras = {"front": {}, "rear": {"transport": "compressed", "offset_ms": 1.0, "readout_ms": 5.0}}
-        config = world.config(cameras=list(cameras), camera=cameras)
+        config = world.config(cameras=list(cameras), camera=cameras, **SCENE)
         self.said: Counter[str] = Counter()
         self.intake = Intake(config, world.LeftRightSegmenter(), self._note)
+        self.topics = SceneTopics(config, self.intake.pipeline.taxonomy)
         self.stamp_ns, self.now_s = T0, 0.0
-        self.labelled = 0
+        self.labelled = self.remembered = 0
         rear = seeds.good(INFO, 0)
         rear.header.frame_id = "rear_optical"
         self.intake.camera_info("rear", rear)
@@ -128,6 +138,8 @@ class World:
     def _note(self, cause: str, sentence: str) -> None:
         if not sentence:
             raise AssertionError(f"{cause}: a problem without a sentence")
+        if cause == FAULT:
+            raise AssertionError(f"a fault in the scene: {sentence}")
         self.said[cause] += 1
 
     def round(self, number: int, kind: str = "", spoilt: Any = None) -> None:
@@ -137,8 +149,11 @@ class World:
         for type_name in (TF, INFO, IMAGE, JPEG, CLOUD):
             message = spoilt if type_name == kind else self.good(type_name, number)
             self._hand_in(type_name, message, static=message is spoilt and number % 2 == 0)
+        while self.intake.next_picture() is not None:
+            pass
         while (result := self.intake.next_result(self.now_s + 0.5)) is not None:
             self._check(result)
+            self._check_scene(self.intake.remember(result))
         self.stamp_ns += STEP_NS
 
     def _hand_in(self, type_name: str, message: Any, static: bool) -> None:
@@ -173,6 +188,21 @@ class World:
         assert encoded.data[:, : cloud.scan.cloud.point_step].shape == cloud.scan.cloud.data.shape
         decode_cloud(world.message(header=world.header(encoded.stamp_ns, encoded.frame_id), **cloud_fields(encoded)))
         self.labelled += bool((cloud.class_id != UNKNOWN).any())
+
+    def _check_scene(self, result: Any) -> None:
+        """All that would be told of it, as clouds that can be read again and boxes that are somewhere."""
+        memory, scene = self.intake.scene.memory, result.scene
+        if memory is None or scene is None:
+            return
+        self.remembered += 1
+        for topic, content in self.topics.messages(memory, scene):
+            if isinstance(content, PointCloud):
+                header = world.header(content.stamp_ns, content.frame_id)
+                told = decode_cloud(world.message(header=header, **cloud_fields(content)))
+                assert all(np.isfinite(told.field(axis)).all() for axis in "xyz")
+            elif topic == OBJECTS:
+                centres = [entry["bbox"]["center"]["position"] for entry in content["detections"]]
+                assert all(np.isfinite(list(centre.values())).all() for centre in centres)
 
 
 class Run:
@@ -222,14 +252,15 @@ class Run:
 
     def health(self) -> None:
         """A good sweep is labelled as ever, whatever came before. Then a new world, so that the next cases go deep."""
-        before = self.world.labelled
+        before, remembered = self.world.labelled, self.world.remembered
         for number in range(3):
             self.world.round(number)
-        if self.world.labelled == before:
+        if self.world.labelled == before or self.world.remembered == remembered:
             last = dict(self.world.intake.statistics.causes.most_common(8))
-            self.findings.setdefault("good sweeps are not labelled any more", str(last))
+            self.findings.setdefault("good sweeps are not labelled, or not in the scene, any more", str(last))
         self.said += self.world.said
         self.world = World(self.seeds)
+        gc.collect()  # worlds, which know their intake, which tells them of problems
 
     def report(self) -> dict[str, Any]:
         """What to print."""

@@ -357,8 +357,9 @@ def test_frames_of_two_trees_are_disconnected(car: TransformTree) -> None:
         ("odom", "base", ((0.0, 0.0), STILL), False),
         ("odom", "base", np.diag([1.0, 1.0, -1.0, 1.0]), False),
         ("odom", "base", np.full((4, 4), np.nan), False),
+        ("odom", "base", ((0.0, -1e9, 0.0), STILL), False),
     ],
-    ids=["no parent", "no child", "nan", "inf", "zero quat", "long quat", "2d", "mirror", "nan matrix"],
+    ids=["no parent", "no child", "nan", "inf", "zero quat", "long quat", "2d", "mirror", "nan matrix", "nowhere"],
 )
 def test_what_is_no_transform_is_refused_and_leaves_no_trace(parent: str, child: str, pose: Any, static: bool) -> None:
     tree = TransformTree()
