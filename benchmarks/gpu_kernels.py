@@ -50,17 +50,22 @@ def check_kernels(report: Report, device: CudaDevice, seconds: float) -> None:
             [cv2.resize(coarse[..., c], shape[:0:-1], interpolation=cv2.INTER_CUBIC) for c in range(shape[0])]
         )
         scores = np.ascontiguousarray(smooth, np.float16)
-        memory, stream, host = MemoryPool(cuda, scores.nbytes).take(), cuda.stream(), cuda.host_memory(scores.nbytes)
-        assert host.host is not None
-        host.host[:] = scores.reshape(-1).view(np.uint8)
-        cuda.upload(host, memory.memory, stream)
-        cuda.wait_for_stream(stream)
-        there = DeviceScores(memory.memory, shape, scores.dtype, planes=True, owner=memory)
         try:
+            there = on_the_gpu(cuda, scores)
             report.add("kernels", {"scores": name, **compare_kernels(there, scores, kernels, seconds)})
         except SegPerceptionError as error:
             report.fail(f"kernels on {name}", error)
     kernels.close()
+
+
+def on_the_gpu(cuda: Cuda, scores: NDArray[Any]) -> DeviceScores:
+    """A copy of (C, h, w) scores there."""
+    memory, stream, host = MemoryPool(cuda, scores.nbytes).take(), cuda.stream(), cuda.host_memory(scores.nbytes)
+    assert host.host is not None
+    host.host[:] = scores.reshape(-1).view(np.uint8)
+    cuda.upload(host, memory.memory, stream)
+    cuda.wait_for_stream(stream)
+    return DeviceScores(memory.memory, scores.shape, scores.dtype, planes=True, owner=memory)
 
 
 def compare_kernels(there: DeviceScores, here: NDArray[Any], kernels: ScoreKernels, seconds: float) -> dict[str, Any]:

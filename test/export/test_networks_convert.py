@@ -10,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from seg_perception.export.batch import to_batch  # noqa: E402
 from seg_perception.export.from_torch import export_network  # noqa: E402
 from seg_perception.export.half import to_half  # noqa: E402
 from seg_perception.export.quantize import Int8Limits, to_int8  # noqa: E402
@@ -53,3 +54,5 @@ def test_it_converts_in_every_precision(
     for made in (path, tmp_path / "net.fp16.onnx", tmp_path / "net.int8.onnx"):
         assert findings(made) == []
         assert try_rtx(made).refusal == ""
+    to_batch(path, tmp_path / "net.batch.onnx", 3)
+    assert try_rtx(tmp_path / "net.batch.onnx").refusal == ""
