@@ -228,7 +228,8 @@ def _vote(cells, row, column, entry, weight):  # type: ignore[no-untyped-def]
     if cells[row, column, entry] > _MOST_VOTES:
         cells[row, column, _BLOCKED] *= np.float32(0.5)
         cells[row, column, _MOVING] *= np.float32(0.5)
-        cells[row, column, _VOTES:] *= np.float32(0.5)
+        for vote in range(_VOTES, cells.shape[2]):  # an expression over a slice would make an array of it
+            cells[row, column, vote] *= np.float32(0.5)
 
 
 @numba.njit(cache=True, nogil=True)

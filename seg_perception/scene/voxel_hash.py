@@ -17,7 +17,7 @@ BITS = 21
 HALF = 1 << (BITS - 1)
 MASK = (1 << BITS) - 1
 FULL_SHARE = 0.8  # of the slots; probing grows long beyond it
-MOST_VOTES = np.float32(20.0)  # of a voxel for one class: however long a wall stood, what stands there now shows
+MOST_VOTES = np.float32(40.0)  # of a voxel for one class: however long a wall stood, what stands there now shows
 
 _EVEN = ~(1 | 1 << BITS | 1 << (2 * BITS))
 _FIBONACCI = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: spreads neighbours far apart
@@ -108,9 +108,11 @@ def insert(keys, votes, seen, movable, bits, points, origin, size, class_id, wei
             if movable[slot]:
                 fade(votes, seen, movable, slot, now, fades, decay_s)
             movable[slot], seen[slot] = True, now
-        votes[slot, label] += min(weight[n], MOST_VOTES)
-        if votes[slot, label] > MOST_VOTES:
-            votes[slot] *= np.float32(0.5)
+        total = votes[slot, label] + min(weight[n], MOST_VOTES)
+        votes[slot, label] = total
+        if total > MOST_VOTES:
+            for other in range(len(fades)):
+                votes[slot, other] *= np.float32(0.5)
     return held, refused
 
 

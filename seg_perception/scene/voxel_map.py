@@ -2,7 +2,7 @@
 
 Each voxel holds a sum of votes for each class, the counts of a Dirichlet distribution: a point votes for its class
 with its confidence. Votes for classes that can move away fade with time, and go at once where a later sweep looks
-through the voxel. A world that has changed wins in the end: a voxel holds 20 votes for a class, beyond which all of its
+through the voxel. A world that has changed wins in the end: a voxel holds 40 votes for a class, beyond which all of its
 votes count for half, and what stood still goes too where sweeps look through it again and again. The map rolls: voxels
 that the vehicle has left behind are taken out, a share of the table with each sweep, so that time and memory stay the
 same however long the drive.
