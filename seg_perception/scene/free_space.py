@@ -18,6 +18,7 @@ from seg_perception.scene.voxel_hash import BITS, EMPTY, unpack
 
 SELDOM = 16  # one in so many voxels of what stands still is asked
 _LITTLE = np.float32(0.1)  # votes
+_BEAMS = 5  # pixels, 2.2 degrees: neighbouring beams of any LiDAR are nearer
 FACE = 256  # pixels along each side of a face, which spans 90 degrees: 0.45 degrees in its middle
 
 
@@ -70,6 +71,23 @@ def seen_through(x, y, z, depths, reach, margin):  # type: ignore[no-untyped-def
 
 
 @numba.njit(cache=True, nogil=True)
+def _looked_around(x, y, z, depths, reach, margin):  # type: ignore[no-untyped-def]
+    """As `seen_through`, and beams both above and below it end beyond it. Ground between two beams of a parked vehicle
+    is not looked through: the upper one ends far behind it, but the lower one before it.
+    """
+    face, row, column, depth = _pixel(x, y, z)
+    if row < 0 or depth > reach:
+        return False
+    above = below = np.float32(np.inf)
+    for c in range(max(column - 1, 0), min(column + 2, FACE)):
+        for r in range(row, min(row + _BEAMS + 1, FACE)):
+            above = min(above, depths[face, r, c])
+        for r in range(max(row - _BEAMS, 0), row):
+            below = min(below, depths[face, r, c])
+    return math.isfinite(above) and math.isfinite(below) and min(above, below) > depth + margin
+
+
+@numba.njit(cache=True, nogil=True)
 def clear(keys, votes, movable, first, count, origin, size, depths, reach, margin, fades, turn):  # type: ignore[no-untyped-def]
     """Take the movable votes from voxels, in `count` slots, that the sweep looks through; returns how many.
 
@@ -86,12 +104,12 @@ def clear(keys, votes, movable, first, count, origin, size, depths, reach, margi
         x = (unpack(key, 2 * BITS, middle[0]) + 0.5) * size - origin[0]
         y = (unpack(key, BITS, middle[1]) + 0.5) * size - origin[1]
         z = (unpack(key, 0, middle[2]) + 0.5) * size - origin[2]
-        if seen_through(x, y, z, depths, reach, margin):
-            if not movable[slot]:
+        if not movable[slot]:
+            if _looked_around(x, y, z, depths, reach, margin):
                 votes[slot] *= np.float32(0.5)
                 if votes[slot].max() < _LITTLE:
                     votes[slot], movable[slot] = 0.0, True
-                continue
+        elif seen_through(x, y, z, depths, reach, margin):
             for label in range(len(fades)):
                 if fades[label]:
                     votes[slot, label] = 0.0

@@ -211,6 +211,18 @@ def test_a_fence_that_was_taken_away_is_forgotten_in_a_minute_and_what_stands_is
     assert voxels.state.voxels == len(voxels.cloud())
 
 
+def test_ground_between_the_beams_of_a_parked_vehicle_stays():
+    height, voxels = 1.8, a_map(capacity=1 << 16)
+    x, y = np.meshgrid(np.arange(-25, 25, 0.2), np.arange(-25, 25, 0.2))
+    ground = np.column_stack([x.ravel(), y.ravel(), np.full(x.size, -height)]).astype(np.float32)
+    for _ in range(10):
+        put(voxels, ground, ROAD, 0.9)
+    azimuth, down = np.meshgrid(np.radians(np.arange(0, 360, 0.3)), np.radians(np.arange(2.0, 25.0, 1.3)))
+    beams = [np.cos(azimuth) / np.tan(down), np.sin(azimuth) / np.tan(down), np.full(down.shape, -1.0)]
+    look(voxels, 600, height * np.stack(beams, -1).reshape(-1, 3).astype(np.float32))
+    assert (voxels.label(ground, HERE)[0] != UNKNOWN).all()
+
+
 def test_far_from_the_origin_a_map_keeps_centimetres_through_saving_and_loading(tmp_path):
     far = np.array([500_000.0, 5_000_000.0, 300.0])
     voxels, other = a_map(), a_map()
