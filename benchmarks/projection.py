@@ -20,6 +20,7 @@ from seg_perception.fusion.painting import Painting
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.motion import MovedSweep
 from seg_perception.geometry.projection import by_axis, project
+from seg_perception.geometry.spacing import with_spacing
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.visibility import hiding, range_image
 from seg_perception.geometry.workspace import Workspace
@@ -123,23 +124,20 @@ def ours(scan: LidarScan, tree: TransformTree, labels: Labels, cameras: int, set
     """What the pipeline does after the network."""
     config = Config.from_mapping(settings)
     segmentation = labels.logits if logits else labels.segmentation
-    workspace = Workspace()
+    workspace, visibility = Workspace(), with_spacing(config.visibility, scan.points)
 
     def run() -> None:
         moved = MovedSweep(scan, tree, config.motion)
         painting = Painting(scan, [f"camera_{k}" for k in range(cameras)], config.painting)
         T_each_lidar = [moved.T_cam_lidar(f"camera_{k}", T0) for k in range(cameras)]
-        by_direction = range_image(moved.points, config.visibility, workspace)
+        by_direction = range_image(moved.points, visibility, workspace)
         surfaces = Surfaces(by_direction, config.edges, workspace)
         columns = by_axis(moved.points, workspace)
         for k in range(cameras):
             in_view = project(moved.points, T_each_lidar[k], labels.camera, None, workspace, columns)
             said = segmentation.sample(in_view.uv)
-            if config.visibility.method == "none":
-                kept = np.ones(len(in_view.index), bool)
-            else:
-                hider = hiding(in_view, by_direction, labels.camera, config.visibility, workspace)
-                kept = surfaces.settle(said.class_id, hider, in_view.index)
+            hider = hiding(in_view, by_direction, labels.camera, visibility, workspace)
+            kept = surfaces.settle(said.class_id, hider, in_view.index)
             painting.add(f"camera_{k}", in_view, said, kept, (WIDTH, HEIGHT), T0)
         painting.cloud()
 
@@ -160,7 +158,7 @@ def measure(count: int, cameras: int) -> dict[str, float]:
 
         return run
 
-    still, plain = {"motion": {"mode": "static"}}, {"visibility": {"method": "none"}}
+    still, plain = {"motion": {"mode": "static"}}, {"visibility": {"method": "none"}, "edges": {"method": "none"}}
     return _medians(
         {
             "copy the cloud's bytes": lambda: np.copyto(copy, scan.cloud.data),
