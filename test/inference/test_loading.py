@@ -7,16 +7,20 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from fake_gpu import FakeGpu
 from onnx import TensorProto, helper
 
 from seg_perception.config import InferenceConfig
 from seg_perception.errors import ConfigError, ModelError
 from seg_perception.export.deploy import DeploySpec, deploy
-from seg_perception.inference import backend_choice, cuda_device
+from seg_perception.inference import backend_choice, cuda_device, tensorrt_library, tensorrt_segmenter
+from seg_perception.inference.cuda_runtime import Cuda
+from seg_perception.inference.device_segmentation import DeviceSegmentation, ResidentSegmentation
 from seg_perception.inference.loading import load_segmenter
 from seg_perception.inference.onnx_file import OnnxFile
 from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
@@ -166,3 +170,25 @@ def test_a_model_that_is_not_the_one_meant_is_refused_with_both_hashes(model: st
     other = "0" * 64
     with pytest.raises(ModelError, match=f"{meant} seen, {other} wanted"):
         load_segmenter(InferenceConfig(model=model, model_sha256=other, threads=1))
+
+
+@pytest.mark.parametrize(("sample_on", "kind"), [("cpu", DeviceSegmentation), ("gpu", ResidentSegmentation)])
+def test_the_settings_of_an_engine_reach_it(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample_on: str, kind: type
+) -> None:
+    gpu = FakeGpu()
+    monkeypatch.setattr(cuda_device, "probe", lambda: gpu.device)
+    monkeypatch.setattr(tensorrt_library, "load", lambda name: gpu.library)
+    monkeypatch.setattr(tensorrt_segmenter, "Cuda", lambda device, *_: Cuda(device, gpu.driver, gpu.nvrtc))
+    settings: dict[str, Any] = {
+        "max_image_size": "640x480",
+        "workspace_mib": 64,
+        "optimization_level": 4,
+        "engine_cache": str(tmp_path),
+    }
+    segmenter = load_segmenter(InferenceConfig(model=model, backend="tensorrt", sample_on=sample_on, **settings))
+    config = gpu.trt.configs[1]
+    assert config["profile"]["pixels"][2] == (480, 640, 3)
+    assert (config["WORKSPACE"], config["builder_optimization_level"]) == (64 << 20, 4)
+    assert list(tmp_path.glob("*.engine"))
+    assert isinstance(segmenter.segment(np.zeros((40, 60, 3), np.uint8)), kind)

@@ -6,6 +6,7 @@ What no fake can show: that a real GPU computes the same. `make gpu-check` does,
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import gc
 import logging
 import threading
@@ -16,18 +17,21 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import small_world as world
 from compiled_kernels import compile_kernels
 from fake_gpu import BINDINGS, DESKTOP, GENERATIONS, JETSON, FakeGpu, Status
 from onnx import TensorProto, helper, numpy_helper
 from panoptic_network import deploy_two_cars
 
 from seg_perception.errors import ModelError
+from seg_perception.export.batch import to_batch
 from seg_perception.export.deploy import DeploySpec, deploy
 from seg_perception.inference.cuda_device import CudaDevice
 from seg_perception.inference.device_segmentation import DeviceSegmentation, ResidentSegmentation
 from seg_perception.inference.engine_build import BuildOptions
 from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
 from seg_perception.inference.tensorrt_segmenter import MOST_SIZES, EngineLostError, TensorRtSegmenter
+from seg_perception.pipeline import Pipeline
 
 NETWORK = (64, 40)
 
@@ -410,6 +414,34 @@ def test_what_cannot_stay_on_the_gpu_is_sampled_on_the_cpu_and_said(
     ours = segmenter_on(FakeGpu(), tmp_path / "net.onnx", tmp_path / "cache", sample_on_gpu=True)
     assert set(ours.segment(pixels).sample(places((64, 40))).instance_id) == {0, 1, 2}
     assert "sampled on the CPU, not on the GPU as wanted: the network gives logits, centre, offset" in caplog.text
+
+
+def test_a_sweep_is_labelled_alike_with_its_cameras_in_one_call_and_their_scores_on_the_gpu(
+    folder: Path, tmp_path: Path, compiled: Callable[[str], Any]
+) -> None:
+    to_batch(folder / "any.onnx", tmp_path / "two.onnx", 2)
+    gpu = FakeGpu()
+    gpu.driver.kernels = compiled
+    ours = segmenter_on(gpu, tmp_path / "two.onnx", tmp_path / "cache", sample_on_gpu=True)
+    images = {
+        name: dataclasses.replace(world.image(name=name), pixels=picture(seed, world.image().size))
+        for seed, name in enumerate(("front", "second"))
+    }
+    ours.segment_all([image.pixels for image in images.values()])  # sets its lanes up, so that runs can be counted
+    scan = world.scan(xyz=np.random.default_rng(4).uniform((5.0, -6.0, -2.0), (30.0, 6.0, 2.0), (400, 3)))
+    clouds, runs = [], []
+    for segmenter in (ours, OnnxRuntimeSegmenter(folder / "any.onnx", threads=1)):
+        pipeline = Pipeline(world.config(cameras=["front", "second"]), segmenter, world.tree())
+        for name in images:
+            pipeline.set_camera(name, world.camera())
+        before = gpu.trt.executions
+        clouds.append(pipeline.process(scan, images).cloud)
+        runs.append(gpu.trt.executions - before)
+    assert runs == [1, 0]
+    found, wanted = clouds
+    np.testing.assert_array_equal(found.class_id, wanted.class_id)
+    np.testing.assert_allclose(found.probability, wanted.probability, atol=1e-5)
+    assert (found.class_id != 255).sum() > 100
 
 
 def test_without_a_gpu_the_sentence_says_what_is_missing(folder: Path) -> None:
