@@ -158,10 +158,11 @@ def class_map(text: str, source: Taxonomy, target: Taxonomy) -> NDArray[np.uint8
 
     Classes of the same name are the same; `text` says the rest, and goes before: `car=van+caravan, unknown=sky`, on the
     left a class of `target` or `unknown`, on the right classes or groups of `source`. Raises ConfigError for a name
-    that is not there, and for classes that have no counterpart and of which `text` says nothing.
+    that is not there, for a class that is said twice, and for those that have no counterpart and of which `text` says
+    nothing.
     """
     table = np.full(256, UNKNOWN, np.uint8)
-    said = np.zeros(256, bool)
+    said, told = np.zeros(256, bool), np.zeros(256, bool)  # told: by `text`
     for entry in source.trained:
         if entry.name in target.names:
             table[entry.train_id], said[entry.train_id] = target.train_id(entry.name), True
@@ -170,6 +171,10 @@ def class_map(text: str, source: Taxonomy, target: Taxonomy) -> NDArray[np.uint8
         if not equals:
             raise ConfigError(f"ours=theirs wanted, '{part}' seen")
         members = source.members(member.strip() for member in theirs.split("+"))
+        twice = [entry.name for entry in source.trained if members[entry.train_id] and told[entry.train_id]]
+        if twice:
+            raise ConfigError(f"each class once wanted, {twice} of taxonomy '{source.name}' seen again in '{part}'")
+        told |= members
         table[members], said[members] = UNKNOWN if ours == "unknown" else target.train_id(ours), True
     silent = [entry.name for entry in source.trained if not said[entry.train_id]]
     if silent:

@@ -121,6 +121,7 @@ def test_classes_of_the_same_name_are_the_same_and_what_is_said_goes_before():
     [
         ("", ["gravel", "asphalt", "three", "cityscapes", "unknown="]),
         ("road=gravel", ["asphalt"]),
+        ("road=gravel+asphalt, sidewalk=gravel", ["gravel", "three", "sidewalk=gravel"]),
         ("tarmac=gravel+asphalt", ["tarmac"]),
         ("road=gravel+mud", ["mud"]),
         ("gravel", ["ours=theirs"]),

@@ -64,7 +64,8 @@ def regroup(
     parts &= (nearest > 0) & ~fixed[:, None] & (parts.sum(axis=1, keepdims=True) > 1)
     _leave_apart(parts, nearest, *boxes)
     parts &= parts.sum(axis=1, keepdims=True) > 1
-    whole = inside.argmax(axis=1) if inside.shape[1] else np.zeros(clusters, np.int64)
+    most = inside * (points[:, None] + 1) + nearest  # of boxes that hold as many, the one that they are nearer to
+    whole = most.argmax(axis=1) if inside.shape[1] else np.zeros(clusters, np.int64)
     whole[inside.max(axis=1, initial=0) < np.maximum(_JOIN * points, 1)] = NO_TRACK
     number, of_cluster = _number(parts, whole, fixed)
     renumbered = _renumber(xy, cluster, parts, number, *boxes)

@@ -114,6 +114,15 @@ def test_bicycles_that_touch_are_two_where_both_are_known():
     assert list(objects.track_id) == [1, 2]
 
 
+@pytest.mark.parametrize("told", [None, np.repeat(np.array([1, 2], np.uint16), 30)])
+def test_things_that_lie_apart_stay_themselves_though_each_is_in_the_boxes_of_both(told):
+    rack = [(blob(8.0, 0.0, 0.15), BICYCLE), (blob(8.7, 0.0, 0.15, seed=1), BICYCLE)]
+    known = expect((BICYCLE, 8.0, 0.0, 1.7, 0.5, 0.0), (BICYCLE, 8.7, 0.0, 1.7, 0.5, 0.0))
+    objects = find_expected(rack, known, told)
+    assert list(objects.track_id) == [1, 2]
+    assert list(objects.points) == [30, 30]
+
+
 def test_one_thing_stays_one_though_it_has_two_tracks():
     objects = find_expected(
         [(blob(8.0, 0.0, 0.3), BICYCLE)], expect(*[(BICYCLE, 8.0, y, 1.7, 0.5, 0.0) for y in (-0.2, 0.2)])
