@@ -10,35 +10,28 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
+from pictured_drives import SEEDS, SIZE, PicturedSweep, pictured_sweeps
 
 from seg_perception.config import Config
-from seg_perception.datatypes import CameraImage, LidarScan
-from seg_perception.evaluation.points import PointScores, PointTruth
-from seg_perception.geometry.transform_tree import TransformTree
+from seg_perception.datatypes import CameraImage
+from seg_perception.evaluation.points import PointScores
 from seg_perception.inference.contract import Alignment, ModelContract
 from seg_perception.inference.segmenter import Segmentation, segmentation_of
 from seg_perception.labels import Taxonomy
-from seg_perception.messages.pointcloud import cloud_from_columns, scan_from_cloud
 from seg_perception.pipeline import Pipeline
 from seg_perception.scene.objects import ObjectFinder
-from seg_perception.simulation.config import CameraMount, DriveConfig, LidarMount, standard_rig
-from seg_perception.simulation.drive import Drive
-from seg_perception.simulation.truth import sight
-from seg_perception.simulation.writing import stamp_of
 from seg_perception.training.datasets import Sample
 from seg_perception.training.targets import instance_targets
 
 OUT = Path("bench_out/panoptic.json")
 TAXONOMY = Taxonomy.load("cityscapes")
-SIZE, STRIDE, CAMERAS, EXPOSED_S = (1024, 512), 4, 3, 0.05
-FIELD_OF_VIEW_DEG = 130.0  # neighbours overlap by 10 degrees
+STRIDE = 4
 CERTAIN = 8.0  # logit of the true class
 
 
@@ -48,17 +41,6 @@ class Errors:
 
     offset: float = 0.0
     missed: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TrueSweep:
-    """One sweep, its pictures (class, and instance in two bytes, of each pixel) and the truth of its points."""
-
-    scan: LidarScan
-    images: dict[str, CameraImage]
-    cameras: tuple[CameraMount, ...]
-    tree: TransformTree
-    truth: PointTruth
 
 
 class TruthSegmenter:
@@ -93,39 +75,28 @@ class TruthSegmenter:
         logits = np.where(seen == np.arange(19, dtype=np.uint8)[:, None, None], np.float32(CERTAIN), np.float32(0.0))
         return segmentation_of({"logits": logits, "centre": centre, "offset": offset}, self.contract, SIZE)
 
+    def segment_all(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Segmentation]:
+        """See `Segmenter.segment_all`."""
+        return [self.segment(pixels) for pixels in pictures]
+
     def close(self) -> None:
         """Nothing to free."""
 
 
-def sweeps(seed: int, count: int) -> Iterator[TrueSweep]:
-    """Sweeps of one drive, a second apart."""
-    rig = standard_rig(CAMERAS, SIZE, field_of_view_deg=FIELD_OF_VIEW_DEG, offset_ms=1e3 * EXPOSED_S)
-    drive = Drive(DriveConfig(seed=seed, seconds=count + 1.0, speed=8.0, cameras=rig, lidar=LidarMount()))
-    for k in tqdm(range(count), desc=f"drive {seed}", unit="sweep"):
-        sweep = drive.sweep(10 * k + 5)
-        exposed = sweep.time + EXPOSED_S
-        tree = TransformTree(cache_ns=None)
-        times = np.arange(sweep.time - 0.2, sweep.time + 0.2, 0.01)
-        for at, T in zip(times, drive.T_world_base(times), strict=True):
-            tree.insert("odom", "base_link", stamp_of(at), T)
-        tree.insert("base_link", "lidar", 0, drive.config.lidar.T_base_lidar, static=True)
-        images = {}
-        for camera in drive.cameras:
-            mount, truth = camera.mount, camera.truth(exposed)
-            tree.insert("base_link", mount.frame_id, 0, mount.T_base_cam, static=True)
-            low, high = truth.instances & 255, truth.instances >> 8
-            pixels = np.stack([truth.labels, low, high], axis=-1).astype(np.uint8)
-            images[mount.name] = CameraImage(mount.name, mount.frame_id, stamp_of(exposed), pixels)
-        columns = {name: sweep.points[:, axis] for axis, name in enumerate("xyz")}
-        scan = scan_from_cloud(cloud_from_columns("lidar", stamp_of(sweep.time), columns))[0]
-        scan = replace(scan, stamps_ns=np.array([stamp_of(at) for at in sweep.times]))
-        seen = [sight(drive.world, sweep, camera, exposed) for camera in drive.cameras]
-        in_view, visible = (np.any([getattr(s, name) for s in seen], axis=0) for name in ("in_view", "visible"))
-        point_truth = PointTruth(scan.stamp_ns, sweep.class_id, sweep.instance.astype(np.int64), in_view, visible)
-        yield TrueSweep(scan, images, drive.config.cameras, tree, point_truth)
+def truth_picture(labels: NDArray[np.uint8], instances: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """(H, W, 3): what `TruthSegmenter` reads, the class of each pixel and its instance in two bytes."""
+    return np.stack([labels, instances & 255, instances >> 8], axis=-1).astype(np.uint8)
 
 
-def measure(drives: list[TrueSweep], segmenter: TruthSegmenter, reach_m: float) -> dict[str, float]:
+def true_images(sweep: PicturedSweep) -> dict[str, CameraImage]:
+    """The truth in place of what the cameras draw."""
+    return {
+        name: replace(image, pixels=truth_picture(sweep.labels[name], sweep.instances[name]))
+        for name, image in sweep.images.items()
+    }
+
+
+def measure(drives: list[PicturedSweep], segmenter: TruthSegmenter, reach_m: float) -> dict[str, float]:
     """PQ in 3D of things, and the least milliseconds of finding the objects of a sweep."""
     config = Config.from_mapping(
         {"cameras": [mount.name for mount in drives[0].cameras], "objects": {"instance_reach_m": reach_m}}
@@ -133,10 +104,10 @@ def measure(drives: list[TrueSweep], segmenter: TruthSegmenter, reach_m: float) 
     finder, scores = ObjectFinder(TAXONOMY, config.objects), PointScores(TAXONOMY)
     finding_ms = []
     for sweep in drives:
-        pipeline = Pipeline(config, segmenter, sweep.tree)
+        pipeline = Pipeline(config, dict.fromkeys(sweep.images, segmenter), sweep.tree)
         for mount in sweep.cameras:
             pipeline.set_camera(mount.name, mount.model)
-        result = pipeline.process(sweep.scan, sweep.images)
+        result = pipeline.process(sweep.scan, true_images(sweep))
         T = result.sweep.T_fixed_lidar()
         level = (result.sweep.points @ T[:3, :3].T).astype(np.float32)
         cloud = result.cloud
@@ -154,10 +125,10 @@ def measure(drives: list[TrueSweep], segmenter: TruthSegmenter, reach_m: float) 
 def main() -> None:
     """Print the table, and write it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--sweeps", type=int, default=4, help="of each drive")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--sweeps", type=int, default=5, help="of each drive, half a second apart")
     args = parser.parse_args()
-    drives = [sweep for seed in args.seeds for sweep in sweeps(seed, args.sweeps)]
+    drives = [sweep for seed in args.seeds for sweep in pictured_sweeps(seed, args.sweeps)]
     rows = {"clustering": measure(drives, TruthSegmenter(Errors(), tells_things=False), 0.0)}
     for reach_m in (0.0, 0.5, 1.0, 2.0):
         rows[f"instances, reach {reach_m:g} m"] = measure(drives, TruthSegmenter(Errors(), tells_things=True), reach_m)

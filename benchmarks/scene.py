@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pictured_drives import PicturedSweep
 from scene_clustering import clustering
 from scene_truth import DRIVES, ROAD_CELL, TAXONOMY, TrueSweep, sweeps, true_road, with_errors
 
@@ -285,7 +286,9 @@ def ghosts(sweep: TrueSweep, memory: SceneMemory) -> float:
     return float(1.0 - inside.mean()) if len(points) else 0.0
 
 
-def score_road(layers: BevLayers, sweep: TrueSweep, road: NDArray, corner: NDArray) -> NDArray[np.int64]:
+def score_road(
+    layers: BevLayers, sweep: TrueSweep | PicturedSweep, road: NDArray, corner: NDArray
+) -> NDArray[np.int64]:
     """Cells within 30 m: drivable and told so, told so wrongly, told not to be wrongly, drivable but never seen.
 
     Drivable is road on which no box of a thing stands.
@@ -297,8 +300,7 @@ def score_road(layers: BevLayers, sweep: TrueSweep, road: NDArray, corner: NDArr
     inside = ((rows >= 0) & (rows < len(road)))[:, None] & ((columns >= 0) & (columns < road.shape[1]))[None]
     picture = road[np.ix_(rows.clip(0, len(road) - 1), columns.clip(0, road.shape[1] - 1))]
     free = np.ascontiguousarray(picture, np.uint8)
-    for row in range(len(sweep.tracks)):
-        T, half = sweep.T_world_box[row], 0.5 * sweep.size[row]
+    for T, half in zip(sweep.T_world_box, 0.5 * sweep.size, strict=True):
         ends = np.array([[1, 1], [1, -1], [-1, -1], [-1, 1]]) * half[:2]
         outline = ends @ T[:2, :2].T + T[:2, 3]
         pixels = np.round(((outline - np.array(layers.corner)) / layers.cell_m - 0.5) * 16.0).astype(np.int32)
