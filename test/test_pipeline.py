@@ -10,6 +10,7 @@ from seg_perception import pipeline as module
 from seg_perception.datatypes import UNKNOWN
 from seg_perception.errors import BackendLostError, ModelError, UnknownFrameError
 from seg_perception.geometry.transform_tree import TransformTree
+from seg_perception.geometry.transforms import transform_points
 from seg_perception.geometry.visibility import range_image
 from seg_perception.pipeline import Pipeline, warm_up
 
@@ -35,6 +36,20 @@ def test_a_hidden_point_gets_no_label():
     assert pipeline(visibility={"method": "none"}).process(
         world.scan(xyz=xyz), {"front": world.image()}
     ).cloud.class_id.tolist() == [CAR, CAR]
+
+
+def test_where_the_points_lie_that_a_camera_sees_is_told_after_later_sweeps_too():
+    xyz = np.array([[19.1, -4.0, 0.6], [5.0, -1.0, 0.0], [8.0, 2.0, 0.1]], np.float32)  # the first one is hidden
+    line = pipeline()
+    result = line.process(world.scan(xyz=xyz), {"front": world.image()})
+    line.process(world.scan(T0 + MS, xyz[::-1] * 0.9), {"front": world.image(T0 + MS)})
+    assert list(result.visible) == ["front"]
+    seen = result.visible["front"]
+    assert seen.index.tolist() == [1, 2]
+    T_cam_lidar = world.tree().T("front_optical", "lidar", T0)
+    uv, _ = world.camera().project(transform_points(T_cam_lidar, xyz[1:]))
+    assert np.allclose(seen.uv, uv)
+    assert seen.points is result.sweep.points
 
 
 def test_how_hidden_points_are_found_may_change_between_sweeps():
