@@ -87,11 +87,15 @@ def ours(**settings: object) -> Method:
 
 
 DEFAULT = "motion, patches and edges (the default)"
+LEARNED = "motion, learned occlusion and edges"
+LEARNING: dict[str, object] = {"visibility": {"method": "learned"}}
 METHODS: dict[str, Method] = {
     "naive sampling: no motion, no occlusion": naive,
     "motion alone": ours(visibility={"method": "none"}, edges={"method": "none"}),
     "motion and patches": ours(edges={"method": "none"}),
     DEFAULT: ours(),
+    "motion and learned occlusion": ours(edges={"method": "none"}, **LEARNING),
+    LEARNED: ours(**LEARNING),
     "the default, one stamp a sweep": lambda sweep: ours()(sweep.without_times()),
 }
 
@@ -161,8 +165,12 @@ def main() -> None:
         figures[world] = counts(rows)
         write(world, table(rows))
         if world == "static":
-            parts = {part: score for part, score in totals[DEFAULT].items() if part not in ("all", "moving")}
-            rows = {f"the default: {part}": parts[part] for part in sorted(parts)}
+            rows = {
+                f"{method}: {part}": totals[name][part]
+                for method, name in (("the default", DEFAULT), ("learned", LEARNED))
+                for part in sorted(totals[name])
+                if part not in ("all", "moving")
+            }
             print(f"\n{table(rows)}", flush=True)
             write("parts", table(rows))
             figures["parts"] = counts(rows)

@@ -26,6 +26,7 @@ from seg_perception.geometry.visibility import hiding, range_image
 from seg_perception.geometry.workspace import Workspace
 from seg_perception.inference.contract import Alignment
 from seg_perception.inference.segmenter import LabelSegmentation, LogitsSegmentation
+from seg_perception.labels import Taxonomy
 from seg_perception.messages.pointcloud import cloud_from_columns, scan_from_cloud
 
 RUNS = 50
@@ -123,6 +124,8 @@ def opencv(points: NDArray, T_cam_lidar: NDArray, labels: NDArray, class_id: NDA
 def ours(scan: LidarScan, tree: TransformTree, labels: Labels, cameras: int, settings: dict, logits: bool) -> Method:
     """What the pipeline does after the network."""
     config = Config.from_mapping(settings)
+    taxonomy = Taxonomy.load(config.taxonomy)
+    free = taxonomy.members(taxonomy.groups["freestanding"])
     segmentation = labels.logits if logits else labels.segmentation
     workspace, visibility = Workspace(), with_spacing(config.visibility, scan.points)
 
@@ -136,7 +139,8 @@ def ours(scan: LidarScan, tree: TransformTree, labels: Labels, cameras: int, set
         for k in range(cameras):
             in_view = project(moved.points, T_each_lidar[k], labels.camera, None, workspace, columns)
             said = segmentation.sample(in_view.uv)
-            hider = hiding(in_view, by_direction, labels.camera, visibility, workspace)
+            classes = said.class_id, free
+            hider = hiding(in_view, by_direction, labels.camera, visibility, workspace, classes)
             kept = surfaces.settle(said.class_id, hider, in_view.index)
             painting.add(f"camera_{k}", in_view, said, kept, (WIDTH, HEIGHT), T0)
         painting.cloud()

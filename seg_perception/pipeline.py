@@ -129,7 +129,6 @@ class Pipeline:
         self._asked_visibility = config
         self._visibility: dict[str, VisibilityConfig] = {}  # by LiDAR, with its spacing
         self._sweeps: Counter[str] = Counter()  # by LiDAR
-        self._growth = np.where(self._free, config.freestanding_cover, 1.0).astype(np.float32)
 
     def process(self, scan: LidarScan, images: Mapping[str, CameraImage]) -> SweepResult:
         """Label one sweep with the images paired with it.
@@ -178,8 +177,8 @@ class Pipeline:
                 with timer.stage("sample"):
                     labels = self.networks[name].sample(segmentations[name], in_view.uv)
                 with timer.stage("hide"):
-                    growth = self._growth[labels.class_id]
-                    hider = hiding(in_view, by_direction, camera, visibility, self._workspace, growth)
+                    classes = labels.class_id, self._free
+                    hider = hiding(in_view, by_direction, camera, visibility, self._workspace, classes)
                     kept = surfaces.settle(labels.class_id, hider, in_view.index)
                 with timer.stage("paint"):
                     seen = painting.add(name, in_view, labels, kept, image.size, image.stamp_ns)

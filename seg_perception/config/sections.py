@@ -190,7 +190,16 @@ class MotionConfig(Section):
 class VisibilityConfig(Section):
     """What a camera could not see gets no label from it."""
 
-    method: str = setting("patches", "how hidden points are found", choices=("patches", "none"), live=True)
+    method: str = setting(
+        "patches",
+        "how hidden points are found; learned: a small network weighs what lies nearer around a point: fewer hidden "
+        "points get a label, for four times the work",
+        choices=("patches", "learned", "none"),
+        live=True,
+    )
+    most_doubt: float = setting(
+        0.1, "learned: a point likelier hidden than this gets no label", minimum=0.0, maximum=1.0, live=True
+    )
     spacing_deg: float = setting(
         0.0,
         "angle between neighbouring points of one LiDAR beam, degrees; 0: measured",

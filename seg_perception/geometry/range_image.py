@@ -42,7 +42,8 @@ class RangeImage:
         """
         workspace = workspace or Workspace()
         count = len(points)
-        azimuth, rise = workspace.array("azimuth", count, np.float32), workspace.array("rise", count, np.float32)
+        azimuth, rise = (workspace.array(name, count, np.float32) for name in ("azimuth", "rise"))
+        self.azimuth, self.rise = azimuth, rise
         self.range = workspace.array("range", count, np.float32)
         self.cell = workspace.array("cell", count, np.int32)
         _look(np.ascontiguousarray(points), self.range, azimuth, rise, np.empty((3, _BLOCK), np.float32))

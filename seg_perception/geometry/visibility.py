@@ -5,6 +5,8 @@ are sparser than pixels: between two neighbouring returns of a near car the wall
 return stands for the patch around it. So each point covers the patch that the LiDAR's spacing leaves to it, as large as
 the camera sees it, and hides what lies behind by more than its own surface recedes over such a patch. A road does not
 hide itself, however sparse and slanted; a pole and a leaf, which are no slanted surfaces, hide what is a little behind.
+
+Where labels are known, more is known: `occlusion` says how likely each point is hidden.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from seg_perception.config import VisibilityConfig
 from seg_perception.geometry.camera import CameraModel
+from seg_perception.geometry.occlusion import chance_hidden, doubts
 from seg_perception.geometry.projection import Projection
 from seg_perception.geometry.range_image import RangeImage
 from seg_perception.geometry.workspace import Workspace
@@ -46,31 +49,50 @@ def hiding(
     camera: CameraModel,
     config: VisibilityConfig,
     workspace: Workspace | None = None,
-    growth: NDArray[np.float32] | None = None,
+    classes: tuple[NDArray[np.uint8], NDArray[np.bool_]] | None = None,
 ) -> NDArray[np.int32]:
     """(M,) int32: which of the M points in view hides each of them from the camera, -1 where none does.
 
-    sweep: the points projected, by direction. A point is hidden where the patch of a nearer one covers it and it lies
-    behind that one by more than depth_tolerance_m plus what the nearer one's surface recedes from one LiDAR point to
-    the next. workspace: whose arrays to use; the answer is one of them. growth: (M,) by how much the patch of each
-    point is larger than configured; as configured where not given.
+    sweep: the points projected, by direction. workspace: whose arrays to use; the answer is one of them. classes: what
+    the picture has for the points, (M,), and which classes stand free, (256,). Method `learned` needs them; it says
+    how likely a point is hidden, see `occlusion`, and names the nearer point closest to it in the picture. Without
+    them, and by method `patches`, a point is hidden where the patch of a nearer one covers it and it lies behind that
+    one by more than depth_tolerance_m plus what the nearer one's surface recedes from one LiDAR point to the next.
     """
     workspace = workspace or Workspace()
     hider = workspace.array("hider", len(projection.index), np.int32)
-    if config.method == "none":
-        hider.fill(-1)
-        return hider
+    hider.fill(-1)
+    if config.method == "learned" and classes is not None:
+        doubted = doubts(projection, sweep, camera, _spacing(config), *classes, workspace)
+        hidden = chance_hidden(doubted.features) > config.most_doubt
+        hider[doubted.which[hidden]] = doubted.nearest[hidden]
+    elif config.method != "none":
+        _patched(projection, sweep, camera, config, workspace, classes, hider)
+    return hider
+
+
+def _patched(
+    projection: Projection,
+    sweep: RangeImage,
+    camera: CameraModel,
+    config: VisibilityConfig,
+    workspace: Workspace,
+    classes: tuple[NDArray[np.uint8], NDArray[np.bool_]] | None,
+    hider: NDArray[np.int32],
+) -> None:
+    """Fill hider by patches; those of what stands free are freestanding_cover as large."""
     cell_px = max(1.0, _CELL_PX * camera.width / 1920.0)
     shape = math.ceil(camera.height / cell_px), math.ceil(camera.width / cell_px)
     buffer = workspace.array("patches", shape, np.int64)
     column, beam = (math.radians(angle) / cell_px for angle in _spacing(config))
     half = config.cover * column * float(camera.K[0, 0]), config.beam_cover * beam * float(camera.K[1, 1])
-    if growth is None:
-        growth = np.broadcast_to(np.float32(1.0), len(projection.index))
+    growth = np.broadcast_to(np.float32(1.0), len(hider))
+    if classes is not None:
+        class_id, free = classes
+        growth = np.where(free, config.freestanding_cover, 1.0).astype(np.float32)[class_id]
     by_direction = (sweep.cell, sweep.range, sweep.across.ravel(), sweep.along.ravel())
     _cover(*projection.arrays, *by_direction, growth, cell_px, half, config.depth_tolerance_m, buffer)
     _look_up(projection.uv, projection.distance, cell_px, buffer, hider)
-    return hider
 
 
 def _spacing(config: VisibilityConfig) -> tuple[float, float]:

@@ -1,0 +1,104 @@
+"""`python benchmarks/fit_occlusion.py`: fits the network that says how likely a point is hidden, to simulated drives.
+
+The drives are none of those that `make accuracy-geometry` measures on. Writes `geometry/occlusion.yaml`.
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from drives import DriveSpec, TrueSweep, true_sweeps
+from numpy.typing import NDArray
+from torch import nn
+
+from seg_perception.config import MotionConfig, VisibilityConfig
+from seg_perception.geometry import occlusion
+from seg_perception.geometry.motion import MovedSweep
+from seg_perception.geometry.projection import project
+from seg_perception.geometry.spacing import with_spacing
+from seg_perception.geometry.visibility import range_image
+from seg_perception.labels import Taxonomy
+
+PAGE = Path(occlusion.__file__).with_suffix(".yaml")
+FIRST_SEED, DRIVES = 100, 8
+LAYERS = 24, 16  # whole fours
+ROUNDS, BATCH, RATE = 24, 4096, 4e-3
+HEAD = (
+    "# Weights of `occlusion.py`, a layer's (inputs, outputs) and then its (outputs,). Written by fit_occlusion.py.\n"
+)
+
+
+def specs() -> list[DriveSpec]:
+    """Streets of their own, sensors 0.5 to 1.5 m apart."""
+    return [DriveSpec(FIRST_SEED + k, round(0.5 + k * 5 % 12 / 11, 3)) for k in range(DRIVES)]
+
+
+def examples(sweep: TrueSweep, free: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """What is known of the doubtful points of a sweep, and whether a camera truly does not see them."""
+    settings = with_spacing(VisibilityConfig(), sweep.scan.points)
+    moved = MovedSweep(sweep.scan, sweep.tree, MotionConfig())
+    by_direction = range_image(moved.points, settings)
+    known, hidden = [], []
+    for visible, mount in zip(sweep.visible, sweep.cameras, strict=True):
+        image = sweep.images[mount.name]
+        in_view = project(moved.points, moved.T_cam_lidar(image.frame_id, image.stamp_ns), mount.model)
+        u, v = np.floor(in_view.uv + 0.5).astype(int).T
+        spacing = settings.spacing_deg, settings.beam_spacing_deg
+        found = occlusion.doubts(in_view, by_direction, mount.model, spacing, image.pixels[v, u, 0], free)
+        known.append(found.features)
+        hidden.append(~visible[in_view.index[found.which]])
+    return np.concatenate(known), np.concatenate(hidden)
+
+
+def fit(known: NDArray[np.float32], hidden: NDArray[np.bool_]) -> list[NDArray[np.float32]]:
+    """The weights, layer by layer."""
+    torch.manual_seed(0)
+    middle, spread = known.mean(axis=0), known.std(axis=0) + 1e-3
+    given, wanted = torch.from_numpy((known - middle) / spread), torch.from_numpy(hidden.astype(np.float32))
+    sizes = (known.shape[1], *LAYERS)
+    layers = [part for pair in pairwise(sizes) for part in (nn.Linear(*pair), nn.ReLU())]
+    network = nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
+    optimizer = torch.optim.Adam(network.parameters(), RATE)
+    batches = len(given) // BATCH
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=ROUNDS * batches)
+    for done in range(ROUNDS):
+        loss_sum = 0.0
+        for rows in torch.randperm(len(given))[: batches * BATCH].split(BATCH):
+            loss = nn.functional.binary_cross_entropy_with_logits(network(given[rows])[:, 0], wanted[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            loss_sum += loss.item()
+        print(f"round {done + 1} of {ROUNDS}: {loss_sum / batches:.4f}", flush=True)
+    weights = [value.detach().numpy().astype(np.float64) for value in network.parameters()]
+    weights[::2] = [matrix.T for matrix in weights[::2]]
+    weights[0] /= spread[:, None]  # what is given comes as it is
+    weights[1] -= middle @ weights[0]
+    return [values.astype(np.float32) for values in weights]
+
+
+def text(weights: list[NDArray[np.float32]]) -> str:
+    """A page of numbers, a row of a matrix to a line."""
+    lines = [HEAD + "layers:"]
+    for values in weights:
+        rows = [f"[{', '.join(f'{value:.4g}' for value in row)}]" for row in np.atleast_2d(values)]
+        lines += ["  -", *(f"    - {row}" for row in rows)] if values.ndim == 2 else [f"  - {rows[0]}"]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Simulate where needed, fit, write."""
+    taxonomy = Taxonomy.load("cityscapes")
+    free = taxonomy.members(taxonomy.groups["freestanding"])
+    known, hidden = zip(*(examples(sweep, free) for sweep in true_sweeps(specs())), strict=True)
+    print(f"{sum(map(len, hidden))} points")
+    PAGE.write_text(text(fit(np.concatenate(known), np.concatenate(hidden))), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
