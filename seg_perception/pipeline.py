@@ -318,6 +318,8 @@ def _run_once(config: Config, segmenter: Segmenter) -> None:
     K = np.array([[width, 0.0, width / 2], [0.0, width, height / 2], [0.0, 0.0, 1.0]])
     pipeline.set_camera("camera", CameraModel(width, height, K))
     image = CameraImage("camera", "camera", 1, np.zeros((height, width, 3), np.uint8))
-    result = pipeline.process(scan, {"camera": image})
+    for method in ("patches", "learned"):  # whichever is set, the other can be set while the node runs
+        pipeline.config = replace(config, visibility=replace(config.visibility, method=method))
+        result = pipeline.process(scan, {"camera": image})
     result.segmentations["camera"].label_image()
     encode_semantic_cloud(result.cloud, pipeline.taxonomy.colors)

@@ -11,7 +11,7 @@ from seg_perception.datatypes import UNKNOWN
 from seg_perception.errors import BackendLostError, ModelError, UnknownFrameError
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.transforms import transform_points
-from seg_perception.geometry.visibility import range_image
+from seg_perception.geometry.visibility import hiding, range_image
 from seg_perception.pipeline import Pipeline, warm_up
 
 
@@ -177,6 +177,18 @@ def test_warm_up_runs_the_network_once():
     segmenter = world.LeftRightSegmenter()
     warm_up(world.config(), segmenter)
     assert segmenter.calls == 1
+
+
+def test_warm_up_compiles_what_may_be_set_later(monkeypatch):
+    asked = set()
+
+    def noted(in_view, sweep, camera, config, *rest):
+        asked.add(config.method)
+        return hiding(in_view, sweep, camera, config, *rest)
+
+    monkeypatch.setattr("seg_perception.pipeline.hiding", noted)
+    warm_up(world.config(visibility={"method": "learned"}), world.LeftRightSegmenter())
+    assert asked == {"patches", "learned"}
 
 
 class TogetherSegmenter(world.LeftRightSegmenter):
