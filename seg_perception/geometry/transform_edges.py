@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.errors import FarStampError, StampError
-from seg_perception.geometry.transforms import NEAR_ZERO_ANGLE, Float64Array
+from seg_perception.geometry.transforms import Float64Array
 
 StampsNs = NDArray[np.int64]
 
@@ -297,13 +297,16 @@ class MovingLink:
         return T
 
 
+_NEAR_ZERO_ANGLE = 1e-9
+"""rad; below it sin(x) / x is 1 to the last bit, so the weights of a turn are those of a straight line."""
+
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
 @_compiled
 def _interpolate(stamps, translation, quat_xyzw, changed, asked, tolerance_ns, T):  # type: ignore[no-untyped-def]
     """Fill T (N, 4, 4) with the poses at `asked` (N,), from samples as in `MovingLink`: translation linearly, rotation
-    by `transforms.slerp`."""
+    the shorter way at constant speed, both beyond a sample as before it. The numbers of tf2::Quaternion::slerp."""
     before_newest = max(np.searchsorted(stamps, stamps[-1] - tolerance_ns, "right") - 1, 0)
     after_oldest = min(np.searchsorted(stamps, stamps[0] + tolerance_ns, "left"), stamps.size - 1)
     before = after = -1
@@ -321,7 +324,7 @@ def _interpolate(stamps, translation, quat_xyzw, changed, asked, tolerance_ns, T
             side, angle = _turn(quat_xyzw[older], quat_xyzw[newer])
             before, after, sine = older, newer, math.sin(angle)
         weight0, weight1 = 1.0 - ratio, ratio
-        if angle >= NEAR_ZERO_ANGLE:
+        if angle >= _NEAR_ZERO_ANGLE:
             weight0, weight1 = math.sin(weight0 * angle) / sine, math.sin(weight1 * angle) / sine
         _place_turned(weight0, quat_xyzw[older], side * weight1, quat_xyzw[newer], T[n])
         for k in range(3):
@@ -343,7 +346,8 @@ def _neighbours(stamps, stamp_ns, tolerance_ns, before_newest, after_oldest):  #
 
 @_compiled
 def _turn(q0, q1):  # type: ignore[no-untyped-def]
-    """Between unit quaternions: 1, or -1 where the other sign of q1 is nearer; and half the angle from q0 to it."""
+    """Between unit quaternions: 1, or -1 where the other sign of q1 is nearer; and half the angle from q0 to it, by
+    atan2: acos loses half its digits near zero (Kahan, "How Futile are Mindless Assessments of Roundoff", 12)."""
     same = q0[0] * q1[0] + q0[1] * q1[1] + q0[2] * q1[2] + q0[3] * q1[3]
     side = -1.0 if same < 0.0 else 1.0
     apart = together = 0.0

@@ -16,9 +16,6 @@ from seg_perception.errors import TransformError
 
 Float64Array = NDArray[np.float64]
 
-NEAR_ZERO_ANGLE = 1e-9
-"""rad; below it sin(x) / x is 1 to the last bit, so slerp and lerp weights are the same numbers."""
-
 
 def from_rotation_translation(rotation: ArrayLike, translation: ArrayLike) -> Float64Array:
     """(..., 3, 3) rotation and (..., 3) translation in metres to (..., 4, 4)."""
@@ -134,35 +131,3 @@ def transform_points(T: ArrayLike, points: ArrayLike) -> Float64Array:
     T = np.asarray(T, np.float64)
     # einsum, not @: BLAS would wake threads for so thin a product, and on a busy machine wait for them
     return np.einsum("...ij,...j->...i", T[..., :3, :3], np.asarray(points, np.float64)) + T[..., :3, 3]
-
-
-def slerp(quat0_xyzw: ArrayLike, quat1_xyzw: ArrayLike, ratio: ArrayLike) -> Float64Array:
-    """Turn from unit quaternion 0 towards 1 the shorter way at constant speed; (..., 4), ratio (...).
-
-    The numbers of tf2::Quaternion::slerp, though the angle comes from atan2: acos loses half its digits near zero
-    (Kahan, "How Futile are Mindless Assessments of Roundoff", section 12). A ratio outside 0..1 goes on at the same
-    speed.
-    """
-    q0, q1 = np.broadcast_arrays(np.asarray(quat0_xyzw, np.float64), np.asarray(quat1_xyzw, np.float64))
-    ratio = np.asarray(ratio, np.float64)
-    longer_way = np.einsum("...i,...i->...", q0, q1) < 0.0
-    q1 = np.where(longer_way[..., None], -q1, q1)
-    angle = 2.0 * np.arctan2(np.linalg.norm(q1 - q0, axis=-1), np.linalg.norm(q1 + q0, axis=-1))
-    still = angle < NEAR_ZERO_ANGLE
-    angle = np.where(still, 1.0, angle)
-    weight0 = np.where(still, 1.0 - ratio, np.sin((1.0 - ratio) * angle) / np.sin(angle))
-    weight1 = np.where(still, ratio, np.sin(ratio * angle) / np.sin(angle))
-    return weight0[..., None] * q0 + weight1[..., None] * q1
-
-
-def interpolate(T0: ArrayLike, T1: ArrayLike, ratio: ArrayLike) -> Float64Array:
-    """Poses between two, as tf2 does it: translation linearly, rotation by slerp. (..., 4, 4), ratio (...)."""
-    T0, T1, ratio = np.asarray(T0, np.float64), np.asarray(T1, np.float64), np.asarray(ratio, np.float64)
-    quat_xyzw = slerp(quat_xyzw_from_matrix(T0), quat_xyzw_from_matrix(T1), ratio)
-    return from_quat_translation(quat_xyzw, lerp(T0[..., :3, 3], T1[..., :3, 3], ratio))
-
-
-def lerp(vector0: ArrayLike, vector1: ArrayLike, ratio: ArrayLike) -> Float64Array:
-    """(..., k) vectors on the line from 0 to 1; ratio (...)."""
-    ratio = np.asarray(ratio, np.float64)[..., None]
-    return np.asarray((1.0 - ratio) * np.asarray(vector0, np.float64) + ratio * np.asarray(vector1, np.float64))

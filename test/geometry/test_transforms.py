@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 
 from seg_perception.errors import TransformError
+from seg_perception.geometry.transform_edges import MovingLink, Query
 from seg_perception.geometry.transforms import (
     compose,
     from_quat_translation,
     from_rotation_translation,
-    interpolate,
     inverse,
     is_rigid,
-    lerp,
     quat_xyzw_from_matrix,
-    slerp,
     transform_points,
 )
 
@@ -133,41 +134,51 @@ def test_stacks_are_inverted_and_composed_one_by_one() -> None:
     np.testing.assert_allclose(quat_xyzw_from_matrix(Ts), [quat_xyzw_from_matrix(T) for T in Ts])
 
 
+def between(q0: ArrayLike, q1: ArrayLike, ratio: float, t0: ArrayLike = (0, 0, 0), t1: ArrayLike = (0, 0, 0)) -> Any:
+    """The pose at that part of the second between two samples; up to a second after the last one."""
+    second = 1_000_000_000
+    stamps_ns, translations = np.array([second, 2 * second]), np.array([t0, t1], float)
+    link = MovingLink("odom", stamps_ns, translations, np.array([q0, q1], float), np.zeros(0, bool))
+    return link.at(Query("odom", "base", np.array([second + round(ratio * second)]), tolerance_ns=second))[0]
+
+
 @given(quats, quats, st.floats(0.0, 1.0))
 @settings(max_examples=200, deadline=None)
-def test_slerp_turns_the_shorter_way_at_constant_speed(q0: np.ndarray, q1: np.ndarray, ratio: float) -> None:
-    between = slerp(q0, q1, ratio)
-    whole = angle_between(q0, q1)
-    assert np.linalg.norm(between) == pytest.approx(1.0, abs=1e-12)
-    assert angle_between(q0, between) == pytest.approx(ratio * whole, abs=1e-6)  # acos in the test costs the digits
-    assert angle_between(between, q1) == pytest.approx((1.0 - ratio) * whole, abs=1e-6)
+def test_a_pose_between_two_turns_the_shorter_way_at_constant_speed(q0: Any, q1: Any, ratio: float) -> None:
+    T, whole = between(q0, q1, ratio), angle_between(q0, q1)
+    assert is_rigid(T, 1e-12)
+    quat = quat_xyzw_from_matrix(T)
+    assert angle_between(q0, quat) == pytest.approx(ratio * whole, abs=1e-6)  # acos in the test costs the digits
+    assert angle_between(quat, q1) == pytest.approx((1.0 - ratio) * whole, abs=1e-6)
 
 
-def test_slerp_between_equal_and_opposite_quaternions_stands_still() -> None:
-    quat = np.asarray(QUARTER_TURN_LEFT)
-    np.testing.assert_array_equal(slerp(quat, quat, 0.3), quat)
-    np.testing.assert_allclose(slerp(quat, -quat, 0.3), quat, atol=1e-15)
+def test_between_equal_and_opposite_quaternions_nothing_turns() -> None:
+    quat, T = np.asarray(QUARTER_TURN_LEFT), from_quat_translation(QUARTER_TURN_LEFT, (0, 0, 0))
+    np.testing.assert_array_equal(between(quat, quat, 0.3), T)
+    np.testing.assert_allclose(between(quat, -quat, 0.3), T, atol=1e-15)
 
 
-def test_slerp_of_a_tiny_turn_loses_no_digits() -> None:
+def test_a_tiny_turn_loses_no_digits() -> None:
     turn = 1e-7
     tiny = (0.0, 0.0, np.sin(turn / 2), np.cos(turn / 2))
-    np.testing.assert_allclose(slerp((0, 0, 0, 1), tiny, 0.25)[2], turn / 8, rtol=1e-12)
+    np.testing.assert_allclose(between((0, 0, 0, 1), tiny, 0.25)[1, 0], turn / 4, rtol=1e-12)
 
 
-def test_ratio_beyond_one_goes_on_turning() -> None:
-    half_turn = slerp((0.0, 0.0, 0.0, 1.0), QUARTER_TURN_LEFT, 2.0)
-    np.testing.assert_allclose(half_turn, (0.0, 0.0, 1.0, 0.0), atol=1e-15)
+def test_beyond_the_last_sample_a_pose_goes_on_turning() -> None:
+    half_turn = from_quat_translation((0.0, 0.0, 1.0, 0.0), (0, 0, 0))
+    np.testing.assert_allclose(between((0.0, 0.0, 0.0, 1.0), QUARTER_TURN_LEFT, 2.0), half_turn, atol=1e-15)
 
 
 def test_pose_halfway_is_half_the_way_and_half_the_turn() -> None:
-    T = interpolate(np.eye(4), from_quat_translation(QUARTER_TURN_LEFT, (2.0, 4.0, 6.0)), [0.0, 0.5, 1.0])
+    still, there = (0.0, 0.0, 0.0, 1.0), (2.0, 4.0, 6.0)
+    T = [between(still, QUARTER_TURN_LEFT, ratio, t1=there) for ratio in (0.0, 0.5, 1.0)]
     np.testing.assert_allclose(T[0], np.eye(4), atol=1e-15)
-    np.testing.assert_allclose(T[1, :3, 3], (1.0, 2.0, 3.0))
-    np.testing.assert_allclose(T[1, :3, 0], (HALF, HALF, 0.0), atol=1e-15)
-    np.testing.assert_allclose(T[2, :3, 0], (0.0, 1.0, 0.0), atol=1e-15)
+    np.testing.assert_allclose(T[1][:3, 3], (1.0, 2.0, 3.0))
+    np.testing.assert_allclose(T[1][:3, 0], (HALF, HALF, 0.0), atol=1e-15)
+    np.testing.assert_allclose(T[2][:3, 0], (0.0, 1.0, 0.0), atol=1e-15)
 
 
-def test_lerp_ends_exactly_at_both_ends() -> None:
-    start, stop = np.array([0.1, 0.2, 0.3]), np.array([0.7, 0.11, 1e9])
-    np.testing.assert_array_equal(lerp(start, stop, [0.0, 1.0]), [start, stop])
+def test_at_both_samples_a_pose_is_where_they_are_to_the_last_bit() -> None:
+    start, stop = (0.1, 0.2, 0.3), (0.7, 0.11, 1e9)
+    for ratio, place in ((0.0, start), (1.0, stop)):
+        assert between(QUARTER_TURN_LEFT, QUARTER_TURN_LEFT, ratio, start, stop)[:3, 3].tolist() == list(place)
