@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import Any
+from typing import Any, TypeVar
 
 from seg_perception.config import CameraConfig, Config
 from seg_perception.datatypes import CameraImage, LidarScan
@@ -38,6 +38,7 @@ _TF_GRACE_S = 0.05  # for /tf, from when a sweep is first looked at: under load 
 _SETTLING_S = 2.0  # from the first sweep on, frames that nobody has named yet are waited for as well
 
 Problem = Callable[[str, str], None]  # (cause, sentence)
+Segmented = TypeVar("Segmented", Segmentation, bool)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +98,8 @@ class Intake:
                 self.pipeline.set_camera(camera.name, model)
         self._limits = {c.name: RateLimit(c.max_rate_hz) for c in config.cameras if c.segment == "max_rate"}
         self._fresh: dict[str, _Arrived] = {}  # the newest image of each camera that need not wait for its sweep
+        self._at_hand: list[CameraImage] = []  # of the sweep that is being processed, not yet asked for
+        self.on_picture_due: Callable[[], None] = lambda: None  # called when `next_picture` may have something to do
         self._unpaired = {c.name for c in config.cameras if c.segment != "paired"}  # whose images never do
         self._looks_ahead = {name for name, of in self.pipeline.networks.items() if of.segmenter.contract.batch == 1}
         self._infos: dict[str, CameraInfoRecord] = {}
@@ -198,7 +201,8 @@ class Intake:
                 self.scene.forget()
                 self._jumps_in_scene = held.jumps
             with self.refusing():
-                result = self.pipeline.process(held.scan, held.images)
+                with self._shared(held.images):
+                    result = self.pipeline.process(held.scan, held.images)
                 self._account(result)
                 return self.scene.recognise(result) if self._cloud_awaits_objects else result
 
@@ -221,31 +225,48 @@ class Intake:
     def next_picture(self) -> Picture | None:
         """Segment an image that does not wait for a sweep, the oldest such; None while there is none.
 
-        By a third thread, if one likes. On the way, images that a sweep will most likely take are segmented too, so
-        that it finds them done.
+        By a third thread, if one likes. On the way, images of the sweep at hand are segmented too, and those that a
+        sweep will most likely take, so that it finds them done.
         """
         while True:
             with self._lock:
+                at_hand = self._at_hand.pop() if self._at_hand else None
                 camera = next(iter(self._fresh), None)
-                if camera is None:
-                    return None
-                arrived = self._fresh.pop(camera)
-            if camera not in self._unpaired:
+                if at_hand is None and camera is not None:
+                    arrived = self._fresh.pop(camera)
+            if at_hand is not None:
+                with suppress(SegPerceptionError):  # to be refused by the sweep
+                    self._timed(self.pipeline.segment_ahead, at_hand)
+            elif camera is None:
+                return None
+            elif camera not in self._unpaired:
                 with suppress(SegPerceptionError):  # to be refused when a sweep takes it
-                    self._segment(camera, arrived, self.pipeline.segment_ahead)
-                continue
-            with self.refusing():
-                return Picture(*self._segment(camera, arrived, self.pipeline.segment))
+                    self._timed(self.pipeline.segment_ahead, self._image(camera, arrived))
+            else:
+                with self.refusing():
+                    image = self._image(camera, arrived)
+                    return Picture(image, self._timed(self.pipeline.segment, image))
 
-    def _segment(
-        self, camera: str, arrived: _Arrived, segment: Callable[[CameraImage], Segmentation]
-    ) -> tuple[CameraImage, Segmentation]:
-        image = self._image(camera, arrived)
+    def _timed(self, segment: Callable[[CameraImage], Segmented], image: CameraImage) -> Segmented:
         timer = StageTimer()
         with timer.stage("segment_image"):
-            segmentation = segment(image)
-        self.statistics.add_seconds("segment_image", timer.seconds["segment_image"])
-        return image, segmentation
+            segmented = segment(image)
+        if segmented:
+            self.statistics.add_seconds("segment_image", timer.seconds["segment_image"])
+        return segmented
+
+    @contextmanager
+    def _shared(self, images: Mapping[str, CameraImage]) -> Iterator[None]:
+        """While the block runs, whoever asks for pictures has a share of what it needs of the network: the last first,
+        as `process` begins at the front."""
+        with self._lock:
+            self._at_hand = [images[camera] for camera in sorted(images) if camera in self._looks_ahead]
+        self.on_picture_due()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._at_hand = []
 
     def _next_decoded(self, now_s: float) -> _Decoded | None:
         """A sweep that waits for nothing any more; of each LiDAR one at most waits for /tf, and holds up no other."""

@@ -186,7 +186,8 @@ class Pipeline:
                 reports[name] = replace(reports[name], in_view=len(in_view.index), visible=len(seen))
         for name in sorted(images.keys() - looks.keys()):  # nothing to paint, but somebody may look at what it says
             with _costs_itself(name, reports), timer.stage("segment"):
-                segmentations[name] = self.segment_ahead(images[name])
+                self._calibration(images[name])
+                segmentations[name] = self.segment(images[name])
         with timer.stage("paint"):
             cloud = painting.cloud()
         for index, name in enumerate(cloud.cameras):
@@ -206,10 +207,15 @@ class Pipeline:
         """
         return self._answer(image).get(partial(self._run, image))
 
-    def segment_ahead(self, image: CameraImage) -> Segmentation:
-        """`segment` before a sweep asks for it; what no sweep could use is refused with a CalibrationError."""
+    def segment_ahead(self, image: CameraImage) -> bool:
+        """`segment` before a sweep asks for it; False where another thread is at it, or was. Raises CalibrationError
+        for what no sweep could use; what else is wrong is found by `segment`."""
         self._calibration(image)
-        return self.segment(image)
+        once = self._answer(image)
+        mine = once.claim()
+        if mine:
+            once.settle(partial(self._run, image))
+        return mine
 
     def segment_together(self, images: Sequence[CameraImage]) -> None:
         """Let a backend that overlaps pictures have all new ones of its cameras at once, from any thread. A picture
@@ -218,7 +224,8 @@ class Pipeline:
         for image in images:
             of_segmenter.setdefault(self.networks[image.camera].segmenter, []).append(image)
         for segmenter, theirs in of_segmenter.items():
-            if segment_all := getattr(segmenter, "segment_all", None):
+            segment_all = getattr(segmenter, "segment_all", None)
+            if segment_all is not None and getattr(segmenter, "overlaps", True):
                 self._segment_all(segment_all, theirs)
 
     def _segment_all(

@@ -350,6 +350,30 @@ def test_images_of_a_network_that_takes_several_wait_to_go_together():
         drive.labels(0.1 * i)
 
 
+def test_an_image_of_the_sweep_at_hand_may_be_segmented_by_another_thread_meanwhile():
+    drive = Drive()
+    threads: list[str] = []
+    segment = drive.network.segment
+
+    def noted(pixels: np.ndarray) -> object:
+        threads.append(threading.current_thread().name)
+        return segment(pixels)
+
+    drive.network.segment = noted
+
+    def picture_due() -> None:
+        pictures = threading.Thread(target=drive.intake.next_picture, name="pictures")
+        pictures.start()
+        pictures.join()
+
+    drive.intake.on_picture_due = picture_due
+    drive.intake.image("front", image_message())
+    drive.intake.cloud(cloud_message(), now_s=0.0)
+    assert drive.labels() == GOOD
+    assert threads == ["pictures"]
+    assert drive.intake.next_picture() is None
+
+
 def test_an_image_seen_ahead_that_cannot_be_used_is_refused_once_and_with_its_sweep():
     drive = Drive()
     for i in range(8):

@@ -56,6 +56,11 @@ class OnnxRuntimeSegmenter:
         """What the network expects and gives."""
         return self._contract
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether several pictures gain by going together."""
+        return self._contract.batch > 1
+
     def segment(self, pixels: NDArray[np.uint8]) -> Segmentation:
         """See `Segmenter.segment`. Raises ModelError for a picture that the network was not deployed for."""
         return self.segment_all([pixels])[0]

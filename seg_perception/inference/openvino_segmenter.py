@@ -62,6 +62,11 @@ class OpenVinoSegmenter:
         """What the network expects and gives."""
         return self._contract
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether several pictures gain by going together."""
+        return self._contract.batch > 1
+
     def segment(self, pixels: NDArray[np.uint8]) -> Segmentation:
         """See `Segmenter.segment`."""
         return self.segment_all([pixels])[0]

@@ -57,7 +57,8 @@ class Segmenter(Protocol):
     """A deployed network, ready to run.
 
     One that can do more with several pictures at once also has `segment_all(pictures)`, a list of what `segment` gives
-    for each, in order; the pipeline then hands it the pictures of all cameras together.
+    for each, in order; the pipeline then hands it the pictures of all cameras together, unless it has `overlaps` and
+    that is False: they would go one after the other, which several threads do better.
     """
 
     @property

@@ -61,6 +61,7 @@ class Worker:
         self._stopping = False
         self._steps = {"sweeps": self._step_sweep, "pictures": self._step_picture}
         self._news = {name: threading.Event() for name in self._steps}
+        intake.on_picture_due = self._news["pictures"].set
         self._threads = [threading.Thread(target=self._run, args=(name,), name=name) for name in self._steps]
 
     def __enter__(self) -> Worker:
