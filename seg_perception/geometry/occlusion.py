@@ -59,10 +59,9 @@ _ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 _NONE, _MUCH, _LITTLE = np.float32(1e9), np.float32(4.0), np.float32(1e-3)
 _BLOCK = 128  # points that the network weighs together
 _FIELDS = 6  # of a neighbour, see `_gather`
-_FREE, _ENOUGH = (
-    np.float32(256.0),
-    np.float32(0.3),
-)  # added to a class that stands free; with less before a point it is seen
+_FREE = np.float32(256.0)  # added to a class that stands free
+_ENOUGH = np.float32(0.3)  # with less before it, see `_weight`, a point is seen
+_MOST = 256  # neighbours listed before a point, and after it, that are looked at: a sweep has some thirty in all
 _TURN = np.float32(2.0 * math.pi)
 
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -119,8 +118,7 @@ def chance_hidden(features: NDArray[np.float32], weights: tuple[NDArray[np.float
     if not given.
     """
     chance = np.empty(len(features), np.float32)
-    layers = weights or fitted_weights()
-    _weigh(features, layers, chance)
+    _weigh(features, weights or fitted_weights(), chance)
     return chance
 
 
@@ -155,23 +153,9 @@ def _sort(uv, width_px, height_px, columns, rows, start, cells):  # type: ignore
 
 @_compiled
 def _gather(  # type: ignore[no-untyped-def]
-    index,
-    uv,
-    distance,
-    cell,
-    ranges,
-    across,
-    along,
-    cells,
-    columns,
-    class_id,
-    free,
-    spacing_px,
-    start,
-    numbers,
-    places,
-    fields,
-):
+    index, uv, distance, cell, ranges, across, along, cells, columns, class_id, free, spacing_px, start, numbers,
+    places, fields,
+):  # fmt: skip
     """What is asked of neighbours: where they lie and how large a spacing is there, in spacings of the LiDAR; how far
     away they are, how slanted, and of which class."""
     us, vs, sizes, far, slants, marks = fields[0], fields[1], fields[2], fields[3], fields[4], fields[5]
@@ -200,7 +184,8 @@ def _describe(  # type: ignore[no-untyped-def]
     us, vs, sizes, far, slants, marks = fields[0], fields[1], fields[2], fields[3], fields[4], fields[5]
     found = 0
     for m in range(index.shape[0]):
-        first, last, o = start[cells[m] - 1], start[cells[m] + 2], places[m]
+        o = places[m]
+        first, last = max(start[cells[m] - 1], o - _MOST), min(start[cells[m] + 2], o + _MOST)
         _look(us, vs, sizes, far, slants, o, first, last, squares)
         wide = _weight(squares, first, last)
         if wide < _ENOUGH:

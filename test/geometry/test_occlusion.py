@@ -1,4 +1,5 @@
 import math
+import time
 
 import numpy as np
 import pytest
@@ -98,6 +99,16 @@ def test_the_order_of_the_points_does_not_matter():
     )
     places = np.argsort(index[one.which]), np.argsort(order[shuffled[other.which]])
     np.testing.assert_allclose(one.features[places[0]], other.features[places[1]], atol=1e-4)
+
+
+def test_a_cloud_on_one_spot_does_not_take_for_ever():
+    points, said = cloud(60_000), classes(60_000)
+    doubted(points[:9], said[:9])  # compiled
+    points[:] = 10.0, 0.5, 0.0
+    started = time.thread_time()
+    found, index = doubted(points, said)
+    assert time.thread_time() - started < 0.7  # each against each takes more
+    assert (len(index), len(found.which)) == (60_000, 0)
 
 
 @pytest.mark.parametrize("count", [0, 1, 127, 128, 300])
