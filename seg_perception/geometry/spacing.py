@@ -45,7 +45,8 @@ def measured_spacing(points: NDArray[np.float32]) -> tuple[float, float] | None:
 
     points: (N, 3) metres, as measured, in the LiDAR's frame. Of uneven spacings the median of what returned counts.
     """
-    x, y, z = (points[:, axis].astype(np.float64) for axis in range(3))
+    with np.errstate(invalid="ignore"):  # of a signalling NaN, which is no return, and becomes a quiet one
+        x, y, z = (points[:, axis].astype(np.float64) for axis in range(3))
     flat = np.hypot(x, y)
     far = np.isfinite(flat) & (flat > _NEAR_M)
     azimuth = np.degrees(np.arctan2(y[far], x[far]))

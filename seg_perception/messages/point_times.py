@@ -45,7 +45,8 @@ def point_stamps_ns(cloud: PointCloud, valid: NDArray[np.bool_]) -> tuple[NDArra
             None,
             f"time field '{field.name}' is {field.count} x {field.dtype.name}, one 32-bit integer or float wanted",
         )
-    values = values.astype(np.int64 if field.datatype in _INTEGERS else np.float64)  # side by side: quick to go through
+    with np.errstate(invalid="ignore"):  # of a signalling NaN, which is no time, and becomes a quiet one
+        values = values.astype(np.int64 if field.datatype in _INTEGERS else np.float64)  # side by side: quick
     usable = valid if field.datatype in _INTEGERS else valid & np.isfinite(values)
     used = values if usable.all() else values[usable]
     if used.size == 0:

@@ -65,3 +65,9 @@ def test_points_in_no_order_do_not_tell_and_cost_no_sweep():
     points = np.random.default_rng(1).uniform((5.0, -4.0, 0.0), (9.0, 4.0, 1.0), (2000, 3)).astype(np.float32)
     assert max(measured_spacing(points)) > 5.0
     assert with_spacing(VisibilityConfig(), points) == VisibilityConfig()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_signalling_nan_is_no_return_and_raises_no_warning():
+    points = np.full((10, 3), 0x7F800001, np.uint32).view(np.float32)
+    assert measured_spacing(points) is None

@@ -95,6 +95,12 @@ def test_point_without_a_finite_time_gets_that_of_the_header(cloud_msg) -> None:
     np.testing.assert_allclose(offsets, [10_000_000, 0, 0, 20_000_000], rtol=0, atol=2)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_signalling_nan_is_no_time_and_raises_no_warning(cloud_msg) -> None:
+    times = np.array([0x7F800001, 0x7F800001, 0, 0], np.uint32).view(np.float32)
+    assert (_offsets(cloud_msg, "t", times) == 0).all()
+
+
 def test_cloud_of_nothing_but_nan_gets_the_time_of_the_header(cloud_msg) -> None:
     points = _points("time", np.array([0.01, 0.02], "f4"))
     points["x"] = np.nan
