@@ -53,6 +53,34 @@ def test_pictures_are_drawn_only_while_somebody_looks(node, peer):
     peer.spin_until(lambda: "draw" in peer.summary()["latency_ms"], "the drawing to be timed")
 
 
+@pytest.mark.parametrize(
+    ("listened_to", "made"),
+    [([], []), (["points"], [["points"]]), (["rest"], [["rest"]]), (["points", "rest"], [["points", "rest"]])],
+)
+def test_clouds_are_made_once_and_only_while_somebody_subscribes(monkeypatch, listened_to, made):
+    import small_world as world
+
+    from seg_perception.pipeline import Pipeline
+    from seg_perception.ros import outputs
+
+    encoded, published = [], []
+    encode = outputs.encode_semantic_cloud
+    monkeypatch.setattr(outputs, "encode_semantic_cloud", lambda *given: encoded.append(1) or encode(*given))
+
+    def publisher(name):
+        return SimpleNamespace(
+            get_subscription_count=lambda: int(name in listened_to), publish=lambda content: published.append(name)
+        )
+
+    config = world.config(output={"point_groups": "rest=car+unknown"})
+    pipeline = Pipeline(config, world.LeftRightSegmenter(), world.tree())
+    result = pipeline.process(world.scan(), {})
+    given = outputs.Outputs(None, config, pipeline.taxonomy, {"front": pipeline.taxonomy})
+    given._points, given._group_points = {"": publisher("points")}, {("", "rest"): publisher("rest")}
+    given.publish(result)
+    assert (len(encoded), [published] if published else []) == (len(made), made)
+
+
 def test_a_picture_whose_gpu_is_lost_is_not_drawn_and_the_sweep_goes_on(caplog):
     from seg_perception.ros.outputs import Outputs
 
