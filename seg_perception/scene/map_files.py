@@ -18,8 +18,9 @@ from seg_perception.scene.voxel_map import MapCloud
 
 SUFFIXES = (".ply", ".pcd", ".npz")
 
-NEAR_M = 4096.0
-"""Up to here a float32 tells a quarter of a millimetre."""
+NEAR_M = 65536.0
+"""Up to here a float32 is right to 2 mm. No drive that starts at its origin comes there, so that no cloud changes its
+fields on the way; UTM coordinates begin beyond."""
 
 _PLY_TYPES = {"f4": "float", "f8": "double", "u1": "uchar"}
 _CLASS = "class"  # of a comment: class, train id, name
