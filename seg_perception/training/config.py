@@ -62,6 +62,9 @@ class LossConfig(Section):
 
     balancing: str = setting("log", "weights of the classes: log is 1 / ln(1.02 + share)", choices=("none", "log"))
     hardest: float = setting(1.0, "share of pixels, those with the largest loss, that count", minimum=0.01, maximum=1.0)
+    overlap: float = setting(
+        0.0, "weight of the Lovász-softmax loss, which is the mean IoU's own; 0: none", minimum=0.0
+    )
     auxiliary: float = setting(0.4, "weight of the auxiliary head's loss", minimum=0.0)
     centre: float = setting(200.0, "weight of Panoptic-DeepLab's centre loss (squared error)", minimum=0.0)
     offset: float = setting(0.01, "weight of Panoptic-DeepLab's offset loss (absolute error)", minimum=0.0)

@@ -12,6 +12,9 @@ from seg_perception.models.layers import resized
 from seg_perception.training.config import LossConfig
 from seg_perception.training.datasets import VOID
 
+OVERLAP_STRIDE = 3
+"""The overlap's loss looks at every third pixel of every third row: it sorts them once a class."""
+
 
 class SegmentationLoss(nn.Module):
     """Sum of the losses of a network's outputs, each weighted as configured.
@@ -43,7 +46,7 @@ class SegmentationLoss(nn.Module):
         return loss
 
     def _semantic(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy, weighted by class, void left out, of the hardest pixels where configured."""
+        """Cross entropy, weighted by class, void left out, of the hardest pixels, and the overlap's, as configured."""
         losses = functional.cross_entropy(logits, labels, self.class_weights, ignore_index=VOID, reduction="none")
         known = labels != VOID
         weights = known.float()
@@ -54,7 +57,31 @@ class SegmentationLoss(nn.Module):
             threshold = losses.flatten().topk(kept).values[-1].detach()
             weights = weights * (losses >= threshold)
             losses = losses * (losses >= threshold)
-        return losses.sum() / weights.sum().clamp(min=1e-6)
+        loss = losses.sum() / weights.sum().clamp(min=1e-6)
+        if self._config.overlap > 0.0:
+            sparse = slice(OVERLAP_STRIDE // 2, None, OVERLAP_STRIDE)
+            loss = loss + self._config.overlap * lovasz_softmax(logits[:, :, sparse, sparse], labels[:, sparse, sparse])
+        return loss
+
+
+def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over the classes in `labels` of the Lovász extension of 1 - IoU (Berman et al., arXiv 1705.08790, eq. 11).
+
+    logits: (N, C, H, W) float. labels: (N, H, W) int64; `VOID` has no part. No class in them: 0.
+    """
+    known = labels != VOID
+    truth = functional.one_hot(labels[known], logits.shape[1]).T.to(logits.dtype)
+    present = truth.any(dim=1)
+    if not bool(present.any()):
+        return logits.sum() * 0.0
+    truth = truth[present]
+    probabilities = logits.softmax(dim=1).movedim(1, 0)[:, known][present]
+    errors, order = (truth - probabilities).abs().sort(dim=1, descending=True)
+    wrong = truth.gather(1, order)  # the pixels of the class, from the worst on
+    total = wrong.sum(dim=1, keepdim=True)
+    loss = 1 - (total - wrong.cumsum(1)) / (total + (1 - wrong).cumsum(1))  # 1 - IoU with the first k pixels mistaken
+    steps = torch.diff(loss, dim=1, prepend=torch.zeros_like(total))
+    return (errors * steps).sum(dim=1).mean()
 
 
 def log_class_weights(pixels: Tensor) -> Tensor:

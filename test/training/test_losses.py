@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from torch.nn import functional  # noqa: E402
 
 from seg_perception.training.config import LossConfig  # noqa: E402
-from seg_perception.training.losses import SegmentationLoss, log_class_weights  # noqa: E402
+from seg_perception.training.losses import OVERLAP_STRIDE, SegmentationLoss, log_class_weights, lovasz_softmax  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -40,6 +40,32 @@ def test_only_the_hardest_pixels_count(logits, labels) -> None:
     assert float(loss) == pytest.approx(float(each.topk(int(0.25 * 42)).values.mean()), rel=1e-5)
 
 
+def test_overlap_of_sure_answers_is_one_minus_the_mean_iou(labels) -> None:
+    answers = torch.where(labels == 255, 0, labels)
+    answers[1, :2] = 2
+    sure = 100.0 * functional.one_hot(answers, 4).movedim(-1, 1).float()  # class 3 occurs nowhere
+    known = labels != 255
+    ious = [
+        float(((answers == c) & (labels == c)).sum() / (((answers == c) | (labels == c)) & known).sum())
+        for c in range(3)
+    ]
+    assert float(lovasz_softmax(sure, labels)) == pytest.approx(1 - np.mean(ious), rel=1e-5)
+
+
+def test_overlap_of_one_pixel_is_its_error() -> None:
+    logits = torch.tensor([0.3, -0.2, 1.1]).view(1, 3, 1, 1)
+    loss = lovasz_softmax(logits, torch.tensor([[[1]]]))
+    assert float(loss) == pytest.approx(1 - float(logits.flatten().softmax(0)[1]), rel=1e-5)
+
+
+def test_overlap_is_added_with_its_weight_from_every_third_pixel(logits, labels) -> None:
+    plain = SegmentationLoss(LossConfig())({"logits": logits}, {"labels": labels})
+    both = SegmentationLoss(LossConfig(overlap=0.5))({"logits": logits}, {"labels": labels})
+    start, step = OVERLAP_STRIDE // 2, OVERLAP_STRIDE
+    alone = lovasz_softmax(logits[..., start::step, start::step], labels[..., start::step, start::step])
+    assert float(both - plain) == pytest.approx(0.5 * float(alone), rel=1e-4)
+
+
 def test_auxiliary_loss_is_added_with_its_weight(logits, labels) -> None:
     plain = SegmentationLoss(LossConfig())({"logits": logits}, {"labels": labels})
     both = SegmentationLoss(LossConfig(auxiliary=0.5))({"logits": logits, "auxiliary": logits}, {"labels": labels})
@@ -57,10 +83,12 @@ def test_losses_of_things_are_means_over_where_they_are_known(logits, labels) ->
     assert float(loss - plain) == pytest.approx(2.0 * 0.25 + 0.1 * 6.0, rel=1e-5)
 
 
-def test_a_picture_without_any_label_gives_no_loss(logits) -> None:
+@pytest.mark.parametrize("overlap", [0.0, 1.0])
+def test_a_picture_without_any_label_gives_no_loss(logits, overlap) -> None:
     labels = torch.full((2, 4, 6), 255)
     for hardest in (1.0, 0.5):
-        assert float(SegmentationLoss(LossConfig(hardest=hardest))({"logits": logits}, {"labels": labels})) == 0.0
+        config = LossConfig(hardest=hardest, overlap=overlap)
+        assert float(SegmentationLoss(config)({"logits": logits}, {"labels": labels})) == 0.0
 
 
 def test_rare_classes_weigh_more() -> None:
