@@ -57,6 +57,8 @@ class LeftRightSegmenter:
     def backend(self) -> str:
         return "left-right"
 
+    heeds = frozenset({"threads"})
+
     def close(self) -> None:
         pass
 

@@ -18,7 +18,7 @@ from seg_perception.doctor.finding import Finding, error, ok, warn
 from seg_perception.doctor.machine import gpu
 from seg_perception.errors import SegPerceptionError
 from seg_perception.inference.contract import Alignment, ModelContract
-from seg_perception.inference.loading import image_size, load_segmenter
+from seg_perception.inference.loading import idle_settings, image_size, load_segmenter
 from seg_perception.inference.networks import class_map_of, taxonomies
 from seg_perception.inference.onnx_file import OnnxFile
 from seg_perception.inference.segmenter import LabelSegmentation
@@ -72,7 +72,7 @@ def _network(inference: InferenceConfig, configured: str) -> Iterator[Finding]:
         if contract.taxonomy != taxonomy.name:
             remedy = f"taxonomy: {contract.taxonomy}, unless the classes are the same"
             yield warn("model", f"trained for taxonomy {contract.taxonomy}, {configured} is configured", remedy)
-        yield _one_picture(inference, contract)
+        yield from _one_picture(inference, contract)
     except SegPerceptionError as problem:
         yield error("model", str(problem), "see docs/deployment.md")
 
@@ -127,7 +127,7 @@ def _topics(reader: BagReader, config: Config) -> Iterator[Finding]:
         yield warn("bag", f"no {TF_STATIC}", "record it, or no camera has a place on the vehicle")
 
 
-def _one_picture(inference: InferenceConfig, contract: ModelContract) -> Finding:
+def _one_picture(inference: InferenceConfig, contract: ModelContract) -> Iterator[Finding]:
     width, height = contract.image_size or tuple(map(min, PICTURE, image_size(inference.max_image_size)))
     pixels = np.full((height, width, 3), 128, np.uint8)
     segmenter = load_segmenter(inference)
@@ -136,7 +136,10 @@ def _one_picture(inference: InferenceConfig, contract: ModelContract) -> Finding
         start_s = time.perf_counter()
         segmenter.segment(pixels).sample(np.zeros((1, 2)))
         milliseconds = (time.perf_counter() - start_s) * 1e3
-        return ok("network", f"{segmenter.backend}: {milliseconds:.0f} ms for a picture of {width} x {height}")
+        yield ok("network", f"{segmenter.backend}: {milliseconds:.0f} ms for a picture of {width} x {height}")
+        idle = ", ".join(idle_settings(inference, [segmenter]))
+        if idle:
+            yield warn("network", f"without effect on {segmenter.backend}: {idle}", "they are for another backend")
     finally:
         segmenter.close()
 
@@ -150,6 +153,7 @@ class _Blank:
     """A segmenter that sees the first class everywhere."""
 
     backend = "none"
+    heeds: frozenset[str] = frozenset()
 
     def __init__(self, taxonomy: Taxonomy) -> None:
         self.contract = ModelContract(

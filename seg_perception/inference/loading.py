@@ -7,8 +7,9 @@ and measures the backends of the CPU where there is none; it says what it took a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 
 from seg_perception.config import Config, InferenceConfig
@@ -31,8 +32,20 @@ def load_segmenters(config: Config, *, measure: bool = False) -> dict[str, Segme
             if wanted not in loaded:
                 loaded[wanted] = load_segmenter(wanted, measure=measure)
                 undo.callback(loaded[wanted].close)
+                log.info("model %s runs on %s", wanted.model, loaded[wanted].backend)
         undo.pop_all()
+    idle = idle_settings(config.inference, loaded.values())
+    if idle:
+        backends = ", ".join(dict.fromkeys(segmenter.backend for segmenter in loaded.values()))
+        log.warning("without effect on %s: %s", backends, ", ".join(idle))
     return {camera.name: loaded[config.inference_of(camera)] for camera in config.cameras}
+
+
+def idle_settings(inference: InferenceConfig, segmenters: Iterable[Segmenter]) -> list[str]:
+    """`inference.<name>: <value>` of each setting that is not at its default and that none of the segmenters heeds."""
+    heeded = {"model", "model_sha256", "backend"}.union(*(segmenter.heeds for segmenter in segmenters))
+    values = {field.name: getattr(inference, field.name) for field in fields(inference) if field.name not in heeded}
+    return [f"inference.{n}: {value}" for n, value in values.items() if value != getattr(InferenceConfig(), n)]
 
 
 def load_segmenter(config: InferenceConfig, *, measure: bool = False) -> Segmenter:

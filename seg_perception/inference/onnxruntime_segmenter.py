@@ -21,8 +21,11 @@ class OnnxRuntimeSegmenter:
     """Runs a deployed ONNX file. `segment` may be called from several threads at once.
 
     threads: CPU threads of one call; 0: as many as this process may use. providers: of ONNX Runtime, in order of
-    preference. Loading includes a first run, so that the first frame is as fast as the next. Raises ModelError.
+    preference; each has to be there and to work. Loading includes a first run, so that the first frame is as fast as
+    the next. Raises ModelError.
     """
+
+    heeds = frozenset({"threads", "providers"})
 
     def __init__(self, path: str | Path, *, threads: int = 0, providers: Sequence[str] = (CPU_PROVIDER,)) -> None:
         try:
@@ -45,6 +48,12 @@ class OnnxRuntimeSegmenter:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
         except Exception as error:  # the library raises a dozen unrelated classes
             raise ModelError(f"model {path}: ONNX Runtime cannot load it ({_first_line(error)})") from error
+        lost = [name for name in providers if name not in self._session.get_providers()]
+        if lost:  # it goes on without those that it cannot start, with a line on stderr
+            raise ModelError(
+                f"ONNX Runtime cannot start {lost}, only {self._session.get_providers()}; are the libraries that it "
+                "needs installed (CUDA, cuDNN), in the versions that it was built with?"
+            )
         self._contract = ModelContract.from_metadata(self._session.get_modelmeta().custom_metadata_map, str(path))
         self._outputs = [output.name for output in self._session.get_outputs()]
         self.backend = f"ONNX Runtime {onnxruntime.__version__} ({', '.join(providers)})"

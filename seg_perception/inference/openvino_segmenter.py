@@ -30,6 +30,8 @@ class OpenVinoSegmenter:
     The network is compiled for each size of picture that it meets. Raises ModelError.
     """
 
+    heeds = frozenset({"threads", "cpu_precision"})
+
     def __init__(self, path: str | Path, *, threads: int = 0, precision: str = "fp32") -> None:
         try:
             import openvino

@@ -7,7 +7,7 @@ sub-pixel places, and a whole label image is made only when somebody wants one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Protocol
 
 import numpy as np
@@ -77,6 +77,11 @@ class Segmenter(Protocol):
     @property
     def backend(self) -> str:
         """What really runs it, for logs and diagnostics."""
+        ...
+
+    @property
+    def heeds(self) -> Set[str]:
+        """The settings of `InferenceConfig` that mean something to this backend and network, by name."""
         ...
 
 

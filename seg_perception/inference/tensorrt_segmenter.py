@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 
 MOST_SIZES = 8  # each holds memory of the GPU for good
 LANES = 2
+SETTINGS = frozenset(
+    {"max_image_size", "engine_cache", "workspace_mib", "optimization_level", "dla_core", "tf32", "sample_on"}
+)
 
 
 class EngineLostError(BackendLostError, CudaError):
@@ -87,6 +90,9 @@ class TensorRtSegmenter:
         self._lock = threading.Lock()
         self._lost = ""
         self._running: _Running | None = self._open(on_progress)
+        self._cannot_stay = self._running.why_not_resident()
+        if sample_on_gpu and self._cannot_stay:
+            log.warning("points are sampled on the CPU, not on the GPU as wanted: %s", self._cannot_stay)
         width, height = self._contract.image_size or self._contract.network_size
         try:
             self.segment_all([np.zeros((height, width, 3), np.uint8)] * self._contract.batch)
@@ -103,6 +109,12 @@ class TensorRtSegmenter:
     def backend(self) -> str:
         """What runs it, for logs and diagnostics."""
         return f"{self._source.library} on {self._device.name}"
+
+    @property
+    def heeds(self) -> frozenset[str]:
+        """See `Segmenter`: what an engine is built with; `sample_on` where the network's scores can stay on the GPU."""
+        idle = {"max_image_size"} if self._contract.image_size else set()
+        return SETTINGS - idle - ({"sample_on"} if self._cannot_stay else set())
 
     def segment(self, pixels: NDArray[np.uint8]) -> Segmentation:
         """See `Segmenter.segment`."""
@@ -188,7 +200,7 @@ class _Running:
                 )
             self.outputs = _outputs(source.library, self.engine, plan.path)
             self._kernels = self._compiled()
-            self._resident = sample_on_gpu and self._can_stay()
+            self._resident = sample_on_gpu and not self.why_not_resident()
         except BaseException:
             self.close()
             raise
@@ -219,6 +231,14 @@ class _Running:
             for lane, _ in waiting:  # only where something failed, and then the lanes go too
                 lane.busy = False
         return [answers[index] for index in range(len(pictures))]
+
+    def why_not_resident(self) -> str:
+        """What keeps class scores from staying on the GPU; empty where they can."""
+        if self._kernels is None:
+            return "the kernel for it could not be compiled"
+        if list(self.outputs) != ["logits"]:
+            return f"the network gives {', '.join(self.outputs)}, not class scores alone"
+        return ""
 
     def time_network(self, size: tuple[int, int], repeats: int) -> float:
         """See `TensorRtSegmenter.time_network`."""
@@ -276,17 +296,6 @@ class _Running:
         except ModelError as error:
             log.info("label images will be made on the CPU: %s", error)
             return None
-
-    def _can_stay(self) -> bool:
-        """Whether all that the network gives is class scores, and there are kernels that read them on the GPU."""
-        if self._kernels is None:
-            reason = "the kernel for it could not be compiled"
-        elif list(self.outputs) != ["logits"]:
-            reason = f"the network gives {', '.join(self.outputs)}, not class scores alone"
-        else:
-            return True
-        log.warning("points are sampled on the CPU, not on the GPU as wanted: %s", reason)
-        return False
 
 
 def _size(pixels: NDArray[np.uint8]) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from std_msgs.msg import Float64MultiArray
 
 from seg_perception.config import Config
 from seg_perception.errors import BackendLostError, ConfigError, SegPerceptionError
-from seg_perception.inference.loading import load_segmenters
+from seg_perception.inference.loading import idle_settings, load_segmenters
 from seg_perception.inference.nvml import gpu_states
 from seg_perception.inference.segmenter import Segmenter
 from seg_perception.intake import Intake
@@ -283,7 +283,8 @@ def _running(config: Config, segmenters: Mapping[str, Segmenter]) -> dict[str, s
             "output": segmenter.contract.output,
         }
         values |= {key if shared else f"{camera.name}.{key}": value for key, value in said.items()}
-    return values
+    idle = idle_settings(config.inference, segmenters.values())
+    return values | {"settings_without_effect": ", ".join(idle)} if idle else values
 
 
 def main(args: list[str] | None = None) -> int:

@@ -129,6 +129,9 @@ def test_a_network_is_loaded_and_timed_and_another_taxonomy_told(tmp_path):
     model = live.color_model(tmp_path / "colors.onnx")
     _, config = project.parameters(settings(tmp_path, inference={"model": str(model), "threads": 1}))
     assert levels(project.network(config)) == {("model", "ok"), ("network", "ok")}
+    idle = {"model": str(model), "threads": 1, "tf32": False}
+    _, config = project.parameters(settings(tmp_path, inference=idle))
+    assert ("network", "warn") in levels(project.network(config))
     (tmp_path / "colors.onnx").write_bytes(b"no network")
     assert levels(project.network(config)) == {("model", "error")}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import time
@@ -15,15 +16,16 @@ import pytest
 from fake_gpu import FakeGpu
 from onnx import TensorProto, helper
 
-from seg_perception.config import InferenceConfig
+from seg_perception.config import Config, InferenceConfig
 from seg_perception.errors import ConfigError, ModelError
 from seg_perception.export.deploy import DeploySpec, deploy
 from seg_perception.inference import backend_choice, cuda_device, tensorrt_library, tensorrt_segmenter
 from seg_perception.inference.cuda_runtime import Cuda
 from seg_perception.inference.device_segmentation import DeviceSegmentation, ResidentSegmentation
-from seg_perception.inference.loading import load_segmenter
+from seg_perception.inference.loading import load_segmenter, load_segmenters
 from seg_perception.inference.onnx_file import OnnxFile
 from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
+from seg_perception.inference.openvino_segmenter import OpenVinoSegmenter
 from seg_perception.inference.segmenter import Segmentation
 
 
@@ -170,6 +172,41 @@ def test_a_model_that_is_not_the_one_meant_is_refused_with_both_hashes(model: st
     other = "0" * 64
     with pytest.raises(ModelError, match=f"{meant} seen, {other} wanted"):
         load_segmenter(InferenceConfig(model=model, model_sha256=other, threads=1))
+
+
+def test_settings_that_the_backend_in_use_does_not_know_are_named_once(
+    model: str, no_gpu: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    engines = {"tf32": False, "dla_core": 0, "sample_on": "gpu", "workspace_mib": 64, "optimization_level": 3}
+    settings = {"model": model, "threads": 1, "cpu_precision": "bf16", "max_image_size": "64x64", **engines}
+    with caplog.at_level(logging.INFO):
+        config = Config.from_mapping({"cameras": ["left", "right"], "inference": settings})
+        segmenters = load_segmenters(config)
+    backend = segmenters["left"].backend
+    assert f"model {model} runs on {backend}" in caplog.text
+    (words,) = [record.message for record in caplog.records if record.message.startswith("without effect")]
+    assert words == (
+        f"without effect on {backend}: inference.cpu_precision: bf16, inference.max_image_size: 64x64, "
+        "inference.workspace_mib: 64, inference.optimization_level: 3, inference.dla_core: 0, inference.tf32: False, "
+        "inference.sample_on: gpu"
+    )
+
+
+def test_a_setting_that_one_of_the_backends_heeds_is_not_idle(model: str, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("openvino")
+    common = {"model": model, "threads": 1, "providers": "CPUExecutionProvider, "}
+    camera = {"left": {"backend": "openvino"}}
+    load_segmenters(Config.from_mapping({"cameras": ["left", "right"], "camera": camera, "inference": common}))
+    assert "without effect" not in caplog.text
+    alone = {"left": {"backend": "openvino"}, "right": {"backend": "openvino"}}
+    load_segmenters(Config.from_mapping({"cameras": ["left", "right"], "camera": alone, "inference": common}))
+    assert "inference.providers: CPUExecutionProvider, " in caplog.text
+
+
+def test_every_setting_is_heeded_by_some_backend() -> None:
+    heeded = OnnxRuntimeSegmenter.heeds | OpenVinoSegmenter.heeds | tensorrt_segmenter.SETTINGS
+    settings = {field.name for field in dataclasses.fields(InferenceConfig)}
+    assert heeded == settings - {"model", "model_sha256", "backend"}
 
 
 @pytest.mark.parametrize(("sample_on", "kind"), [("cpu", DeviceSegmentation), ("gpu", ResidentSegmentation)])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -156,6 +157,21 @@ def test_missing_and_broken_files_are_refused_by_name(tmp_path: Path) -> None:
 def test_provider_that_is_not_there_is_refused(deployed: Path) -> None:
     with pytest.raises(ModelError, match=r"ONNX Runtime has no \['NoSuchProvider'\]"):
         OnnxRuntimeSegmenter(deployed, providers=["NoSuchProvider"])
+
+
+def test_provider_that_onnxruntime_goes_on_without_is_refused(deployed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class WithoutGpu(onnxruntime.InferenceSession):
+        """As where CUDA's libraries are missing: a line on stderr, and the rest of the providers."""
+
+        def get_providers(self) -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    gpu = "CUDAExecutionProvider"
+    monkeypatch.setattr(onnxruntime, "InferenceSession", WithoutGpu)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [gpu, "CPUExecutionProvider"])
+    with pytest.raises(ModelError, match=rf"cannot start \['{gpu}'\], only \['CPUExecutionProvider'\]"):
+        OnnxRuntimeSegmenter(deployed, providers=[gpu, "CPUExecutionProvider"])
+    OnnxRuntimeSegmenter(deployed, providers=["CPUExecutionProvider"]).close()
 
 
 def test_configuration_names_the_backend(deployed: Path) -> None:

@@ -16,6 +16,7 @@ def node(tmp_path_factory, model, peer):
     folder = tmp_path_factory.mktemp("node")
     params = live.parameters(model)
     params["camera"]["rear"].update(live.three_class_model(folder / "three.onnx"))
+    params["inference"]["tf32"] = False  # of engines
     node = live.NodeProcess(folder, params)
     peer.wait_until_connected()
     yield node
@@ -66,6 +67,7 @@ def test_diagnostics_name_what_runs_each_camera(node, peer):
     assert values["rear.model"].endswith("three.onnx")
     assert values["front.model"].endswith("colors.onnx")
     assert "CPU" in values["rear.backend"]
+    assert values["settings_without_effect"] == "inference.tf32: False"
 
 
 def test_classes_that_have_no_place_in_the_cloud_end_the_start_in_a_sentence(tmp_path, model):
