@@ -25,7 +25,18 @@ from seg_perception.inference.cuda_device import CudaDevice
 from seg_perception.inference.tensorrt_library import TensorRT
 
 NAMES = json.loads((Path(__file__).parent / "inference" / "api_names.json").read_text())
-GENERATIONS = ("tensorrt 10.3.0", "tensorrt 10.16.1.11", "tensorrt 11.4.0.106")
+GENERATIONS = ("tensorrt 10.3.0", "tensorrt 10.16.1.11", "tensorrt 11.4.0.106", "tensorrt 8.6.1")
+ENUMS = (
+    "BuilderFlag",
+    "DataType",
+    "DeviceType",
+    "LayerInformationFormat",
+    "MemoryPoolType",
+    "NetworkDefinitionCreationFlag",
+    "PreviewFeature",
+    "ProfilingVerbosity",
+    "TensorIOMode",
+)
 BINDINGS = ("cuda.bindings 12.9", "cuda.bindings 13.5")
 
 DESKTOP = CudaDevice(0, "Fake GPU", (8, 9), 58, 12 << 30, (12, 8), "570.1", False)
@@ -318,11 +329,12 @@ class FakeTensorRT:
         self.live: Counter[str] = Counter()
         self.order: list[str] = []
         self.configs: list[dict[str, Any]] = []
-        for name in ("BuilderFlag", "DataType", "DeviceType", "LayerInformationFormat", "MemoryPoolType",
-                     "NetworkDefinitionCreationFlag", "ProfilingVerbosity", "TensorIOMode"):  # fmt: skip
+        for name in ENUMS:
             members = sorted(member for member in self.recorded[name] if member.isupper() or member[0].isupper())
             setattr(self, name, enum.IntEnum(name, {member: value + 3 for value, member in enumerate(members)}))
         for cls in _classes(self):
+            if cls.__name__ not in self.recorded:
+                continue
             members = self.recorded[cls.__name__]
             _check_names(members, cls, f"{version} {cls.__name__}")
             setattr(self, cls.__name__, cls)
@@ -420,6 +432,9 @@ def _classes(trt: FakeTensorRT) -> list[type]:
         def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
             self._set[pool.name] = pool_size
 
+        def set_preview_feature(self, feature: Any, enable: bool) -> None:
+            self._set[feature.name] = enable
+
         def add_optimization_profile(self, profile: Any) -> int:
             self._set["profile"] = profile._shapes
             return 0
@@ -462,12 +477,14 @@ def _classes(trt: FakeTensorRT) -> list[type]:
             if trt.refused("build"):
                 return None
             trt.built += 1
-            if config.progress_monitor is not None:
-                monitor = config.progress_monitor
+            monitor = config._set.get("progress_monitor")
+            if monitor is not None:
                 monitor.phase_start("Building", None, 2)
                 assert monitor.step_complete("Building", 0) is True
                 monitor.phase_finish("Building")
-            return json.dumps({"path": network._path, "profile": config._set.get("profile")}).encode()
+            shared = not hasattr(ICudaEngine, "num_bindings") or config._set.get("PROFILE_SHARING_0806", False)
+            plan = {"path": network._path, "profile": config._set.get("profile"), "shared": shared}
+            return json.dumps(plan).encode()
 
     class Runtime(Counted):
         def __init__(self, logger: ILogger) -> None:
@@ -510,6 +527,8 @@ def _classes(trt: FakeTensorRT) -> list[type]:
 
         def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
             profile = self._engine._plan["profile"]
+            if profile and not self._engine._plan["shared"] and trt.live["IExecutionContext"] > 1:
+                return False  # another context has the profile
             smallest, _, largest = profile[name] if profile else (shape, shape, shape)
             self._shape = tuple(shape)
             return all(low <= side <= high for low, side, high in zip(smallest, shape, largest, strict=True))
@@ -548,6 +567,8 @@ def _classes(trt: FakeTensorRT) -> list[type]:
                 out[:] = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
             return Status.CUDA_SUCCESS
 
+    if "num_bindings" in trt.recorded["ICudaEngine"]:
+        ICudaEngine.num_bindings = property(lambda self: len(self._tensors))  # type: ignore[attr-defined]
     return [ILogger, IProgressMonitor, INetworkDefinition, OnnxParser, IBuilderConfig, IOptimizationProfile, Builder,
             Runtime, ICudaEngine, IExecutionContext]  # fmt: skip
 

@@ -2,8 +2,9 @@
 
     python tools/introspect_tensorrt.py
 
-Needs PyPI and a C compiler, no GPU: the wheels that hold the Python bindings are downloaded, and imported against empty
-libraries of the right names. The fake GPU of the tests answers to these names alone.
+Needs PyPI, a C compiler and, for TensorRT 8.6, Python 3.10 as `python3.10`, no GPU: the wheels that hold the Python
+bindings are downloaded, and imported against empty libraries of the right names. The fake GPU of the tests answers to
+these names alone.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 TARGET = Path(__file__).resolve().parent.parent / "test" / "inference" / "api_names.json"
 
 TENSORRT = {  # name and version -> distribution
+    "tensorrt 8.6.1": "tensorrt-bindings==8.6.1",  # for Python 3.10 at most
     "tensorrt 10.3.0": "tensorrt-cu12-bindings==10.3.0",
     "tensorrt 10.16.1.11": "tensorrt-cu13-bindings==10.16.1.11",
     "tensorrt 11.4.0.106": "tensorrt-cu13-bindings==11.4.0.106",
@@ -48,6 +50,7 @@ CLASSES = [
     "NetworkDefinitionCreationFlag",
     "OnnxParser",
     "ParserError",
+    "PreviewFeature",
     "ProfilingVerbosity",
     "Runtime",
     "TensorIOMode",
@@ -108,6 +111,10 @@ STUBS = [
     "getBuilderPluginRegistry",
     "getNvOnnxParserVersion",
     "initLibNvInferPlugins",
+    "_ZN11nvuffparser15createUffParserEv",
+    "_ZN11nvuffparser8FieldMapC1EPKcPKvNS_9FieldTypeEi",
+    "_ZN14nvcaffeparser117createCaffeParserEv",
+    "_ZN14nvcaffeparser123shutdownProtobufLibraryEv",
 ]
 
 
@@ -131,7 +138,7 @@ def describe_tensorrt() -> dict[str, dict[str, list[str] | None]]:
             if not member.startswith("_") and member != "value"
         }
         for name in CLASSES
-        for cls in [getattr(trt, name)]
+        if (cls := getattr(trt, name, None)) is not None
     }
 
 
@@ -149,7 +156,8 @@ def describe_cuda() -> dict[str, dict[str, list[str] | None]]:
 def introspect(distribution: str, what: str) -> object:
     """Run one of the above in a process that sees one unpacked wheel."""
     with tempfile.TemporaryDirectory() as folder:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", folder]
+        python = "python3.10" if "==8." in distribution else sys.executable
+        pip = [python, "-m", "pip", "download", "--quiet", "--dest", folder]
         subprocess.run([*pip, *(["--no-deps"] if what == "describe_tensorrt" else []), distribution], check=True)
         for wheel in Path(folder).glob("*.whl"):
             with zipfile.ZipFile(wheel) as archive:
@@ -158,7 +166,7 @@ def introspect(distribution: str, what: str) -> object:
         assert version
         source = Path(folder) / "stubs.c"
         source.write_text("".join(f"void *{name}(void) {{ return 0; }}\n" for name in STUBS))
-        for library in ("nvinfer", "nvinfer_plugin", "nvonnxparser"):
+        for library in ("nvinfer", "nvinfer_plugin", "nvonnxparser", "nvparsers"):
             name = f"lib{library}.so.{version[1]}"
             command = ["cc", "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", str(Path(folder) / name), str(source)]
             subprocess.run(command, check=True)
@@ -168,9 +176,7 @@ def introspect(distribution: str, what: str) -> object:
             "PYTHONPATH": f"{folder}{os.pathsep}{Path(__file__).parent}",
         }
         script = f"import json, introspect_tensorrt as i; print(json.dumps(i.{what}()))"
-        done = subprocess.run(
-            [sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True
-        )
+        done = subprocess.run([python, "-c", script], env=environment, check=True, capture_output=True, text=True)
         return json.loads(done.stdout)
 
 

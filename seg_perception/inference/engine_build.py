@@ -182,7 +182,7 @@ def _configure(
         config.default_device_type = trt.DeviceType.DLA
         config.DLA_core = options.dla_core
         config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
-    _add_profile(builder, network, config, model, options)
+    _add_profile(library, builder, network, config, model, options)
 
 
 def _strongly_typed(trt: Any) -> int:
@@ -190,7 +190,9 @@ def _strongly_typed(trt: Any) -> int:
     return 1 << int(names.STRONGLY_TYPED) if hasattr(names, "STRONGLY_TYPED") else 0
 
 
-def _add_profile(builder: Any, network: Any, config: Any, model: OnnxFile, options: BuildOptions) -> None:
+def _add_profile(
+    library: TensorRT, builder: Any, network: Any, config: Any, model: OnnxFile, options: BuildOptions
+) -> None:
     """Pictures of any size up to the largest: only the resize in front of the network sees more than one shape. And as
     many at once as the network takes: tuned for all of them."""
     profile = None
@@ -215,6 +217,19 @@ def _add_profile(builder: Any, network: Any, config: Any, model: OnnxFile, optio
         profile.set_shape(tensor.name, smallest, largest, largest)
     if profile is not None:
         config.add_optimization_profile(profile)
+        if library.is_generation_8:
+            _share_profile(library, config)
+
+
+def _share_profile(library: TensorRT, config: Any) -> None:
+    """Let all contexts use the one profile, as they may from TensorRT 10 on; 8.5 keeps each profile for one of them."""
+    feature = getattr(library.module.PreviewFeature, "PROFILE_SHARING_0806", None)
+    if feature is None:
+        raise ModelError(
+            f"{library} runs networks for pictures of one size, one at a time; deploy with --image-size and without "
+            "--batch, or take TensorRT 8.6 or newer"
+        )
+    config.set_preview_feature(feature, True)
 
 
 def _begin_timing_cache(config: Any, options: BuildOptions) -> None:

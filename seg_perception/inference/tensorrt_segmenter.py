@@ -274,7 +274,6 @@ class _Running:
                 raise ModelError(
                     f"pictures of at most {MOST_SIZES} sizes wanted, {size[0]}x{size[1]} seen after {seen}"
                 )
-            # 8.x lets an optimization profile serve one context only.
             lanes = deque(
                 Lane(
                     self.cuda,
@@ -285,7 +284,7 @@ class _Running:
                     count=None if self._contract.batch == 1 else count,
                     resident=self._resident,
                 )
-                for _ in range(1 if self._library.is_generation_8 else self._lanes_wanted)
+                for _ in range(self._lanes_wanted)
             )
             self._lanes[size, count] = lanes
         return lanes

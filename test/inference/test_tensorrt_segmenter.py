@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ from seg_perception.export.batch import to_batch
 from seg_perception.export.deploy import DeploySpec, deploy
 from seg_perception.inference.cuda_device import CudaDevice
 from seg_perception.inference.device_segmentation import DeviceSegmentation, ResidentSegmentation
-from seg_perception.inference.engine_build import BuildOptions
+from seg_perception.inference.engine_build import BuildOptions, build_engine
+from seg_perception.inference.onnx_file import OnnxFile
 from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
 from seg_perception.inference.tensorrt_segmenter import MOST_SIZES, EngineLostError, TensorRtSegmenter
 from seg_perception.pipeline import Pipeline
@@ -225,13 +227,31 @@ def test_types_are_binding_by_the_means_of_each_version(folder: Path, tmp_path: 
     gpu = FakeGpu(version)
     segmenter_on(gpu, folder / "any.onnx", tmp_path, options=BuildOptions(workspace_mib=64, optimization_level=4))
     flags, config = gpu.trt.configs
-    names = gpu.trt.NetworkDefinitionCreationFlag
-    typed = 0 if version.startswith("tensorrt 11") else 1 << int(names.STRONGLY_TYPED)
-    assert flags == {"network_flags": typed}
+    names, name = gpu.trt.NetworkDefinitionCreationFlag, {"8": "EXPLICIT_BATCH", "10": "STRONGLY_TYPED", "11": ""}
+    wanted = name[gpu.trt.__version__.split(".")[0]]
+    assert flags == {"network_flags": 1 << int(names[wanted]) if wanted else 0}
     assert config["flags"] == []
+    assert config.get("PROFILE_SHARING_0806", False) is (wanted == "EXPLICIT_BATCH")
     assert config["WORKSPACE"] == 64 << 20
     assert config["builder_optimization_level"] == 4
     assert config["profile"] == {"pixels": ((16, 16, 3), (2160, 3840, 3), (2160, 3840, 3))}
+
+
+@pytest.mark.parametrize("precision", ["half", "quantized"])
+def test_8_is_told_by_flags_what_the_file_holds(folder: Path, tmp_path: Path, precision: str) -> None:
+    gpu = FakeGpu("tensorrt 8.6.1")
+    model = dataclasses.replace(OnnxFile.read(folder / "any.onnx"), **{precision: True})
+    build_engine(gpu.library, model)
+    assert gpu.trt.configs[1]["flags"] == [{"half": "FP16", "quantized": "INT8"}[precision]]
+
+
+def test_8_5_whose_profiles_cannot_be_shared_runs_networks_for_one_size_alone(folder: Path, tmp_path: Path) -> None:
+    gpu = FakeGpu("tensorrt 8.6.1")
+    gpu.trt.PreviewFeature = SimpleNamespace(FASTER_DYNAMIC_SHAPES_0805=0)
+    with pytest.raises(ModelError, match=r"pictures of one size, one at a time; deploy with --image-size"):
+        segmenter_on(gpu, folder / "any.onnx", tmp_path)
+    ours = segmenter_on(gpu, folder / "fixed.onnx", tmp_path)
+    assert len(ours.segment_all([picture(seed) for seed in range(3)])) == 3
 
 
 def test_progress_dla_tf32_and_timings_reach_the_builder(folder: Path, tmp_path: Path) -> None:
