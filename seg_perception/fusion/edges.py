@@ -27,7 +27,7 @@ _BLOCK = 2048  # cells whose counts stay in the nearest cache
 _HALF = 7  # neighbours to a byte
 
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
-_uint8, _int8 = np.uint8, np.int8
+_uint8, _int8, _uint32 = np.uint8, np.int8, np.uint32
 
 
 class Surfaces:
@@ -59,29 +59,27 @@ class Surfaces:
             return np.less(hider, 0, out=kept)
         labels = self._workspace.array("labels", sweep.cells.shape, np.uint8)
         agreed = self._workspace.array("agreed", labels.size, np.bool_)
-        flat, limits = labels.ravel(), (config.step_m, config.agreement)
-        asking = _spread(class_id, hider, index, self._own, flat)
+        place = self._workspace.array("place", len(index), np.int32)
+        flat, said = labels.ravel(), (class_id, hider, index)
+        _spread(*said, self._own, flat, place)
         close(labels)
-        _agree(flat, self._beside, sweep.rows, config.agreement, asking, agreed)
-        _settle(class_id, hider, index, flat, agreed, self._by_direction, self._own, *limits, kept)
+        _agree(flat, self._beside, sweep.rows, config.agreement, agreed)
+        _settle(*said, place, flat, agreed, self._by_direction, self._own, config.step_m, config.agreement, kept)
         return kept
 
 
 @_compiled
-def _spread(class_id, hider, index, own, labels):  # type: ignore[no-untyped-def]
-    """The label of each cell's nearest point where that one is in view; _HIDDEN where something hides it. Returns in
-    which blocks of cells the points lie."""
+def _spread(class_id, hider, index, own, labels, place):  # type: ignore[no-untyped-def]
+    """The label of each cell's nearest point where that one is in view; _HIDDEN where something hides it. Fills place
+    with the cell of each such point that nothing hides, and with ~cell of all others."""
     cells, cell, _ = own
-    asking, before = np.zeros(labels.size // _BLOCK + 1, np.bool_), -1
     labels[:] = UNKNOWN
     for m in range(index.shape[0]):
-        at = cell[index[m]]
-        if at // _BLOCK != before:
-            before = at // _BLOCK
-            asking[before] = True
-        if cells[at] == index[m]:
-            labels[at] = class_id[m] if hider[m] < 0 else _HIDDEN
-    return asking
+        at = cell[_uint32(index[m])]
+        is_nearest, is_seen = cells[_uint32(at)] == index[m], hider[m] < 0
+        if is_nearest:
+            labels[_uint32(at)] = class_id[m] if is_seen else _uint8(_HIDDEN)
+        place[m] = at if is_nearest & is_seen else ~at
 
 
 @_compiled
@@ -124,14 +122,17 @@ def _mark(here, there, limit, bit, marked):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _agree(labels, beside, rows, agreement, asking, agreed):  # type: ignore[no-untyped-def]
-    """For the cells of the blocks `asking`: whether the label of a nearest point that nothing hides may stay. What
-    `_settle` says of one point, for many at a time: bytes beside each other, without a branch."""
+def _agree(labels, beside, rows, agreement, agreed):  # type: ignore[no-untyped-def]
+    """Whether the label of each cell's nearest point may stay, where nothing hides that. What `_ask` says of one point,
+    for many at a time: bytes beside each other, without a branch. Where nobody has a label, nobody is asked."""
     inside = _COLUMNS * rows + _COLUMNS
     counts, leads = np.empty((5, _BLOCK), np.uint8), np.empty(_BLOCK, np.int8)
-    for block in np.flatnonzero(asking):
-        begin, last = max(block * _BLOCK, inside), min((block + 1) * _BLOCK, labels.size - inside)
+    for first in range(0, labels.size, _BLOCK):
+        begin, last = max(first, inside), min(first + _BLOCK, labels.size - inside)
         count = last - begin
+        if count <= 0 or labels[begin:last].min() == UNKNOWN:
+            agreed[first : first + _BLOCK] = True
+            continue
         own, answer = labels[begin:last], agreed[begin:last]
         asked, same, shadowed, votes = counts[0, :count], counts[1, :count], counts[2, :count], counts[3, :count]
         leading, lead = counts[4, :count], leads[:count]
@@ -189,38 +190,34 @@ def _decide(asked, same, shadowed, leading, votes, own, agreement, answer):  # t
 
 
 @_compiled
-def _settle(class_id, hider, index, labels, agreed, sweep, own, step_m, agreement, kept):  # type: ignore[no-untyped-def]
-    """What `agreed` says of nearest points that nothing hides; the others ask one by one."""
-    nearest, across, along, rows = sweep
-    cells, cell, ranges = own
-    for m in range(class_id.shape[0]):
-        label, i = class_id[m], index[m]
-        at, is_nearest = cell[i], cells[cell[i]] == i
-        if hider[m] < 0 and is_nearest:
-            kept[m] = agreed[at]
-            continue
-        kept[m] = hider[m] < 0
-        if label == UNKNOWN:
-            continue
-        if hider[m] >= 0:
-            if class_id[hider[m]] == label:
-                continue
-        elif not (
-            _differs(labels[at - rows], label)
-            | _differs(labels[at + rows], label)
-            | _differs(labels[at - 1], label)
-            | _differs(labels[at + 1], label)
-        ):  # nobody contradicts
-            continue
-        around = (labels, nearest, rows, across[at], along[at])
-        reach = step_m + 0.01 * ranges[i]
-        surface, votes, asked, shadowed = _ask(label, at, is_nearest, ranges[i], reach, *around)
-        if hider[m] >= 0:
-            kept[m] = surface == label
-        elif asked + shadowed >= _SHADOWED and shadowed > _SHADOW * (asked + shadowed):
-            kept[m] = False
-        else:
-            kept[m] = surface == label or asked < _NEEDED or votes < agreement * asked
+def _settle(class_id, hider, index, place, labels, agreed, sweep, own, step_m, agreement, kept):  # type: ignore[no-untyped-def]
+    """What `agreed` says of nearest points that nothing hides; the others ask, some at a time."""
+    asks = np.empty(_BLOCK, np.int64)
+    for first in range(0, index.shape[0], _BLOCK):
+        others = count = 0
+        for m in range(first, min(first + _BLOCK, index.shape[0])):  # without a branch: which they are is hard to guess
+            kept[m] = agreed[max(place[m], 0)]
+            asks[others] = m
+            others += place[m] < 0
+        for m in asks[:others]:
+            kept[m] = hider[m] < 0
+            asks[count] = m
+            count += _may_change(m, class_id, hider, ~place[m], labels, sweep[3])
+        _ask(asks[:count], class_id, hider, index, place, labels, sweep, own, step_m, agreement, kept)
+
+
+@_compiled
+def _may_change(m, class_id, hider, at, labels, rows):  # type: ignore[no-untyped-def]
+    """Whether neighbours have a say: what has its hider's label stays hidden, what nobody contradicts stays seen."""
+    label, hidden_by = class_id[m], hider[m]
+    contradicted = (
+        _differs(labels[at - rows], label)
+        | _differs(labels[at + rows], label)
+        | _differs(labels[at - 1], label)
+        | _differs(labels[at + 1], label)
+    )
+    other = class_id[max(hidden_by, 0)] != label
+    return (label != UNKNOWN) & (other if hidden_by >= 0 else contradicted)
 
 
 @_compiled
@@ -229,33 +226,43 @@ def _differs(neighbour, label):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _ask(label, at, is_nearest, here, reach, labels, nearest, rows, across, along):  # type: ignore[no-untyped-def]
-    """The commonest label among the neighbours on the point's surface that nothing hides (its own, if that has half of
-    them), its votes, how many were asked, and how many are hidden. A running majority finds it wherever one label has
-    more than half."""
-    asked, same, leading, lead, shadowed = 0, 0, np.uint8(UNKNOWN), 0, 0
-    for right in range(-_COLUMNS, _COLUMNS + 1):
-        for up in range(-_ROWS, _ROWS + 1):
-            place = at + right * rows + up
-            vote = labels[place]
-            if vote == UNKNOWN or (is_nearest and place == at):
-                continue
-            if abs(nearest[place] - here) > reach + across * abs(right) + along * abs(up):
-                continue
-            if vote == _HIDDEN:
-                shadowed += 1
-                continue
-            asked += 1
-            same += vote == label
-            if lead == 0:
-                leading = vote
-            lead += 1 if vote == leading else -1
-    if 2 * same >= asked and same > 0:
-        return label, same, asked, shadowed
-    votes = 0
-    for right in range(-_COLUMNS, _COLUMNS + 1):
-        for up in range(-_ROWS, _ROWS + 1):
-            place = at + right * rows + up
-            if labels[place] == leading and not (is_nearest and place == at):
-                votes += abs(nearest[place] - here) <= reach + across * abs(right) + along * abs(up)
-    return leading, votes, asked, shadowed
+def _ask(asks, class_id, hider, index, place, labels, sweep, own, step_m, agreement, kept):  # type: ignore[no-untyped-def]
+    """Settle these of the points by the neighbours on their own surface: as `_agree` does, each from where it is."""
+    count = asks.shape[0]
+    around, on = np.empty((2 * _HALF + 1, count), np.uint8), np.full(count, 1, np.uint8)
+    counts, leads = np.zeros((6, count), np.uint8), np.zeros(count, np.int8)
+    label, asked, same, shadowed, votes, leading = counts[0], counts[1], counts[2], counts[3], counts[4], counts[5]
+    leading[:] = UNKNOWN
+    answer = np.zeros(count, np.bool_)
+    _look_around(asks, index, place, labels, sweep, own, step_m, around)
+    for k in range(count):
+        label[k] = class_id[asks[k]]
+    for n in range(2 * _HALF + 1):
+        _count(around[n], on, _uint8(1), label, asked, same, shadowed, leading, leads)
+    for n in range(2 * _HALF + 1):
+        _count_votes(around[n], on, _uint8(1), leading, votes)
+    _decide(asked, same, shadowed, leading, votes, label, agreement, answer)
+    for k in range(count):
+        mine = ((2 * same[k] >= asked[k]) & (same[k] > 0)) | (leading[k] == label[k])
+        kept[asks[k]] = answer[k] if hider[asks[k]] < 0 else mine
+
+
+@_compiled
+def _look_around(asks, index, place, labels, sweep, own, step_m, around):  # type: ignore[no-untyped-def]
+    """The labels around points that lie on the surface of each, UNKNOWN for those that do not; a point's own place
+    among them where another is nearest there."""
+    nearest, across, along, rows = sweep
+    cells, _, ranges = own
+    for k in range(asks.shape[0]):
+        i, at = _uint32(index[asks[k]]), ~place[asks[k]]
+        here, aside, above = ranges[i], across[at], along[at]
+        reach = step_m + 0.01 * here
+        first = _uint32(at - _COLUMNS * rows - _ROWS)
+        for right in range(2 * _COLUMNS + 1):
+            for up in range(2 * _ROWS + 1):
+                there = first + _uint32(right * rows + up)
+                n = right * (2 * _ROWS + 1) + up
+                limit = reach + aside * abs(right - _COLUMNS) + above * abs(up - _ROWS)
+                around[n, k] = labels[there] if abs(nearest[there] - here) <= limit else _uint8(UNKNOWN)
+        if cells[_uint32(at)] == i:
+            around[_HALF, k] = UNKNOWN
