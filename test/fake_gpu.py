@@ -329,6 +329,7 @@ class FakeTensorRT:
         self.live: Counter[str] = Counter()
         self.order: list[str] = []
         self.configs: list[dict[str, Any]] = []
+        self.dla_core = -1  # of the engine that was loaded last
         for name in ENUMS:
             members = sorted(member for member in self.recorded[name] if member.isupper() or member[0].isupper())
             setattr(self, name, enum.IntEnum(name, {member: value + 3 for value, member in enumerate(members)}))
@@ -491,7 +492,10 @@ def _classes(trt: FakeTensorRT) -> list[type]:
             super().__init__()
             assert isinstance(logger, ILogger) and "cuCtxSetCurrent" in driver.calls
 
+        DLA_core = -1
+
         def deserialize_cuda_engine(self, plan: bytes) -> Any:
+            trt.dla_core = self.DLA_core
             return None if trt.refused("deserialize") else ICudaEngine(json.loads(plan))
 
     class ICudaEngine(Counted):
@@ -515,8 +519,19 @@ def _classes(trt: FakeTensorRT) -> list[type]:
             kinds = {"tensor(uint8)": "UINT8", "tensor(float)": "FLOAT", "tensor(float16)": "HALF"}
             return trt.DataType[kinds[self._tensors[name].type]]
 
+        @property
+        def num_layers(self) -> int:
+            return 3
+
+        def create_engine_inspector(self) -> Any:
+            return EngineInspector()
+
         def create_execution_context(self) -> Any:
             return None if trt.refused("context") else IExecutionContext(self)
+
+    class EngineInspector:
+        def get_engine_information(self, format: Any) -> str:
+            return f"layers as {format.name}"
 
     class IExecutionContext(Counted):
         def __init__(self, engine: ICudaEngine) -> None:
@@ -569,7 +584,10 @@ def _classes(trt: FakeTensorRT) -> list[type]:
 
     if "num_bindings" in trt.recorded["ICudaEngine"]:
         ICudaEngine.num_bindings = property(lambda self: len(self._tensors))  # type: ignore[attr-defined]
-    return [ILogger, IProgressMonitor, INetworkDefinition, OnnxParser, IBuilderConfig, IOptimizationProfile, Builder,
+    for name in ("device_memory_size", "device_memory_size_v2"):
+        if name in trt.recorded["ICudaEngine"]:
+            setattr(ICudaEngine, name, 1 << 20)
+    return [EngineInspector, ILogger, IProgressMonitor, INetworkDefinition, OnnxParser, IBuilderConfig, IOptimizationProfile, Builder,
             Runtime, ICudaEngine, IExecutionContext]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from seg_perception.errors import ModelError
 from seg_perception.inference import cuda_device, tensorrt_library
 from seg_perception.inference.contract import ModelContract
-from seg_perception.inference.engine_build import BuildOptions, EngineSource, describe_engine
+from seg_perception.inference.engine_build import BuildOptions, EngineSource, describe_engine, load_engine
 from seg_perception.inference.engine_cache import CachedEngine, EngineCache, default_directory
 from seg_perception.inference.loading import image_size
 from seg_perception.inference.onnx_file import OnnxFile
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     line.end()
     _say(engine, model)
     if args.layers:
-        _write_layers(engine, library, args.layers)
+        _write_layers(engine, source, args.layers)
     return 0
 
 
@@ -125,13 +125,10 @@ def _say(engine: CachedEngine, model: OnnxFile) -> None:
     print(f"  {report['plan_bytes'] / 2**20:.1f} MiB; for inference.model: {model.path}")
 
 
-def _write_layers(engine: CachedEngine, library: tensorrt_library.TensorRT, path: Path) -> None:
-    logger = tensorrt_library.make_logger(library)
-    runtime = library.module.Runtime(logger)
-    loaded = runtime.deserialize_cuda_engine(engine.plan)
-    if loaded is None:
-        raise ModelError(f"engine {engine.path} cannot be loaded ({logger.last_words()})")
-    built = describe_engine(library, loaded)
+def _write_layers(engine: CachedEngine, source: EngineSource, path: Path) -> None:
+    logger = tensorrt_library.make_logger(source.library)
+    _runtime, loaded = load_engine(source.library, engine, source.options, logger)
+    built = describe_engine(source.library, loaded)
     path.write_text(json.dumps({**dict(engine.report), **built}, indent=2) + "\n", encoding="utf-8")
     print(f"  {built['layers']} layers, {built['device_memory_bytes'] / 2**20:.1f} MiB on the GPU: {path}")
 

@@ -1,7 +1,7 @@
 """A deployed ONNX file -> a serialised engine, by the same code for TensorRT 8.5 to 11.4 and TensorRT-RTX.
 
 Precision lives in the ONNX file (float16 weights, Q/DQ nodes): from TensorRT 10 on its types are binding, so that
-every version computes the same. 8.x knows no strong types and is told by flags what the file holds.
+every version computes the same. 8.x, and 10 on a DLA, know no strong types and are told by flags what the file holds.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def build_engine(
     started_s = time.monotonic()
     logger = make_logger(library)
     builder = _made(lambda: library.module.Builder(logger), f"{library}: no builder", logger)
-    network = _made(lambda: builder.create_network(library.network_flags), f"{library}: no network", logger)
+    network = _made(
+        lambda: builder.create_network(library.network_flags(options.dla_core >= 0)), f"{library}: no network", logger
+    )
     complaints, parser = parse(library, network, model.path, logger)
     if complaints:
         raise ModelError(f"model {model.path}: {library} cannot take it: {'; '.join(map(str, complaints))}")
@@ -141,6 +143,19 @@ class EngineSource:
         return engine
 
 
+def load_engine(library: TensorRT, built: CachedEngine, options: BuildOptions, logger: Any) -> tuple[Any, Any]:
+    """The runtime and the engine, which must not outlive it. Needs a GPU. Raises ModelError where it is refused."""
+    runtime = library.module.Runtime(logger)
+    if options.dla_core >= 0:  # an engine does not say for which core it was built
+        runtime.DLA_core = options.dla_core
+    engine = runtime.deserialize_cuda_engine(built.plan)
+    if engine is None:
+        raise ModelError(
+            f"engine {built.path} cannot be loaded ({logger.last_words()}); delete it to have it built again"
+        )
+    return runtime, engine
+
+
 def parse(library: TensorRT, network: Any, path: Path, logger: Any) -> tuple[list[ParserComplaint], Any]:
     """Read the ONNX file into `network`. Returns what is wrong with it, and the parser: it must outlive the build."""
     parser = _made(lambda: library.module.OnnxParser(network, logger), f"{library}: no ONNX parser", logger)
@@ -171,7 +186,7 @@ def _configure(
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if not options.tf32:
         config.clear_flag(trt.BuilderFlag.TF32)
-    if library.has_precision_flags and not library.network_flags & _strongly_typed(trt):
+    if not library.has_strong_types(options.dla_core >= 0):
         if model.half:
             config.set_flag(trt.BuilderFlag.FP16)
         if model.quantized:
@@ -179,15 +194,14 @@ def _configure(
     if options.dla_core >= 0:
         if builder.num_DLA_cores <= options.dla_core:
             raise ModelError(f"DLA core {options.dla_core} wanted, {builder.num_DLA_cores} seen by {library}")
+        if model.precision == "fp32":  # all of it would run on the GPU
+            raise ModelError(
+                f"model {model.path}: fp16 or int8 wanted for a DLA, fp32 seen; `build-engine --precision`"
+            )
         config.default_device_type = trt.DeviceType.DLA
         config.DLA_core = options.dla_core
         config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
     _add_profile(library, builder, network, config, model, options)
-
-
-def _strongly_typed(trt: Any) -> int:
-    names = trt.NetworkDefinitionCreationFlag
-    return 1 << int(names.STRONGLY_TYPED) if hasattr(names, "STRONGLY_TYPED") else 0
 
 
 def _add_profile(

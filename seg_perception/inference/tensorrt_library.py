@@ -48,19 +48,16 @@ class TensorRT:
         """Before 11 there are builder flags for FP16 and INT8."""
         return hasattr(self.module.BuilderFlag, "FP16")
 
-    @property
-    def network_flags(self) -> int:
-        """For `create_network`: an explicit batch on 8.x, types as the ONNX file has them from 10 on.
+    def has_strong_types(self, dla: bool) -> bool:
+        """Whether networks are computed in the types of their ONNX file: from 10 on, but for 10 on a DLA."""
+        return not self.has_precision_flags or not (dla or self.is_generation_8)
 
-        From 11 on both are the only way, and the first has lost its name.
-        """
+    def network_flags(self, dla: bool) -> int:
+        """For `create_network`: an explicit batch on 8.x, strong types on 10. From 11 on both are the only way."""
         names = self.module.NetworkDefinitionCreationFlag
-        flags = 0
-        if self.is_generation_8 and hasattr(names, "EXPLICIT_BATCH"):
-            flags |= 1 << int(names.EXPLICIT_BATCH)
-        if self.has_precision_flags and hasattr(names, "STRONGLY_TYPED"):
-            flags |= 1 << int(names.STRONGLY_TYPED)
-        return flags
+        if self.is_generation_8:
+            return 1 << int(names.EXPLICIT_BATCH)
+        return 1 << int(names.STRONGLY_TYPED) if self.has_precision_flags and self.has_strong_types(dla) else 0
 
     @property
     def is_generation_8(self) -> bool:

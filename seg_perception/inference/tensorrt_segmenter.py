@@ -25,7 +25,7 @@ from seg_perception.inference.contract import INPUT_NAME, ModelContract
 from seg_perception.inference.cuda_device import CudaDevice
 from seg_perception.inference.cuda_runtime import Cuda, CudaError
 from seg_perception.inference.device_segmentation import DeviceSegmentation, ResidentSegmentation
-from seg_perception.inference.engine_build import BuildOptions, EngineSource, Progress
+from seg_perception.inference.engine_build import BuildOptions, EngineSource, Progress, load_engine
 from seg_perception.inference.engine_cache import EngineCache, default_directory
 from seg_perception.inference.engine_lane import Lane
 from seg_perception.inference.onnx_file import OnnxFile
@@ -191,13 +191,7 @@ class _Running:
         try:
             plan = source.obtain(on_progress)
             self._logger = tensorrt_library.make_logger(source.library)
-            self._runtime = source.library.module.Runtime(self._logger)
-            self.engine = self._runtime.deserialize_cuda_engine(plan.plan)
-            if self.engine is None:
-                raise ModelError(
-                    f"engine {plan.path} cannot be loaded ({self._logger.last_words()}); "
-                    "delete it to have it built again"
-                )
+            self._runtime, self.engine = load_engine(source.library, plan, source.options, self._logger)
             self.outputs = _outputs(source.library, self.engine, plan.path)
             self._kernels = self._compiled()
             self._resident = sample_on_gpu and not self.why_not_resident()

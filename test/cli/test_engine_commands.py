@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from fake_gpu import GENERATIONS, FakeGpu
 from onnx import TensorProto, helper, numpy_helper
 
 from seg_perception.cli.main import main
+from seg_perception.config import InferenceConfig
 from seg_perception.errors import ModelError
 from seg_perception.export.deploy import DeploySpec, deploy
-from seg_perception.inference import cuda_device
+from seg_perception.inference import cuda_device, tensorrt_library, tensorrt_segmenter
+from seg_perception.inference.cuda_runtime import Cuda
+from seg_perception.inference.loading import load_segmenter
 
 
 @pytest.fixture
@@ -87,6 +91,27 @@ def test_build_engine_quantises_nothing_in_silence(
 def test_build_engine_refuses_a_network_that_was_not_deployed(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["build-engine", str(model.with_name("network.onnx"))]) == 2
     assert "not a deployed network" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("version", GENERATIONS)
+def test_build_engine_makes_what_the_node_will_look_for_and_tells_its_layers(
+    version: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu = FakeGpu(version)
+    monkeypatch.setattr(cuda_device, "probe", lambda: gpu.device)
+    monkeypatch.setattr(tensorrt_library, "load", lambda name: gpu.library)
+    monkeypatch.setattr(tensorrt_segmenter, "Cuda", lambda device, *_: Cuda(device, gpu.driver, gpu.nvrtc))
+    Cuda(gpu.device, gpu.driver).close()  # TensorRT makes itself a context where there is none
+    folder, layers = str(tmp_path / "engines"), tmp_path / "layers.json"
+    settings = ["--workspace", "64", "--no-tf32", "--max-image-size", "640x480"]
+    assert main(["build-engine", *settings, "--engine-cache", folder, "--layers", str(layers), str(model)]) == 0
+    assert json.loads(layers.read_text())["inspector"] == "layers as JSON"
+    assert "there is none yet" in capsys.readouterr().out
+    engine = {"engine_cache": folder, "workspace_mib": 64, "tf32": False, "max_image_size": "640x480"}
+    load_segmenter(InferenceConfig(model=str(model), backend="tensorrt", **engine)).close()
+    assert gpu.trt.built == 1
+    load_segmenter(InferenceConfig(model=str(model), backend="tensorrt", engine_cache=folder)).close()
+    assert gpu.trt.built == 2
 
 
 @pytest.mark.tensorrt_rtx

@@ -27,6 +27,7 @@ from panoptic_network import deploy_two_cars
 from seg_perception.errors import ModelError
 from seg_perception.export.batch import to_batch
 from seg_perception.export.deploy import DeploySpec, deploy
+from seg_perception.export.half import to_half
 from seg_perception.inference.cuda_device import CudaDevice
 from seg_perception.inference.device_segmentation import DeviceSegmentation, ResidentSegmentation
 from seg_perception.inference.engine_build import BuildOptions, build_engine
@@ -254,20 +255,38 @@ def test_8_5_whose_profiles_cannot_be_shared_runs_networks_for_one_size_alone(fo
     assert len(ours.segment_all([picture(seed) for seed in range(3)])) == 3
 
 
-def test_progress_dla_tf32_and_timings_reach_the_builder(folder: Path, tmp_path: Path) -> None:
+def test_progress_tf32_and_timings_reach_the_builder(folder: Path, tmp_path: Path) -> None:
     gpu = FakeGpu()
     words: list[str] = []
     timings = tmp_path / "timings"
-    options = BuildOptions(dla_core=1, tf32=False, timing_cache=timings)
+    options = BuildOptions(tf32=False, timing_cache=timings)
     segmenter_on(gpu, folder / "any.onnx", tmp_path / "cache", options=options, on_progress=words.append)
     config = gpu.trt.configs[1]
     assert words == ["Building 0/2", "Building 1/2"]
-    assert config["DLA_core"] == 1
-    assert config["default_device_type"].name == "DLA"
-    assert config["flags"] == ["not TF32", "GPU_FALLBACK"]
+    assert config["flags"] == ["not TF32"]
     assert timings.read_bytes() == b"timings"
+
+
+@pytest.mark.parametrize("version", GENERATIONS)
+def test_on_a_dla_types_are_told_by_flags_before_11_and_the_core_at_loading_too(
+    folder: Path, tmp_path: Path, version: str
+) -> None:
+    gpu = FakeGpu(version)
+    to_half(folder / "any.onnx", tmp_path / "half.onnx")
+    segmenter_on(gpu, tmp_path / "half.onnx", tmp_path / "cache", options=BuildOptions(dla_core=1))
+    flags, config = gpu.trt.configs
+    names, is_8 = gpu.trt.NetworkDefinitionCreationFlag, version.startswith("tensorrt 8")
+    assert flags == {"network_flags": 1 << int(names.EXPLICIT_BATCH) if is_8 else 0}
+    assert config["DLA_core"] == gpu.trt.dla_core == 1
+    assert config["default_device_type"].name == "DLA"
+    assert config["flags"] == [*([] if version.startswith("tensorrt 11") else ["FP16"]), "GPU_FALLBACK"]
+
+
+def test_a_dla_that_is_not_there_or_gets_float32_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="DLA core 2 wanted, 2 seen"):
-        segmenter_on(FakeGpu(), folder / "any.onnx", tmp_path / "other", options=BuildOptions(dla_core=2))
+        segmenter_on(FakeGpu(), folder / "any.onnx", tmp_path, options=BuildOptions(dla_core=2))
+    with pytest.raises(ModelError, match="fp16 or int8 wanted for a DLA, fp32 seen"):
+        segmenter_on(FakeGpu(), folder / "any.onnx", tmp_path, options=BuildOptions(dla_core=0))
 
 
 @pytest.mark.parametrize(
