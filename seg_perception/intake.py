@@ -58,9 +58,9 @@ class _Arrived:
 
     def __init__(self, msg: Any) -> None:
         self._msg = msg
-        self._picture: Once[CameraImage] = Once()
+        self._picture: Once[CameraImage | None] = Once()
 
-    def picture(self, read: Callable[[Any], CameraImage]) -> CameraImage:
+    def picture(self, read: Callable[[Any], CameraImage | None]) -> CameraImage | None:
         return self._picture.get(lambda: read(self._let_go()))
 
     def _let_go(self) -> Any:
@@ -240,12 +240,15 @@ class Intake:
             elif camera is None:
                 return None
             elif camera not in self._unpaired:
+                image = self._image(camera, arrived)
                 with suppress(SegPerceptionError):  # to be refused when a sweep takes it
-                    self._timed(self.pipeline.segment_ahead, self._image(camera, arrived))
+                    if image is not None:
+                        self._timed(self.pipeline.segment_ahead, image)
             else:
+                image = self._image(camera, arrived)
                 with self.refusing():
-                    image = self._image(camera, arrived)
-                    return Picture(image, self._timed(self.pipeline.segment, image))
+                    if image is not None:
+                        return Picture(image, self._timed(self.pipeline.segment, image))
 
     def _timed(self, segment: Callable[[CameraImage], Segmented], image: CameraImage) -> Segmented:
         timer = StageTimer()
@@ -301,9 +304,10 @@ class Intake:
             return None
         images: dict[str, CameraImage] = {}
         for camera, arrived in pairing.images.items():
-            with self.refusing():
-                images[camera] = self._image(camera, arrived)
-                self._compare_frames(images[camera])
+            image = self._image(camera, arrived)
+            if image is not None:
+                images[camera] = image
+                self._compare_frames(image)
         if note:
             self._problem("point_times_unusable", note)
         if not any_return(scan.points):
@@ -324,11 +328,15 @@ class Intake:
                 "clock of the LiDAR is wrong",
             )
 
-    def _image(self, camera: str, arrived: _Arrived) -> CameraImage:
-        """The picture, at its instant on the sweeps' clock."""
+    def _image(self, camera: str, arrived: _Arrived) -> CameraImage | None:
+        """The picture, at its instant on the sweeps' clock; None where it cannot be decoded, which is told once."""
 
-        def read(msg: Any) -> CameraImage:
-            image = decode(msg, camera, self._cameras[camera].frame_id)
+        def read(msg: Any) -> CameraImage | None:
+            try:
+                image = decode(msg, camera, self._cameras[camera].frame_id)
+            except SegPerceptionError as error:
+                self._problem(error.cause, str(error))
+                return None
             return replace(image, stamp_ns=image.stamp_ns + self._offset_ns(camera))
 
         return arrived.picture(read)

@@ -374,13 +374,13 @@ def test_an_image_of_the_sweep_at_hand_may_be_segmented_by_another_thread_meanwh
     assert drive.intake.next_picture() is None
 
 
-def test_an_image_seen_ahead_that_cannot_be_used_is_refused_once_and_with_its_sweep():
+def test_an_image_seen_ahead_that_cannot_be_used_is_refused_then_and_once():
     drive = Drive()
     for i in range(8):
         stamp_ns = T0 + i * 100 * MS
         drive.intake.image("front", image_message(stamp_ns, encoding="rgb8" if i < 6 else "rgb9"))
         assert drive.intake.next_picture() is None
-        assert drive.causes.get("bad_message", 0) == max(i - 6, 0)
+        assert drive.causes.get("bad_message", 0) == max(i - 5, 0)
         drive.intake.cloud(cloud_message(stamp_ns), now_s=0.1 * i)
         drive.labels(0.1 * i)
     assert drive.causes["bad_message"] == 2
@@ -421,6 +421,9 @@ def test_an_image_that_cannot_be_decoded_costs_itself():
     drive = Drive(camera={"front": {"segment": "every"}})
     drive.intake.image("front", image_message(encoding="rgb9"))
     assert drive.intake.next_picture() is None
+    assert drive.causes["bad_message"] == 1
+    drive.intake.cloud(cloud_message(), now_s=0.0)
+    assert drive.labels(1.0) == [UNKNOWN] * 4
     assert drive.causes["bad_message"] == 1
 
 

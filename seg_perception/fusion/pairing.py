@@ -77,12 +77,17 @@ class _Rhythm:
 
 
 class _ImageQueue(Generic[Item]):
-    """The images of one camera in the order of their stamps."""
+    """The images of one camera in the order of their stamps.
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    One stamped far from the newest is doubted, and kept aside until the next tells what it is: one alone, or the first
+    after a pause or a jump of the clock. A sweep may have it meanwhile, as its stamp says when it was taken.
+    """
+
+    def __init__(self, camera: str, size: int) -> None:
+        self.camera, self.size = camera, size
         self.stamps: list[int] = []
         self.items: dict[int, Item] = {}
+        self.doubted: tuple[int, Item] | None = None
         self.used: set[int] = set()
         self.newest_ns = 0
         self.pushed_out_ns = 0  # the last image that had to go before a sweep could ask for it
@@ -91,13 +96,46 @@ class _ImageQueue(Generic[Item]):
 
     def add(self, stamp_ns: int, item: Item) -> list[str]:
         """Keep an image; return the causes of what had to go."""
-        causes = []
         self.came += 1
-        if stamp_ns < self.newest_ns - TIME_JUMP_NS:
-            causes = ["image_time_jump", *self.forget(len(self.stamps))]
-            self.newest_ns = stamp_ns
+        causes = self._settle_doubt(stamp_ns)
+        if self.newest_ns and abs(stamp_ns - self.newest_ns) > TIME_JUMP_NS:
+            self.doubted = stamp_ns, item
+            return causes
+        return [*causes, *self._insert(stamp_ns, item)]
+
+    def start_over(self, stamp_ns: int) -> list[str]:
+        """The clock jumped back to about this. A doubted image that is behind the others is of that time, and stays."""
+        doubted, self.doubted = self.doubted, None
+        before_ns, self.newest_ns = self.newest_ns, stamp_ns
+        causes = self.forget(len(self.stamps))
+        if doubted is None:
+            return causes
+        if doubted[0] < before_ns:
+            return [*causes, *self._insert(*doubted)]
+        unused = [] if doubted[0] in self.used else ["image_unused"]
+        self.used.discard(doubted[0])
+        return [*causes, *unused]
+
+    def _settle_doubt(self, next_ns: int) -> list[str]:
+        """Believe the doubted image where the next one goes on from it, and not from the one before, or where a sweep
+        beyond a pause had it; else drop it."""
+        if self.doubted is None:
+            return []
+        stamp_ns, item = self.doubted
+        is_ahead = stamp_ns > self.newest_ns
+        goes_on = 0 < next_ns - stamp_ns <= abs(next_ns - self.newest_ns)
+        if goes_on and not is_ahead:
+            return [f"image_time_jump/{self.camera}", *self.start_over(stamp_ns)]
+        self.doubted = None
+        if is_ahead and (goes_on or stamp_ns in self.used):
+            return self._insert(stamp_ns, item)
+        self.used.discard(stamp_ns)
+        return [f"image_far_{'ahead' if is_ahead else 'behind'}/{self.camera}"]
+
+    def _insert(self, stamp_ns: int, item: Item) -> list[str]:
         if stamp_ns in self.items:
-            return [*causes, "image_repeated_stamp"]
+            return [f"image_repeated_stamp/{self.camera}"]
+        causes = []
         insort(self.stamps, stamp_ns)
         self.items[stamp_ns] = item
         self.rhythm.add(stamp_ns)
@@ -120,10 +158,21 @@ class _ImageQueue(Generic[Item]):
         """The stamp nearest to `stamp_ns`; of two equally near, the earlier."""
         right = bisect_left(self.stamps, stamp_ns)
         around = self.stamps[max(right - 1, 0) : right + 1]
+        if self.doubted is not None:
+            around.append(self.doubted[0])
         return min(around, key=lambda stamp: abs(stamp - stamp_ns)) if around else None
+
+    def use(self, stamp_ns: int) -> Item:
+        """The image of this stamp, for a sweep."""
+        self.used.add(stamp_ns)
+        if self.doubted is not None and stamp_ns == self.doubted[0]:
+            return self.doubted[1]
+        return self.items[stamp_ns]
 
     def knows_nearest(self, stamp_ns: int) -> bool:
         """Whether no image that is still to come will be nearer, as far as the camera keeps its rhythm."""
+        if self.doubted is not None and 0 <= self.doubted[0] - stamp_ns <= TIME_JUMP_NS:
+            return True
         if not self.stamps:
             return False
         after_ns = stamp_ns - self.stamps[-1]  # that the sweep is
@@ -196,7 +245,7 @@ class Pairer(Generic[Item]):
     ) -> None:
         self.counts: Counter[str] = Counter() if counts is None else counts
         self.reconfigure(config)
-        self._images: dict[str, _ImageQueue[Item]] = {name: _ImageQueue(config.image_queue) for name in cameras}
+        self._images: dict[str, _ImageQueue[Item]] = {name: _ImageQueue(name, config.image_queue) for name in cameras}
         self._sweeps: dict[str, _SweepQueue[Item]] = {name: _SweepQueue() for name in lidars}
 
     def reconfigure(self, config: PairingConfig) -> None:
@@ -207,7 +256,8 @@ class Pairer(Generic[Item]):
     def add_image(self, camera: str, stamp_ns: int, item: Item) -> None:
         """An image has come. `stamp_ns` is the one to pair by, the camera's offset already added.
 
-        A camera whose stamps jump back loses its own images and nothing else.
+        One stamped far from those around it costs itself alone; a camera whose stamps jump back, two images in a row,
+        loses its own images and nothing else.
         """
         self.counts.update(self._images[camera].add(stamp_ns, item))
 
@@ -300,8 +350,7 @@ class Pairer(Generic[Item]):
             sweeps.last_ns = sweeps.paired_ns = 0
         for images in self._images.values():
             if images.newest_ns > stamp_ns + TIME_JUMP_NS:
-                self.counts.update(images.forget(len(images.stamps)))
-                images.newest_ns = stamp_ns
+                self.counts.update(images.start_over(stamp_ns))
 
     def _count(self, cause: str, lidar: str) -> None:
         self.counts[f"{cause}/{lidar}" if lidar else cause] += 1
@@ -318,8 +367,7 @@ class Pairer(Generic[Item]):
         for name, queue in self._images.items():
             nearest = queue.nearest(waiting.stamp_ns)
             if nearest is not None and abs(nearest - waiting.stamp_ns) <= self._window_ns:
-                images[name] = queue.items[nearest]
-                queue.used.add(nearest)
+                images[name] = queue.use(nearest)
             else:
                 missing[name] = self._why(queue, waiting.stamp_ns, nearest, queue.came > sweeps.came.get(name, 0))
             sweeps.came[name] = queue.came

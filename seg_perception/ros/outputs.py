@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 
@@ -14,7 +13,7 @@ from vision_msgs.msg import LabelInfo
 
 from seg_perception.config import Config
 from seg_perception.datatypes import SemanticCloud
-from seg_perception.errors import ConfigError, SegPerceptionError
+from seg_perception.errors import ConfigError
 from seg_perception.intake import Picture
 from seg_perception.labels import Taxonomy, class_groups
 from seg_perception.messages.cdr import cloud_bytes
@@ -26,8 +25,6 @@ from seg_perception.ros.pictures import Pictures
 from seg_perception.ros.scene_outputs import SceneOutputs
 from seg_perception.scene.memory import SceneMemory, SceneUpdate
 from seg_perception.statistics import StageTimer
-
-log = logging.getLogger(__name__)
 
 
 class Outputs:
@@ -41,7 +38,6 @@ class Outputs:
     ) -> None:
         self._node, self._config, self._taxonomy, self._of_cameras = node, config, taxonomy, of_cameras
         self._groups = class_groups(config.output.point_groups, taxonomy)
-        self._of_sweeps = {camera.name for camera in config.cameras if camera.segment == "paired"}
         self._stack = ExitStack()
 
     def __enter__(self) -> Outputs:
@@ -81,21 +77,22 @@ class Outputs:
             pictures.publish_label_info(stamp_ns)
 
     def publish(self, result: SweepResult) -> dict[str, float]:
-        """The clouds and pictures that somebody has subscribed to, each under its sensor's own header.
-
-        Returns the seconds that "publish" took, and "draw" where there was something to draw.
-        """
+        """The clouds that somebody has subscribed to, under the LiDAR's own header. Returns what "publish" took."""
         timer = StageTimer()
         with timer.stage("publish"):
             self._publish_points(result.cloud)
-        for name in self._of_sweeps.intersection(result.segmentations):
-            self._draw(Picture(result.images[name], result.segmentations[name]), timer)
         return timer.seconds
 
     def show(self, picture: Picture) -> dict[str, float]:
-        """The pictures of an image that waited for no sweep. Returns as `publish`."""
+        """The pictures that somebody has subscribed to, under the camera's own header. Returns what "draw" took,
+        where there was something to draw. Raises what the segmentation raises: BackendLostError where a GPU that holds
+        the class scores is lost.
+        """
         timer = StageTimer()
-        self._draw(picture, timer)
+        pictures = self._pictures[picture.image.camera]
+        if pictures.watched:
+            with timer.stage("draw"):
+                pictures.publish(picture.image, picture.segmentation, self._config.output)
         return timer.seconds
 
     def _publish_points(self, semantic: SemanticCloud) -> None:
@@ -109,15 +106,6 @@ class Outputs:
             self._points[lidar].publish(cloud_bytes(cloud))
         for name, table in groups.items():
             self._group_points[lidar, name].publish(cloud_bytes(cloud.select(table[semantic.class_id])))
-
-    def _draw(self, picture: Picture, timer: StageTimer) -> None:
-        pictures = self._pictures[picture.image.camera]
-        if pictures.watched:
-            try:
-                with timer.stage("draw"):
-                    pictures.publish(picture.image, picture.segmentation, self._config.output)
-            except SegPerceptionError as error:  # a GPU that held the class scores is lost: the network is told next
-                log.warning("camera '%s': no picture is drawn: %s", picture.image.camera, error)
 
     def publish_scene(self, memory: SceneMemory, update: SceneUpdate) -> dict[str, float]:
         """What of the scene is due after a sweep, and asked for."""

@@ -21,6 +21,9 @@ SENTENCES = {
     "sweep_far_behind": "one sweep was stamped far behind those around it; it was dropped",
     "sweep_cleared": "sweeps that waited were dropped, because stamps jumped back",
     "image_overload": "images come faster than they can be segmented; the older one was not segmented by itself",
+    "image_far_ahead": "one image was stamped far ahead of those around it; it was dropped",
+    "image_far_behind": "one image was stamped far behind those around it; it was dropped",
+    "image_time_jump": "the camera's stamps jumped back; its images of before were forgotten",
     "image_repeated_stamp": "an image came with the stamp of one before it; it was dropped",
     "time_jump": "stamps jumped back, as where a bag starts over; images, sweeps and transforms were forgotten",
 }

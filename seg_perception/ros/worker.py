@@ -12,6 +12,7 @@ import traceback
 from typing import Protocol
 
 from seg_perception.datatypes import SweepReport
+from seg_perception.errors import SegPerceptionError
 from seg_perception.intake import Intake, Picture
 from seg_perception.pipeline import SweepResult
 from seg_perception.ros.problems import INTERNAL, ProblemLog
@@ -40,7 +41,7 @@ class Deliveries(Protocol):
         ...
 
     def show(self, picture: Picture) -> dict[str, float]:
-        """An image that waits for no sweep."""
+        """An image with its labels. Raises SegPerceptionError where it cannot be drawn."""
         ...
 
 
@@ -53,6 +54,7 @@ class Worker:
     def __init__(self, intake: Intake, outputs: Deliveries, problems: ProblemLog) -> None:
         self.intake = intake
         self.last_report: SweepReport | None = None
+        self._of_sweeps = {camera.name for camera in intake.config.cameras if camera.segment == "paired"}
         self._arrivals = threading.Lock()  # of the following, which the thread that receives fills
         self._arrivals_s: dict[tuple[str, int], float] = {}  # by LiDAR and stamp
         self._remembered: tuple[SceneMemory, SceneUpdate] | None = None  # the last sweep that is in the scene
@@ -114,6 +116,8 @@ class Worker:
             arrived_s = self._arrivals_s.pop((scan.lidar, scan.stamp_ns), None)
         if arrived_s is not None:
             self.intake.statistics.add_seconds("total", time.monotonic() - arrived_s)
+        for camera in sorted(self._of_sweeps.intersection(result.segmentations)):
+            self._show(Picture(result.images[camera], result.segmentations[camera]))
         scene, memory = self.intake.remember(result).scene, self.intake.scene.memory
         if scene is not None and memory is not None:
             self._remembered = memory, scene
@@ -126,8 +130,20 @@ class Worker:
         picture = self.intake.next_picture()
         if picture is None:
             return False
-        self._count_seconds(self._outputs.show(picture))
+        self._show(picture)
         return True
+
+    def _show(self, picture: Picture) -> None:
+        """A picture that cannot be drawn costs itself, and is counted."""
+        camera = picture.image.camera
+        try:
+            self._count_seconds(self._outputs.show(picture))
+        except SegPerceptionError as error:
+            cause = f"picture_not_drawn/{camera}"
+            self.intake.statistics.count(cause)
+            self.problems(cause, f"camera '{camera}': {error}")
+        except Exception as error:
+            self.bug(f"pictures of camera '{camera}'", error)
 
     def _count_seconds(self, stages: dict[str, float]) -> None:
         for stage, seconds in stages.items():

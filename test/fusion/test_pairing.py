@@ -192,6 +192,62 @@ def test_one_sweep_stamped_far_from_those_around_it_costs_itself_alone():
         assert p.counts == {cause: 1, "image_unused": 1}
 
 
+def test_one_image_stamped_far_from_those_around_it_costs_itself_alone():
+    for off_s, which in ((-3600, "behind"), (-1, "behind"), (1, "ahead"), (60, "ahead")):
+        p = pairer("front", "rear")
+        for i in range(6):
+            stamp = 100 * S + i * 100 * MS
+            if i == 3:  # while the images before it still wait for their sweeps
+                p.add_image("front", stamp + off_s * S, "stray")
+            p.add_image("front", stamp, i)
+            p.add_image("rear", stamp, i)
+        for i in range(6):
+            assert not p.add_sweep(100 * S + i * 100 * MS, i, 0.0)
+            assert p.next_ready(0.0).images == {"front": i, "rear": i}
+        assert p.counts == {f"image_far_{which}/front": 1}
+
+
+def test_a_stray_image_does_not_let_a_sweep_go_before_its_own_image_has_come():
+    p = pairer()
+    p.add_image("front", S, "before")
+    p.add_image("front", 60 * S, "stray")
+    p.add_sweep(S + 100 * MS, "sweep", now_s=0.0)
+    assert p.next_ready(0.0) is None
+    p.add_image("front", S + 110 * MS, "its own")
+    assert p.next_ready(0.0).images == {"front": "its own"}
+
+
+def test_a_camera_whose_clock_jumps_back_is_believed_with_its_second_image_and_loses_its_old_ones_alone():
+    p = pairer("front", "rear")
+    for i in range(4):
+        p.add_image("front", 100 * S + i * 100 * MS - 7 * S * (i > 1), i)
+        p.add_image("rear", 100 * S + i * 100 * MS, i)
+    assert p.counts == {"image_time_jump/front": 1, "image_unused": 2}
+    p.add_sweep(93 * S + 200 * MS, "sweep", now_s=0.0)
+    assert p.next_ready(9.0).images == {"front": 2}
+
+
+def test_a_camera_that_pauses_or_sends_less_than_two_images_a_second_loses_none():
+    p = pairer()
+    for stamp in (S, 8 * S, 9 * S, 10 * S, 10 * S + 33 * MS):
+        p.add_sweep(stamp - 5 * MS, stamp, now_s=1e-9 * stamp)
+        p.add_image("front", stamp, stamp)
+        assert p.next_ready(1e-9 * stamp).images == {"front": stamp}
+    assert not p.counts
+
+
+def test_the_first_image_after_a_jump_of_all_clocks_is_paired_with_the_first_sweep():
+    """Of a short bag that starts over, whose stamps come again before the sweeps have told."""
+    p = pairer(image_queue=20)
+    for start_s in range(2):
+        for i in range(8):
+            p.add_image("front", S + i * 100 * MS, (start_s, i))
+            p.add_sweep(S + i * 100 * MS, (start_s, i), now_s=start_s + 0.1 * i)
+    pairings = [p.next_ready(9.0) for _ in range(5)]
+    assert [pairing.images["front"] for pairing in pairings] == [pairing.sweep for pairing in pairings]
+    assert {start for start, _ in (pairing.sweep for pairing in pairings)} == {1}
+
+
 def test_a_sweep_that_waits_longer_than_a_period_does_not_make_the_next_one_a_jump():
     """The one stamped ahead has no images, so that it would go at its deadline."""
     p = pairer(deadline_ms=50.0)
@@ -253,7 +309,7 @@ def test_a_camera_with_a_wrong_clock_costs_its_own_images_and_nothing_else():
         assert {missing.cause for missing in pairing.missing.values()} == {"no_image_in_window"}
         assert "00.0 ms after" in pairing.missing["ahead"].sentence
         assert "00.0 ms before" in pairing.missing["behind"].sentence
-    assert not {"time_jump", "image_time_jump"} & set(p.counts)
+    assert not [cause for cause in p.counts if "jump" in cause or "far" in cause]
 
 
 def test_images_that_all_come_before_their_sweeps_are_kept():
@@ -307,7 +363,7 @@ def test_repeated_image_stamp_is_counted_and_the_first_kept():
     p.add_image("front", S, "second")
     p.add_sweep(S, "sweep", now_s=0.0)
     assert p.next_ready(0.0).images == {"front": "first"}
-    assert p.counts["image_repeated_stamp"] == 1
+    assert p.counts["image_repeated_stamp/front"] == 1
 
 
 def test_the_image_before_a_sweep_may_be_nearest_to_the_next_sweep_too():

@@ -157,16 +157,18 @@ def test_tf_that_comes_in_the_wrong_order_is_put_in_order(start, peer):
     assert not any(cause.startswith("tf") for cause in peer.causes())
 
 
-def test_one_sweep_from_another_time_is_dropped_and_a_clock_that_jumps_is_followed(start, peer):
+def test_one_sweep_or_image_from_another_time_is_dropped_and_a_clock_that_jumps_is_followed(start, peer):
     start()
     assert peer.labels_of(peer.send_good()) == GOOD
-    for seconds, cause in ((-60, "sweep_far_behind"), (60, "sweep_far_ahead")):
+    for seconds, which in ((-60, "behind"), (60, "ahead")):
         stray = peer.stamp_ns + seconds * 10**9
         peer.send(POINTS, live.cloud(stray))
+        peer.send(FRONT, live.raw_image("front", stray, live.picture()))
         assert peer.labels_of(peer.send_good()) == GOOD
-        peer.spin_until(lambda cause=cause: peer.causes().get(cause) == 1, f"{cause} to be counted")
+        for cause in (f"sweep_far_{which}", f"image_far_{which}/front"):
+            peer.spin_until(lambda cause=cause: peer.causes().get(cause) == 1, f"{cause} to be counted")
         assert stray not in peer.clouds
-    assert "time_jump" not in peer.causes()
+    assert not [cause for cause in peer.causes() if "jump" in cause or "no_image" in cause]
     peer.stamp_ns -= 600 * 10**9
     first, second = peer.send_good(), peer.send_good()
     assert [peer.labels_of(first), peer.labels_of(second)] == [GOOD, GOOD]

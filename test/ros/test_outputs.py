@@ -8,12 +8,9 @@ import pytest
 from live_node import CAR, ROAD
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
-from seg_perception.config import Config
 from seg_perception.datatypes import UNKNOWN
-from seg_perception.errors import ModelError
 from seg_perception.messages.image import decode
 from seg_perception.messages.pointcloud import decode_cloud
-from seg_perception.statistics import StageTimer
 
 pytestmark = pytest.mark.ros
 
@@ -79,19 +76,6 @@ def test_clouds_are_made_once_and_only_while_somebody_subscribes(monkeypatch, li
     given._points, given._group_points = {"": publisher("points")}, {("", "rest"): publisher("rest")}
     given.publish(result)
     assert (len(encoded), [published] if published else []) == (len(made), made)
-
-
-def test_a_picture_whose_gpu_is_lost_is_not_drawn_and_the_sweep_goes_on(caplog):
-    from seg_perception.ros.outputs import Outputs
-
-    def lost(*_):
-        raise ModelError("Fake GPU was let go of")
-
-    outputs = Outputs.__new__(Outputs)
-    outputs._config = Config()
-    outputs._pictures = {"front": SimpleNamespace(watched=True, publish=lost)}
-    outputs._draw(SimpleNamespace(image=SimpleNamespace(camera="front"), segmentation=None), StageTimer())
-    assert "camera 'front': no picture is drawn: Fake GPU was let go of" in caplog.text
 
 
 def check_labels(labels):

@@ -7,6 +7,7 @@ import pytest
 from small_world import MS, T0
 from test_scene_step import Ride
 
+from seg_perception.errors import BackendLostError
 from seg_perception.ros.problems import ProblemLog
 from seg_perception.ros.worker import Worker
 
@@ -14,9 +15,10 @@ pytestmark = pytest.mark.ros
 
 
 class Threads:
-    """Deliveries that note which thread calls what."""
+    """Deliveries that note which thread calls what. on_show: raised by `show`, if anything."""
 
-    def __init__(self):
+    def __init__(self, on_show=None):
+        self.on_show = on_show
         self.of = {"publish": set(), "publish_scene": set(), "catch_up": set(), "show": set()}
         self.caught_up = threading.Event()
 
@@ -31,7 +33,10 @@ class Threads:
         self.caught_up.set()
 
     def show(self, picture):
-        return self._note("show")
+        times = self._note("show")
+        if self.on_show is not None:
+            raise self.on_show
+        return times
 
     def _note(self, what):
         self.of[what].add(threading.current_thread().name)
@@ -46,4 +51,19 @@ def test_the_scene_is_touched_by_one_thread_alone_whether_a_sweep_comes_or_none(
         worker.wake()
         assert threads.caught_up.wait(60.0)
         time.sleep(0.2)
-    assert threads.of == {"publish": {"sweeps"}, "publish_scene": {"sweeps"}, "catch_up": {"sweeps"}, "show": set()}
+    assert threads.of == {what: {"sweeps"} for what in ("publish", "publish_scene", "catch_up", "show")}
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [(BackendLostError("the GPU was let go of"), "picture_not_drawn/front"), (ValueError("ours"), "internal_error")],
+)
+def test_a_picture_that_cannot_be_drawn_is_counted_and_costs_neither_the_sweep_nor_the_scene(error, cause):
+    ride, threads, problems = Ride(), Threads(error), ProblemLog()
+    with Worker(ride.intake, threads, problems) as worker:
+        ride.hand_in(T0)
+        worker.wake()
+        assert threads.caught_up.wait(60.0)
+    assert threads.of["publish_scene"] == {"sweeps"}
+    assert ride.intake.statistics.causes[cause] == 1
+    assert str(error) in problems.last_words[cause]
