@@ -587,8 +587,8 @@ def _classes(trt: FakeTensorRT) -> list[type]:
     for name in ("device_memory_size", "device_memory_size_v2"):
         if name in trt.recorded["ICudaEngine"]:
             setattr(ICudaEngine, name, 1 << 20)
-    return [EngineInspector, ILogger, IProgressMonitor, INetworkDefinition, OnnxParser, IBuilderConfig, IOptimizationProfile, Builder,
-            Runtime, ICudaEngine, IExecutionContext]  # fmt: skip
+    return [EngineInspector, ILogger, IProgressMonitor, INetworkDefinition, OnnxParser, IBuilderConfig,
+            IOptimizationProfile, Builder, Runtime, ICudaEngine, IExecutionContext]  # fmt: skip
 
 
 def _session(path: str) -> Any:

@@ -80,9 +80,8 @@ def build_engine(
     started_s = time.monotonic()
     logger = make_logger(library)
     builder = _made(lambda: library.module.Builder(logger), f"{library}: no builder", logger)
-    network = _made(
-        lambda: builder.create_network(library.network_flags(options.dla_core >= 0)), f"{library}: no network", logger
-    )
+    flags = library.network_flags(dla=options.dla_core >= 0)
+    network = _made(lambda: builder.create_network(flags), f"{library}: no network", logger)
     complaints, parser = parse(library, network, model.path, logger)
     if complaints:
         raise ModelError(f"model {model.path}: {library} cannot take it: {'; '.join(map(str, complaints))}")
@@ -186,7 +185,7 @@ def _configure(
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if not options.tf32:
         config.clear_flag(trt.BuilderFlag.TF32)
-    if not library.has_strong_types(options.dla_core >= 0):
+    if not library.has_strong_types(dla=options.dla_core >= 0):
         if model.half:
             config.set_flag(trt.BuilderFlag.FP16)
         if model.quantized:
