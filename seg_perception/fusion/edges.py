@@ -46,12 +46,12 @@ class Surfaces:
         _find_beside(*self._by_direction, np.float32(config.step_m), self._beside)
 
     def settle(
-        self, class_id: NDArray[np.uint8], hider: NDArray[np.int32], index: NDArray[np.int64]
+        self, class_id: NDArray[np.uint8], hider: NDArray[np.int16], index: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
         """(M,) bool: which points in view take the label that the picture has for them.
 
-        class_id: (M,) what it has; hider: (M,) which of the M points hides each, as `visibility.hiding` says; index:
-        (M,) which of the N points of the sweep they are. The answer is an array of the workspace.
+        class_id: (M,) what it has; hider: (M,) the class of what hides each, as `visibility.hiding` says; index: (M,)
+        which of the N points of the sweep they are. The answer is an array of the workspace.
         """
         sweep, config = self._sweep, self._config
         kept = self._workspace.array("kept", len(index), np.bool_)
@@ -216,8 +216,7 @@ def _may_change(m, class_id, hider, at, labels, rows):  # type: ignore[no-untype
         | _differs(labels[at - 1], label)
         | _differs(labels[at + 1], label)
     )
-    other = class_id[max(hidden_by, 0)] != label
-    return (label != UNKNOWN) & (other if hidden_by >= 0 else contradicted)
+    return (label != UNKNOWN) & (hidden_by != label if hidden_by >= 0 else contradicted)
 
 
 @_compiled

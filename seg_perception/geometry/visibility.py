@@ -26,9 +26,15 @@ from seg_perception.geometry.workspace import Workspace
 
 _USUAL_DEG = 0.2, 0.49  # between columns and between beams, of 64 beams: where neither set nor measured
 _CELL_PX = 4.0  # of the depth buffer at 1920 columns or more; proportionally less below, at least a pixel
-_LARGEST = 3.0  # a patch looks at most this much larger to the camera than to the LiDAR
-_FURTHEST = 2e5  # metres
-_FREE, _OWNER = np.int64(2**63 - 1), np.int64(2**32 - 1)  # in the buffer: no patch; the bits of whose patch it is
+_LARGEST = np.float32(3.0)  # a patch looks at most this much larger to the camera than to the LiDAR
+_BLOCK = 512  # points whose columns stay in the nearest cache
+_ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
+_NOTHING = np.int16(-1)
+_FREE, _DISTANCE, _CLASS = np.int32(2**31 - 1), np.int32(-256), np.int32(255)
+"""In the buffer: no patch; and the bits of a distance and of a class. Of a distance as float32 the upper 24 bits, good
+to a 65,000th, order like itself. Of two patches as near as each other the lower class counts, in whichever order."""
+
+_compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
 def visible(projection: Projection, camera: CameraModel, config: VisibilityConfig) -> NDArray[np.bool_]:
@@ -50,24 +56,27 @@ def hiding(
     config: VisibilityConfig,
     workspace: Workspace | None = None,
     classes: tuple[NDArray[np.uint8], NDArray[np.bool_]] | None = None,
-) -> NDArray[np.int32]:
-    """(M,) int32: which of the M points in view hides each of them from the camera, -1 where none does.
+) -> NDArray[np.int16]:
+    """(M,) int16: the class of what hides each of the M points in view from the camera, -1 where nothing does.
 
     sweep: the points projected, by direction. workspace: whose arrays to use; the answer is one of them. classes: what
-    the picture has for the points, (M,), and which classes stand free, (256,). Method `learned` needs them; it says
-    how likely a point is hidden, see `occlusion`, and names the nearer point closest to it in the picture. Without
-    them, and by method `patches`, a point is hidden where the patch of a nearer one covers it and it lies behind that
-    one by more than depth_tolerance_m plus what the nearer one's surface recedes from one LiDAR point to the next.
+    the picture has for the points, (M,), and which classes stand free, (256,); without them all are of class 0. Method
+    `learned` needs them; it says how likely a point is hidden, see `occlusion`, and the class is that of the nearer
+    point closest to it in the picture. Without them, and by method `patches`, a point is hidden where the patch of a
+    nearer one covers it and it lies behind that one by more than depth_tolerance_m plus what the nearer one's surface
+    recedes from one LiDAR point to the next.
     """
     workspace = workspace or Workspace()
-    hider = workspace.array("hider", len(projection.index), np.int32)
-    hider.fill(-1)
+    hider = workspace.array("hider", len(projection.index), np.int16)
     if config.method == "learned" and classes is not None:
+        hider.fill(_NOTHING)
         doubted = doubts(projection, sweep, camera, _spacing(config), *classes, workspace)
         hidden = chance_hidden(doubted.features) > config.most_doubt
-        hider[doubted.which[hidden]] = doubted.nearest[hidden]
+        hider[doubted.which[hidden]] = classes[0][doubted.nearest[hidden]]
     elif config.method != "none":
         _patched(projection, sweep, camera, config, workspace, classes, hider)
+    else:
+        hider.fill(_NOTHING)
     return hider
 
 
@@ -78,21 +87,21 @@ def _patched(
     config: VisibilityConfig,
     workspace: Workspace,
     classes: tuple[NDArray[np.uint8], NDArray[np.bool_]] | None,
-    hider: NDArray[np.int32],
+    hider: NDArray[np.int16],
 ) -> None:
     """Fill hider by patches; those of what stands free are freestanding_cover as large."""
-    cell_px = max(1.0, _CELL_PX * camera.width / 1920.0)
-    shape = math.ceil(camera.height / cell_px), math.ceil(camera.width / cell_px)
-    buffer = workspace.array("patches", shape, np.int64)
-    column, beam = (math.radians(angle) / cell_px for angle in _spacing(config))
-    half = config.cover * column * float(camera.K[0, 0]), config.beam_cover * beam * float(camera.K[1, 1])
-    growth = np.broadcast_to(np.float32(1.0), len(hider))
-    if classes is not None:
-        class_id, free = classes
-        growth = np.where(free, config.freestanding_cover, 1.0).astype(np.float32)[class_id]
-    by_direction = (sweep.cell, sweep.range, sweep.across.ravel(), sweep.along.ravel())
-    _cover(*projection.arrays, *by_direction, growth, cell_px, half, config.depth_tolerance_m, buffer)
-    _look_up(projection.uv, projection.distance, cell_px, buffer, hider)
+    count, focal_px = len(hider), (float(camera.K[0, 0]), float(camera.K[1, 1]))
+    across_px, along_px = (px * math.radians(angle) for px, angle in zip(focal_px, _spacing(config), strict=True))
+    wide = max(1.0, _CELL_PX * camera.width / 1920.0)
+    tall = max(1.0, min(wide, config.beam_cover * along_px))  # two of them to a patch at least: see `_paste`
+    shape = math.ceil(camera.height / tall), math.ceil(camera.width / wide)
+    buffer = workspace.array("patches", (shape[0] + 1) * shape[1], np.int32)
+    own = workspace.array("own_patch", count, np.int32)
+    class_id, free = classes or (np.zeros(count, np.uint8), np.zeros(256, np.bool_))
+    half = config.cover * across_px / wide, config.beam_cover * along_px / tall
+    sizes = (1.0 / wide, 1.0 / tall), half, config.freestanding_cover, config.depth_tolerance_m
+    by_direction = sweep.cell, sweep.range, sweep.across, sweep.along
+    _hide(*projection.arrays, by_direction, class_id, free, sizes, shape, buffer, own, hider)
 
 
 def _spacing(config: VisibilityConfig) -> tuple[float, float]:
@@ -100,37 +109,107 @@ def _spacing(config: VisibilityConfig) -> tuple[float, float]:
     return config.spacing_deg or _USUAL_DEG[0], config.beam_spacing_deg or _USUAL_DEG[1]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _cover(index, uv, distance, cell, ranges, across, along, growth, cell_px, half, tolerance_m, buffer):  # type: ignore[no-untyped-def]
-    """Each point's patch into the buffer: the least distance beyond which it hides, and whose patch that is."""
-    height, width = buffer.shape
+@_compiled
+def _hide(index, uv, distance, by_direction, class_id, free, sizes, shape, buffer, own, hider):  # type: ignore[no-untyped-def]
+    _cover(index, uv, distance, by_direction, class_id, free, sizes, shape, buffer, own)
+    _look_up(distance, own, shape[1], buffer, hider)
+
+
+@_compiled
+def _cover(index, uv, distance, by_direction, class_id, free, sizes, shape, buffer, own):  # type: ignore[no-untyped-def]
+    """Each point's patch into the buffer: the least distance beyond which it hides, and of which class it is; and into
+    own, the cell above that in which each point lies: there is a row of cells above the image. A block of points at a
+    time, in columns, so that the compiler takes several points at once."""
+    values, places = np.empty((5, _BLOCK), np.float32), np.empty((6, _BLOCK), np.int32)
+    per_px, half, larger, tolerance_m = sizes[0], sizes[1], np.float32(sizes[2]), np.float32(sizes[3])
+    stride, growth = np.int32(shape[1]), np.ones(256, np.float32)
+    growth[free] = larger
     buffer[:] = _FREE
-    per_px = 1.0 / cell_px
+    for first in range(0, index.shape[0], _BLOCK):
+        last = min(first + _BLOCK, index.shape[0])
+        count, said = last - first, class_id[first:last]
+        u, v, away = values[0, :count], values[1, :count], values[2, :count]
+        scale, beyond = values[3, :count], values[4, :count]
+        left, wide, column = places[0, :count], places[1, :count], places[2, :count]
+        top, tall, row = places[3, :count], places[4, :count], places[5, :count]
+        _gather(index[first:last], uv[first:last], distance[first:last], by_direction, u, v, away, scale, beyond)
+        _enlarge(away, said, growth, scale)
+        _extend(u, np.float32(per_px[0]), scale, np.float32(half[0]), np.float32(shape[1]), left, wide, column)
+        _extend(v, np.float32(per_px[1]), scale, np.float32(half[1]), np.float32(shape[0]), top, tall, row)
+        _add(left, top, stride)
+        _add(column, row, stride)
+        own[first:last] = column
+        for m in range(count):
+            beyond[m] += away[m] + tolerance_m
+        _paste(left, wide, tall, beyond.view(np.int32), said, stride, buffer[stride:])
+
+
+@_compiled
+def _gather(index, uv, distance, by_direction, u, v, away, ranges_of, receding):  # type: ignore[no-untyped-def]
+    """Where points lie, how far away, how far from the LiDAR, and how their surface recedes."""
+    cell, ranges, across, along = by_direction[0], by_direction[1], by_direction[2].ravel(), by_direction[3].ravel()
     for m in range(index.shape[0]):
-        i = index[m]
-        scale = min(ranges[i] / distance[m], _LARGEST) * growth[m]
-        u, v = (uv[m, 0] + 0.5) * per_px + 0.5, (uv[m, 1] + 0.5) * per_px + 0.5
-        left, right = int(max(u - half[0] * scale, 0.0)), min(int(u + half[0] * scale), width)
-        top, bottom = int(max(v - half[1] * scale, 0.0)), min(int(v + half[1] * scale), height)
-        beyond = _packed(distance[m] + tolerance_m + across[cell[i]] + along[cell[i]], m)
-        for y in range(top, bottom):
-            for x in range(left, right):
-                buffer[y, x] = min(buffer[y, x], beyond)
+        u[m], v[m] = uv[m, 0], uv[m, 1]
+    for m in range(index.shape[0]):
+        away[m] = distance[m]
+    for m in range(index.shape[0]):
+        at = cell[index[m]]
+        ranges_of[m], receding[m] = ranges[index[m]], across[at] + along[at]
 
 
-@numba.njit(cache=True, nogil=True)
-def _look_up(uv, distance, cell_px, buffer, hider):  # type: ignore[no-untyped-def]
-    height, width = buffer.shape
-    per_px = 1.0 / cell_px
-    for m in range(uv.shape[0]):
-        y = min(int((uv[m, 1] + 0.5) * per_px), height - 1)
-        x = min(int((uv[m, 0] + 0.5) * per_px), width - 1)
-        nearest = buffer[y, x]
-        hider[m] = nearest & _OWNER if _packed(distance[m], 0) > nearest else -1
+@_compiled
+def _enlarge(away, class_id, growth, scale):  # type: ignore[no-untyped-def]
+    """From the range to how much larger a patch is to the camera than to the LiDAR."""
+    for m in range(scale.shape[0]):
+        ratio = scale[m] / away[m]
+        scale[m] = (ratio if ratio < _LARGEST else _LARGEST) * growth[class_id[m]]
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
-def _packed(distance_m, m):  # type: ignore[no-untyped-def]
-    """A distance in tenths of a millimetre above the number of a point: nearer is less, and of equals the first. What
-    seems further away than 200 km, as no surface is, counts as that far: beyond, the bits do not suffice."""
-    return np.int64(min(distance_m, _FURTHEST) * 1e4) << 32 | m
+@_compiled
+def _extend(pixels, per_px, scale, half, cells, first, many, own):  # type: ignore[no-untyped-def]
+    """Along one side of the buffer: the first of the cells whose centre a patch covers, how many, and a point's own."""
+    for m in range(pixels.shape[0]):
+        centre = (pixels[m] + _HALF) * per_px
+        low, high = centre - half * scale[m] + _HALF, centre + half * scale[m] + _HALF
+        first[m] = np.int32(low if low > _ZERO else _ZERO)
+        many[m] = np.int32(high if high < cells else cells) - first[m]
+        own[m] = np.int32(centre if centre < cells - _ONE else cells - _ONE)
+
+
+@_compiled
+def _add(columns, rows, stride):  # type: ignore[no-untyped-def]
+    for m in range(columns.shape[0]):
+        columns[m] += rows[m] * stride
+
+
+@_compiled
+def _paste(corner, wide, tall, beyond, class_id, stride, buffer):  # type: ignore[no-untyped-def]
+    """Patches into the buffer, where each cell stands for the one below it too: so the last row of a patch is left out,
+    and of four rows the second. Most patches take two columns and four rows at most; these write four cells each, some
+    of them twice: how large the next one is cannot be guessed."""
+    for m in range(corner.shape[0]):
+        key = beyond[m] & _DISTANCE | np.int32(class_id[m])
+        at, columns, rows = np.uint64(corner[m]), wide[m], tall[m]
+        if (columns > 0) & (columns <= 2) & (rows > 0) & (rows <= 4):
+            right = np.uint64(columns - 1)
+            below = at + np.uint64(max(rows - 2, 0) * stride)
+            buffer[at] = min(buffer[at], key)
+            buffer[at + right] = min(buffer[at + right], key)
+            buffer[below] = min(buffer[below], key)
+            buffer[below + right] = min(buffer[below + right], key)
+        else:
+            for y in range(max(rows - 1, min(rows, 1))):
+                for x in range(columns):
+                    beside = at + np.uint64(y * stride + x)
+                    buffer[beside] = min(buffer[beside], key)
+
+
+@_compiled
+def _look_up(distance, own, stride, buffer, hider):  # type: ignore[no-untyped-def]
+    """own: of each point, the cell above its own, which stands for that one too."""
+    up = np.uint32(stride)
+    for m in range(distance.shape[0]):
+        here = np.uint32(own[m])
+        nearest = min(buffer[here], buffer[here + up])
+        behind = np.float32(distance[m]).view(np.int32) & _DISTANCE > nearest
+        hider[m] = np.int16(nearest & _CLASS) if behind else _NOTHING

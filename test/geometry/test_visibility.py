@@ -7,6 +7,7 @@ import pytest
 from seg_perception.config import VisibilityConfig
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.projection import Projection, project
+from seg_perception.geometry.range_image import RangeImage
 from seg_perception.geometry.visibility import hiding, range_image, visible
 
 CAMERA = CameraModel(960, 540, np.array([[570.0, 0, 479.5], [0, 570.0, 269.5], [0, 0, 1]]))
@@ -90,7 +91,7 @@ def test_a_surface_hides_nothing_of_itself(surface):
 
 
 def learned(points: np.ndarray, class_id: np.ndarray, config: VisibilityConfig | None = None) -> np.ndarray:
-    """Which point in view hides each, where the picture has these classes (N,) for the points."""
+    """The class of what hides each point in view, where the picture has these classes (N,) for the points."""
     projection, config = in_view(points), config or LEARNED
     classes = class_id[projection.index].astype(np.uint8), FREE
     return hiding(projection, range_image(points, config), CAMERA, config, classes=classes)
@@ -107,7 +108,7 @@ def test_with_labels_a_wall_hides_what_the_camera_cannot_see_behind_it():
     hider = learned(points, picture)
     assert (hider[hidden] >= 0).mean() > 0.9
     assert (hider[near] < 0).mean() > 0.99
-    assert near[hider[hidden & (hider >= 0)]].mean() > 0.95
+    assert (hider[hidden & (hider >= 0)] == 3).mean() > 0.95
 
 
 @pytest.mark.parametrize("class_id", [0, 3])
@@ -135,10 +136,11 @@ def test_a_pole_hides_the_wall_behind_it():
     points, surface = measured(pole, wall(20, -1.8, 3.0, -8, 8))
     behind = np.array([[20.0, 0.0, 0.0], [20.0, 0.05, 0.4]], np.float32)  # measured a moment later, from elsewhere
     projection = in_view(np.concatenate([points, behind]))
-    hider = hiding(projection, range_image(projection.points, VisibilityConfig()), CAMERA, VisibilityConfig())
+    sweep, kind = range_image(projection.points, VisibilityConfig()), np.append(surface, [7, 7]).astype(np.uint8)
+    classes = kind[projection.index], np.zeros(256, bool)
+    hider = hiding(projection, sweep, CAMERA, VisibilityConfig(), classes=classes)
     last = np.searchsorted(projection.index, [len(points), len(points) + 1])
-    assert (hider[last] >= 0).all()
-    assert (surface[projection.index[hider[last]]] == 0).all()
+    assert (hider[last] == 0).all()
 
 
 def test_what_grows_hides_further_beside_it():
@@ -153,6 +155,39 @@ def test_what_grows_hides_further_beside_it():
         for free in (np.zeros(256, bool), np.ones(256, bool))
     ]
     assert grown == [[False, False], [False, True]]
+
+
+def hidden_one_by_one(
+    projection: Projection, sweep: RangeImage, config: VisibilityConfig, cell_px: tuple[float, float]
+) -> list[int]:
+    """The class of what hides each point in view, a patch at a time; all stand free, their classes go round by tens."""
+    slack = config.depth_tolerance_m + (sweep.across + sweep.along).ravel()[sweep.cell[projection.index]]
+    place = (projection.uv + 0.5) / cell_px
+    pixel_angle = np.radians([config.spacing_deg, config.beam_spacing_deg]) * np.diag(CAMERA.K)[:2] / cell_px
+    half = pixel_angle * [config.cover, config.beam_cover] * config.freestanding_cover
+    scale = np.minimum(sweep.range[projection.index] / projection.distance, 3.0)
+    first = np.floor(np.maximum(place - half * scale[:, None] + 0.5, 0.0))
+    last = np.floor(place + half * scale[:, None] + 0.5)
+    own, hider = np.floor(place), []
+    for m, away in enumerate(projection.distance):
+        over = ((own[m] >= first) & (own[m] < last)).all(axis=1)
+        near = int(np.argmin(np.where(over, projection.distance + slack, np.inf)))
+        hider.append(near % 10 if away > projection.distance[near] + slack[near] else -1)
+    return hider
+
+
+@pytest.mark.parametrize(
+    ("spacing", "tall"), [((0.2, 0.49), 2.0), ((0.8, 1.2), 2.0), ((0.1, 2.0), 2.0), ((1.0, 0.22), 0.7 * 2.1886)]
+)
+def test_patches_of_any_size_hide_what_they_cover(spacing, tall):
+    points, _ = measured(wall(8, -1.8, 0.2, -1.0, 1.0), wall(25, -1.8, 3.0, -12, 12), ground())
+    projection, config = in_view(points[::3]), VisibilityConfig("patches", 0.1, *spacing)
+    sweep, classes = range_image(projection.points, config), np.arange(len(projection.index)) % 10
+    hider = hiding(projection, sweep, CAMERA, config, classes=(classes.astype(np.uint8), np.ones(256, bool)))
+    expected = np.array(hidden_one_by_one(projection, sweep, config, (2.0, tall)))
+    assert ((hider >= 0) == (expected >= 0)).mean() > 0.996
+    assert (hider == expected).mean() > 0.995
+    assert 0.01 < (hider >= 0).mean() < 0.5
 
 
 def test_a_little_behind_is_still_the_same_surface():
