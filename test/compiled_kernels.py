@@ -43,6 +43,12 @@ extern "C" void run_sample_points(int gx, int gy, int gz, int bx, int by, int bz
                                   int image_height, const double *uv, unsigned char *out, int count) {
     each_thread(gx, gy, bx, by, sample_points, GIVEN, image_width, image_height, uv, out, count);
 }
+typedef unsigned long long Bits;
+extern "C" void run_mark_things(int gx, int gy, int gz, int bx, int by, int bz, const void *values, int is_half,
+                                int classes, int height, int width, int cs, int rs, int ls, Bits a, Bits b, Bits c,
+                                Bits d, unsigned char *out) {
+    each_thread(gx, gy, bx, by, mark_things, values, is_half, classes, height, width, cs, rs, ls, a, b, c, d, out);
+}
 """
 
 

@@ -266,7 +266,7 @@ class FakeDriver:
 
         def run() -> Status:
             for value, kind in zip(values, types, strict=True):
-                assert kind is not ctypes.c_void_p or not value or self.bytes_at(value, ("device",))
+                assert kind is not ctypes.c_void_p or not value or self.bytes_at(value, ("device", "mapped"))
             assert self.kernels is not None
             self.kernels(f.decode())(*shape, *(kind(value) for value, kind in zip(values, types, strict=True)))
             return Status.CUDA_SUCCESS

@@ -12,7 +12,7 @@ from seg_perception.inference.contract import Alignment
 from seg_perception.inference.cuda_runtime import Cuda, CudaError, Memory
 from seg_perception.inference.panoptic_merging import ImageThings
 from seg_perception.inference.score_kernels import DeviceScores, ScoreKernels
-from seg_perception.inference.segmenter import LogitsSegmentation, alignment_at, check_uv
+from seg_perception.inference.segmenter import LogitsSegmentation, alignment_at, check_uv, with_instances
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +46,13 @@ class DeviceSegmentation(LogitsSegmentation):
 
 
 class ResidentSegmentation:
-    """Class scores that stay on the GPU; points and label images are made of them there.
+    """Class scores that stay on the GPU; points and label images are made of them there. Things are on the CPU.
 
     Gives the labels of `LogitsSegmentation`. Whatever is asked once the GPU is lost or its segmenter closed raises
     CudaError.
     """
 
-    __slots__ = ("_alignment", "_are_logits", "_kernels", "_scores", "size")
+    __slots__ = ("_alignment", "_are_logits", "_kernels", "_scores", "_things", "size")
 
     def __init__(
         self,
@@ -62,18 +62,21 @@ class ResidentSegmentation:
         *,
         are_logits: bool,
         kernels: ScoreKernels,
+        things: ImageThings | None = None,
     ) -> None:
         self._scores = scores
         self._alignment = alignment
         self._are_logits = are_logits
         self._kernels = kernels
+        self._things = things
         self.size = size
 
     def sample(self, uv: NDArray[np.floating]) -> PointLabels:
         """See `Segmentation.sample`; probability and margin are those of the softmax of the blended logits."""
         check_uv(uv)
         places = np.ascontiguousarray(uv, np.float64)
-        return self._kernels.sample(self._scores, self._are_logits, self._alignment, self.size, places)
+        labels = self._kernels.sample(self._scores, self._are_logits, self._alignment, self.size, places)
+        return labels if self._things is None else with_instances(labels, self._things, self._alignment, places)
 
     def label_image(self, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """See `Segmentation.label_image`."""

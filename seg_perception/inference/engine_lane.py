@@ -15,17 +15,21 @@ from seg_perception.inference.calls import Pictures
 from seg_perception.inference.contract import INPUT_NAME
 from seg_perception.inference.cuda_runtime import Cuda, CudaError, Memory
 from seg_perception.inference.device_segmentation import MemoryPool
-from seg_perception.inference.score_kernels import DeviceScores
+from seg_perception.inference.panoptic_merging import THINGS
+from seg_perception.inference.score_kernels import DeviceScores, ScoreKernels
 
 log = logging.getLogger(__name__)
+
+LOGITS = "logits"
 
 
 class Lane:
     """One call in flight, for pictures of one size, (width, height).
 
     outputs: names and types. count: pictures in the call; None: one, and the network has no axis of pictures.
-    resident: what the network gives, class scores alone, stays on the GPU. Raises CudaError where the GPU refuses,
-    ModelError where the engine was not built for such pictures.
+    resident: class scores stay on the GPU, where these kernels read them, and mark the samples of the classes `things`;
+    None: all outputs come back. Raises CudaError where the GPU refuses, ModelError where the engine was not built for
+    such pictures.
     """
 
     def __init__(
@@ -37,7 +41,8 @@ class Lane:
         size: tuple[int, int],
         *,
         count: int | None = None,
-        resident: bool = False,
+        resident: ScoreKernels | None = None,
+        things: Sequence[int] = (),
     ) -> None:
         self.busy = False
         self._cuda = cuda
@@ -52,44 +57,54 @@ class Lane:
                 "raise inference.max_image_size"
             )
         self._stream, self._done = cuda.stream(), cuda.event()
-        self._input = _Buffer(cuda, math.prod(self._shape), self._context, INPUT_NAME)
+        self._input = self._bound(INPUT_NAME, math.prod(self._shape))
+        assert self._input.host is not None
+        self._pixels = self._input.host.reshape(self._shape)
         self._outputs: dict[str, tuple[_Buffer, np.dtype, tuple[int, ...]]] = {}
         for name, dtype in outputs.items():
             shape = tuple(self._context.get_tensor_shape(name))
-            nbytes = math.prod(shape) * dtype.itemsize
-            buffer = _Buffer(cuda, nbytes, self._context, name, host=not resident)
+            stays = resident is not None and name == LOGITS
+            buffer = self._bound(name, math.prod(shape) * dtype.itemsize, host=not stays)
             self._outputs[name] = buffer, dtype, (1, *shape) if count is None else shape
-        self._pool = MemoryPool(cuda, nbytes) if resident else None
+        self._kernels, self._things = resident, tuple(things)
+        self._pool = MemoryPool(cuda, self._outputs[LOGITS][0].memory.nbytes) if resident else None
         self._kept: list[DeviceScores] = []
-        self._input.host[:] = 0
+        if resident and things:
+            pictures, _, *sides = self._outputs[LOGITS][2]
+            shape = (pictures, *sides)
+            self._outputs[THINGS] = _Buffer(cuda, math.prod(shape)), np.dtype(np.uint8), shape
+        self._pixels[:] = 0
         self._enqueue()  # the first run sets the context up, which a capture must not see
         cuda.wait_for_stream(self._stream)
         self._graph = self._captured()
 
     def submit(self, pictures: Pictures) -> None:
         """Copy the pictures, as many as there are to a call, and start. `result` has to follow before the next ones."""
-        for place, pixels in zip(self._input.host.reshape(self._shape), pictures, strict=True):
+        for place, pixels in zip(self._pixels, pictures, strict=True):
             place[:] = pixels
         if self._graph is None:
             self._enqueue()
         else:
             self._cuda.launch_graph(self._graph, self._stream)
-        if self._pool is not None:
-            self._keep(self._pool)
+        if self._pool is not None:  # what the next picture would overwrite is copied, within the GPU
+            lent = self._pool.take()
+            self._cuda.copy(self._outputs[LOGITS][0].memory, lent.memory, self._stream)
+            self._kept = self._scores_in(lent.memory, lent)
         self._cuda.record(self._done, self._stream)
         self.busy = True
 
-    def result(self) -> Sequence[dict[str, NDArray] | DeviceScores]:
-        """Wait. The outputs of each picture, copied, as the next ones overwrite them; or the scores that stay."""
+    def result(self) -> list[dict[str, Any]]:
+        """Wait. The outputs of each picture, copied, as the next ones overwrite them: arrays; where the class scores
+        stay, these as DeviceScores, and THINGS beside them where there are things."""
         self._cuda.wait(self._done)
         self.busy = False
-        if self._kept:
-            kept, self._kept = self._kept, []
-            return kept
-        copies = {
+        copies: dict[str, Any] = {
             name: buffer.host.view(dtype).reshape(shape).copy()
             for name, (buffer, dtype, shape) in self._outputs.items()
+            if buffer.host is not None
         }
+        if self._pool is not None:
+            copies[LOGITS], self._kept = self._kept, []
         return [{name: values[k] for name, values in copies.items()} for k in range(self._shape[0])]
 
     def time_network(self, repeats: int) -> float:
@@ -103,25 +118,33 @@ class Lane:
         self._cuda.wait(end)
         return self._cuda.milliseconds(start, end) / repeats
 
-    def _keep(self, pool: MemoryPool) -> None:
-        """Queue a copy, within the GPU, of what the next picture would overwrite."""
-        ((buffer, dtype, (count, *shape)),) = self._outputs.values()
-        lent = pool.take()
-        self._cuda.copy(buffer.memory, lent.memory, self._stream)
-        nbytes = lent.memory.nbytes // count
-        self._kept = [
-            DeviceScores(lent.memory.part(k * nbytes, nbytes), tuple(shape), dtype, planes=True, owner=lent)
-            for k in range(count)
-        ]
+    def _bound(self, name: str, nbytes: int, host: bool = True) -> _Buffer:
+        """Memory for one input or output of the engine, which knows of it."""
+        buffer = _Buffer(self._cuda, nbytes, host)
+        if not self._context.set_tensor_address(name, buffer.memory.address):
+            raise ModelError(f"the engine has no tensor '{name}'; delete it to have it built again")
+        return buffer
+
+    def _scores_in(self, memory: Memory, owner: object = None) -> list[DeviceScores]:
+        """Those of each picture, in memory that holds those of all."""
+        _, dtype, (count, *shape) = self._outputs[LOGITS]
+        nbytes = memory.nbytes // count
+        parts = (memory.part(k * nbytes, nbytes) for k in range(count))
+        return [DeviceScores(part, tuple(shape), dtype, planes=True, owner=owner) for part in parts]
 
     def _start_network(self) -> None:
         if not self._context.execute_async_v3(int(self._stream)):
             raise CudaError(f"the engine could not be started ({self._logger.last_words()})")
 
     def _enqueue(self) -> None:
-        """Upload, network, download, in this order on the lane's stream."""
+        """Upload, network, marks of things, download, in this order on the lane's stream."""
         self._input.upload(self._stream)
         self._start_network()
+        if self._kernels is not None and THINGS in self._outputs:
+            marks, _, (_, *sides) = self._outputs[THINGS]
+            nbytes = math.prod(sides)
+            for k, scores in enumerate(self._scores_in(self._outputs[LOGITS][0].memory)):
+                self._kernels.mark_things(scores, self._things, marks.memory.part(k * nbytes, nbytes), self._stream)
         for buffer, _, _ in self._outputs.values():
             buffer.download(self._stream)
 
@@ -139,22 +162,19 @@ class Lane:
 
 
 class _Buffer:
-    """One input or output of a context: memory of the GPU beside page-locked memory; or, on a Jetson, one for both; or,
-    of what stays there, the GPU's alone."""
+    """One input or output: memory of the GPU beside page-locked memory; or, on a Jetson, one for both; or, of what
+    stays there, the GPU's alone."""
 
-    def __init__(self, cuda: Cuda, nbytes: int, context: Any, name: str, host: bool = True) -> None:
+    def __init__(self, cuda: Cuda, nbytes: int, host: bool = True) -> None:
         self._cuda = cuda
         mapped = host and cuda.device.integrated
         self._host: Memory | None = cuda.host_memory(nbytes, mapped=mapped) if host else None
         self._device: Memory | None = None if mapped else cuda.device_memory(nbytes)
-        if not context.set_tensor_address(name, self.memory.address):
-            raise ModelError(f"the engine has no tensor '{name}'; delete it to have it built again")
 
     @property
-    def host(self) -> NDArray[np.uint8]:
-        """The bytes as the CPU sees them."""
-        assert self._host is not None and self._host.host is not None
-        return self._host.host
+    def host(self) -> NDArray[np.uint8] | None:
+        """The bytes as the CPU sees them; None of what stays on the GPU."""
+        return None if self._host is None else self._host.host
 
     @property
     def memory(self) -> Memory:

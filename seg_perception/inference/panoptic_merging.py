@@ -7,7 +7,7 @@ the centre nearest to where its offset points; an instance takes the class that 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -20,6 +20,7 @@ from seg_perception.datatypes import NO_INSTANCE, UNKNOWN
 from seg_perception.inference.contract import ModelContract
 
 MAX_INSTANCES = 65535  # of a uint16
+THINGS = "things"  # beside a network's outputs, where a GPU has made it of the scores: as `thing_samples`
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +84,31 @@ def merge(
 def image_things(
     outputs: Mapping[str, NDArray], contract: ModelContract, config: MergingConfig = MERGING
 ) -> ImageThings | None:
-    """What the `logits`, `centre` and `offset` of a deployed network say; None where it does not tell things apart."""
+    """What the `logits`, `centre` and `offset` of a deployed network say; None where it does not tell things apart.
+
+    THINGS stands for the logits where it is there.
+    """
     if not contract.things:
         return None
-    scores, centre, offset = (np.asarray(outputs[name], np.float32) for name in ("logits", "centre", "offset"))
-    of_class = np.zeros(len(scores), bool)
-    of_class[list(contract.things)] = True
-    things = (scores[of_class].max(axis=0) >= scores[~of_class].max(axis=0)).astype(np.uint8)
+    centre, offset = (np.asarray(outputs[name], np.float32) for name in ("centre", "offset"))
+    things = outputs[THINGS] if THINGS in outputs else thing_samples(outputs["logits"], contract.things)
     scales = contract.network_alignment.scale_v, contract.network_alignment.scale_u
     window = max(3, 2 * int(0.5 * config.window * max(scales)) + 1)  # of samples, where the setting is in pixels
     centres, _ = find_centres(centre, dataclasses.replace(config, window=window))
     instance = np.zeros(centre.shape, np.uint16)
     around = cv2.dilate(things, np.ones((3, 3), np.uint8)).astype(bool)
     _group(around, offset * np.array(scales, np.float32)[:, None, None], centres, instance)
-    is_thing = np.append(of_class, np.zeros(256 - len(of_class), bool))
+    is_thing = np.zeros(256, bool)
+    is_thing[list(contract.things)] = True
     return ImageThings(_numbered(instance, len(centres))[0], is_thing)
+
+
+def thing_samples(logits: NDArray[np.floating], things: Sequence[int]) -> NDArray[np.uint8]:
+    """(h, w): 1 where the best score of a thing's class is at least that of every other class. logits: (C, h, w)."""
+    scores = np.asarray(logits, np.float32)
+    of_class = np.zeros(len(scores), bool)
+    of_class[list(things)] = True
+    return (scores[of_class].max(axis=0) >= scores[~of_class].max(axis=0)).astype(np.uint8)
 
 
 def settled(

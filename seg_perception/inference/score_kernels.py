@@ -1,6 +1,6 @@
-"""What a GPU makes of a map of class scores: labels at given places, or a whole label image.
+"""What a GPU makes of a map of class scores: labels at given places, a whole label image, or where its things are.
 
-Both kernels compute what `sampling` computes on the CPU, in the same order and without fused multiply-add, so that
+The kernels compute what `sampling` computes on the CPU, in the same order and without fused multiply-add, so that
 labels do not depend on who made them. A C++ compiler takes the same text, which is how it is tested where there is no
 GPU.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from seg_perception.datatypes import PointLabels
 from seg_perception.inference.contract import Alignment
 from seg_perception.inference.cuda_runtime import Cuda, Memory
 
-NAMES = ("label_picture", "sample_points")
+NAMES = ("label_picture", "sample_points", "mark_things")
 PICTURE_BLOCK, POINT_BLOCK = (32, 8), (128, 1)
 
 SOURCE = r"""
@@ -129,6 +130,29 @@ extern "C" __global__ void sample_points(
     probability[i] = are_logits ? 1.0f / total : best_score;
     margin[i] = are_logits ? (1.0f - expf(second_score - best_score)) / total : best_score - second_score;
 }
+
+// out: (height, width); 1 where the best score of a thing's class is at least that of every other class, else 0, also
+// where a score is NaN. things0..3: the classes of things, 64 bits each.
+extern "C" __global__ void mark_things(
+    const void *values, int is_half, int classes, int height, int width, int class_step, int row_step, int column_step,
+    unsigned long long things0, unsigned long long things1, unsigned long long things2, unsigned long long things3,
+    unsigned char *out) {
+    int u = blockIdx.x * blockDim.x + threadIdx.x;
+    int v = blockIdx.y * blockDim.y + threadIdx.y;
+    if (u >= width || v >= height) return;
+    Scores scores = {values, is_half, classes, height, width, class_step, row_step, column_step};
+    unsigned long long things[4] = {things0, things1, things2, things3};
+    size_t at = (size_t)v * row_step + (size_t)u * column_step;
+    float of_things = -INFINITY, of_others = -INFINITY;
+    bool is_known = true;
+    for (int c = 0; c < classes; ++c) {
+        float score = score_at(&scores, (size_t)c * class_step + at);
+        float *best = things[c >> 6] >> (c & 63) & 1 ? &of_things : &of_others;
+        *best = score > *best ? score : *best;
+        is_known = is_known && score == score;
+    }
+    out[(size_t)v * width + u] = is_known && of_things >= of_others;
+}
 """
 # NVRTC has neither headers nor INFINITY.
 PREAMBLE = "typedef decltype(sizeof(0)) size_t;\n#define INFINITY __int_as_float(0x7f800000)\n"
@@ -150,7 +174,7 @@ class DeviceScores:
 
     @property
     def arguments(self) -> list[tuple[Any, Any]]:
-        """The first arguments of both kernels."""
+        """The first arguments of every kernel."""
         classes, height, width = self.shape
         steps = (height * width, width, 1) if self.planes else (1, width * classes, classes)
         numbers = (int(self.dtype == np.float16), *self.shape, *steps)
@@ -163,7 +187,7 @@ class ScoreKernels:
     def __init__(self, cuda: Cuda) -> None:
         self._cuda = cuda
         self._lock = threading.RLock()
-        self._label_picture, self._sample_points = cuda.compile(PREAMBLE + SOURCE, *NAMES)
+        self._label_picture, self._sample_points, self._mark_things = cuda.compile(PREAMBLE + SOURCE, *NAMES)
         self._stream = cuda.stream()
         self._memory: dict[str, tuple[Memory, Memory]] = {}
 
@@ -171,6 +195,17 @@ class ScoreKernels:
         """Let go of the GPU, once whoever is being answered has the answer."""
         with self._lock:
             self._cuda.close()
+
+    def mark_things(self, scores: DeviceScores, things: Sequence[int], out: Memory, stream: Any) -> None:
+        """Queue `panoptic_merging.thing_samples` of one picture. things: their classes; out: (h, w) bytes."""
+        _, height, width = scores.shape
+        bits = sum(1 << c for c in things)
+        arguments = [
+            *scores.arguments,
+            *((bits >> shift & (1 << 64) - 1, ctypes.c_uint64) for shift in (0, 64, 128, 192)),
+            (out.address, ctypes.c_void_p),
+        ]
+        self._cuda.launch(self._mark_things, _picture_grid(width, height), PICTURE_BLOCK, arguments, stream)
 
     def label_picture(
         self,
@@ -194,7 +229,7 @@ class ScoreKernels:
                 (height, ctypes.c_int),
                 (width, ctypes.c_int),
             ]
-            grid = (-(-width // PICTURE_BLOCK[0]), -(-height // PICTURE_BLOCK[1]))
+            grid = _picture_grid(width, height)
             self._cuda.launch(self._label_picture, grid, PICTURE_BLOCK, arguments, self._stream)
             self._cuda.download(labels[1], labels[0], self._stream, pixels)
             if sure:
@@ -268,9 +303,13 @@ class ScoreKernels:
 
 
 def _common(scores: DeviceScores, are_logits: bool, alignment: Alignment) -> list[tuple[Any, Any]]:
-    """The arguments that both kernels begin with."""
+    """The arguments that the kernels that blend begin with."""
     steps = ((value, ctypes.c_double) for value in dataclasses.astuple(alignment))
     return [*scores.arguments, *steps, (int(are_logits), ctypes.c_int)]
+
+
+def _picture_grid(width: int, height: int) -> tuple[int, int]:
+    return -(-width // PICTURE_BLOCK[0]), -(-height // PICTURE_BLOCK[1])
 
 
 def _bytes(memory: Memory, nbytes: int) -> NDArray[np.uint8]:

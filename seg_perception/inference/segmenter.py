@@ -119,10 +119,10 @@ class LogitsSegmentation:
     def sample(self, uv: NDArray[np.floating]) -> PointLabels:
         """See `Segmentation.sample`; probability and margin are those of the softmax of the blended logits."""
         labels = _unknown(check_uv(uv))
-        alignment, places = self._alignment.numbers, np.ascontiguousarray(uv, dtype=np.float64)
+        places = np.ascontiguousarray(uv, dtype=np.float64)
         sample_scores(
             self._scores,
-            alignment,
+            self._alignment.numbers,
             self.size,
             places,
             self._are_logits,
@@ -130,11 +130,7 @@ class LogitsSegmentation:
             labels.probability,
             labels.margin,
         )
-        if self._things is None:
-            return labels
-        instance_id = np.full(len(uv), NO_INSTANCE, np.uint16)
-        sample_instances(self._things.instance, self._things.is_thing, alignment, places, labels.class_id, instance_id)
-        return dataclasses.replace(labels, instance_id=instance_id)
+        return labels if self._things is None else with_instances(labels, self._things, self._alignment, places)
 
     def label_image(self, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """See `Segmentation.label_image`."""
@@ -219,6 +215,15 @@ def segmentation_of(outputs: Mapping[str, NDArray], contract: ModelContract, siz
         return LabelSegmentation(outputs["labels"], outputs.get("confidence"), alignment, size)
     things = image_things(outputs, contract)
     return LogitsSegmentation(outputs["logits"], alignment, size, are_logits=contract.output == "logits", things=things)
+
+
+def with_instances(
+    labels: PointLabels, things: ImageThings, alignment: Alignment, places: NDArray[np.float64]
+) -> PointLabels:
+    """The labels of N places, (N, 2) and contiguous, with the thing that each of them belongs to."""
+    instance_id = np.full(len(places), NO_INSTANCE, np.uint16)
+    sample_instances(things.instance, things.is_thing, alignment.numbers, places, labels.class_id, instance_id)
+    return dataclasses.replace(labels, instance_id=instance_id)
 
 
 def check_uv(uv: NDArray) -> int:

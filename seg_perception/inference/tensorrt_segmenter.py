@@ -27,10 +27,10 @@ from seg_perception.inference.cuda_runtime import Cuda, CudaError
 from seg_perception.inference.device_segmentation import DeviceSegmentation, ResidentSegmentation
 from seg_perception.inference.engine_build import BuildOptions, EngineSource, Progress, load_engine
 from seg_perception.inference.engine_cache import EngineCache, default_directory
-from seg_perception.inference.engine_lane import Lane
+from seg_perception.inference.engine_lane import LOGITS, Lane
 from seg_perception.inference.onnx_file import OnnxFile
 from seg_perception.inference.panoptic_merging import image_things
-from seg_perception.inference.score_kernels import DeviceScores, ScoreKernels
+from seg_perception.inference.score_kernels import ScoreKernels
 from seg_perception.inference.segmenter import Segmentation, segmentation_of
 from seg_perception.inference.tensorrt_library import TensorRT
 
@@ -51,7 +51,7 @@ class TensorRtSegmenter:
     """Runs a deployed ONNX file as an engine. May be called from any thread; calls wait for each other.
 
     library: `tensorrt` or `tensorrt_rtx`. cache: folder of engines; None: this user's. sample_on_gpu: class scores stay
-    on the GPU, where the network gives nothing else. A call that fails is repeated once with everything started anew;
+    on the GPU, where the network gives any. A call that fails is repeated once with everything started anew;
     after that every call raises EngineLostError. Raises ModelError where driver, TensorRT, bindings or engine are
     missing or unfit, each in a sentence with its remedy.
 
@@ -230,9 +230,7 @@ class _Running:
         """What keeps class scores from staying on the GPU; empty where they can."""
         if self._kernels is None:
             return "the kernel for it could not be compiled"
-        if list(self.outputs) != ["logits"]:
-            return f"the network gives {', '.join(self.outputs)}, not class scores alone"
-        return ""
+        return "" if LOGITS in self.outputs else f"the network gives {', '.join(self.outputs)}, not class scores"
 
     def time_network(self, size: tuple[int, int], repeats: int) -> float:
         """See `TensorRtSegmenter.time_network`."""
@@ -247,16 +245,17 @@ class _Running:
         self._runtime = None
         (self._kernels or self.cuda).close()
 
-    def _segmentation(self, outputs: dict[str, NDArray] | DeviceScores, size: tuple[int, int]) -> Segmentation:
-        alignment, are_logits = self._contract.alignment(size), self._contract.output == "logits"
-        if isinstance(outputs, DeviceScores):
-            assert self._kernels is not None
-            return ResidentSegmentation(outputs, alignment, size, are_logits=are_logits, kernels=self._kernels)
+    def _segmentation(self, outputs: dict[str, Any], size: tuple[int, int]) -> Segmentation:
         if self._kernels is None or self._contract.output == "labels":
             return segmentation_of(outputs, self._contract, size)
-        things = image_things(outputs, self._contract)
-        return DeviceSegmentation(
-            outputs["logits"], alignment, size, are_logits=are_logits, kernels=self._kernels, things=things
+        kind = ResidentSegmentation if self._resident else DeviceSegmentation
+        return kind(
+            outputs[LOGITS],
+            self._contract.alignment(size),
+            size,
+            are_logits=self._contract.output == "logits",
+            kernels=self._kernels,
+            things=image_things(outputs, self._contract),
         )
 
     def _lanes_of(self, size: tuple[int, int], count: int) -> deque[Lane]:
@@ -276,7 +275,8 @@ class _Running:
                     self._logger,
                     size,
                     count=None if self._contract.batch == 1 else count,
-                    resident=self._resident,
+                    resident=self._kernels if self._resident else None,
+                    things=self._contract.things,
                 )
                 for _ in range(self._lanes_wanted)
             )

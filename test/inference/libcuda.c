@@ -60,17 +60,22 @@ int cuGraphExecDestroy(void *executable) { return FREED(executable); }
 int cuGraphLaunch(void *executable, void *stream) { puts("graph"); return 0; }
 int cuModuleLoadData(void **module, const void *image) { return memcmp(image, "cubin", 5) ? 200 : MADE(module); }
 int cuModuleGetFunction(void **function, void *module, const char *name) {
-    *function = (void *)(uintptr_t)(strcmp(name, "label_picture") ? strcmp(name, "sample_points") ? 0 : 2 : 1);
+    const char *known[] = {"label_picture", "sample_points", "mark_things"};
+    *function = NULL;
+    for (uintptr_t i = 0; i < 3; ++i) {
+        if (!strcmp(name, known[i])) *function = (void *)(i + 1);
+    }
     return *function ? 0 : 500;
 }
 int cuModuleUnload(void *module) { return FREED(module); }
 // Writes down what came through. Of a picture every pixel gets the number of classes as its label, the row's offset as
-// confidence; of points, probability and margin are their places.
+// confidence; of points, probability and margin are their places; of marks, the first is 1.
 int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                    unsigned shared, void *stream, void **p, void **extra) {
-    int is_picture = (uintptr_t)function == 1;
-    printf("%s %ux%ux%u of %ux%ux%u, half %d, %dx%dx%d steps %d, %d, %d", is_picture ? "picture" : "points", gx, gy, gz,
-           bx, by, bz, *(int *)p[1], *(int *)p[2], *(int *)p[3], *(int *)p[4], *(int *)p[5], *(int *)p[6], *(int *)p[7]);
+    int is_picture = (uintptr_t)function == 1, is_points = (uintptr_t)function == 2;
+    printf("%s %ux%ux%u of %ux%ux%u, half %d, %dx%dx%d steps %d, %d, %d",
+           is_picture ? "picture" : is_points ? "points" : "marks", gx, gy, gz, bx, by, bz, *(int *)p[1], *(int *)p[2],
+           *(int *)p[3], *(int *)p[4], *(int *)p[5], *(int *)p[6], *(int *)p[7]);
     if (is_picture) {
         float *confidence = *(float **)p[14];
         printf(", first %g, logits %d%s\n", **(float **)p[0], *(int *)p[12], confidence ? "" : ", no confidence");
@@ -78,6 +83,11 @@ int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsign
             (*(unsigned char **)p[13])[i] = (unsigned char)*(int *)p[2];
             if (confidence) confidence[i] = (float)*(double *)p[11];
         }
+    } else if (!is_points) {
+        uint64_t *things[] = {p[8], p[9], p[10], p[11]};
+        printf(", things %llx %llx %llx %llx\n", (long long)*things[0], (long long)*things[1], (long long)*things[2],
+               (long long)*things[3]);
+        **(unsigned char **)p[12] = 1;
     } else {
         int count = *(int *)p[17];
         float *out = *(float **)p[16];

@@ -57,6 +57,10 @@ points = kernels.sample(half, False, alignment, (96, 60), np.array([[5.0, 6.0], 
 assert points.probability.tolist() == [5.0, 7.0]
 assert points.margin.tolist() == [6.0, 8.0]
 assert points.class_id.tolist() == [2, 2]
+marks = cuda.device_memory(12)
+kernels.mark_things(half, [1, 63, 64, 254], marks, stream)
+cuda.download(marks, back, stream)
+assert back.host[0] == 1
 cuda.close()
 """
 
@@ -86,4 +90,6 @@ def test_every_call_arrives_as_it_was_meant(tmp_path: Path) -> None:
     assert "graph" in out
     assert "picture 3x8x1 of 32x8x1, half 0, 19x10x16 steps 1, 304, 19, first 3.5, logits 1, no confidence" in out
     assert "points 1x1x1 of 128x1x1, half 1, 2x3x4 steps 12, 4, 1, logits 0, image 96x60" in out
+    marks = "marks 1x1x1 of 32x8x1, half 1, 2x3x4 steps 12, 4, 1, things 8000000000000002 1 0 4000000000000000"
+    assert marks in out
     assert "release 0" in out

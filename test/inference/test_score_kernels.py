@@ -14,6 +14,7 @@ from seg_perception.errors import ModelError
 from seg_perception.inference.contract import Alignment
 from seg_perception.inference.cuda_runtime import Cuda, CudaError, compile_cubin
 from seg_perception.inference.device_segmentation import DeviceSegmentation, MemoryPool, ResidentSegmentation
+from seg_perception.inference.panoptic_merging import thing_samples
 from seg_perception.inference.score_kernels import PREAMBLE, SOURCE, DeviceScores, ScoreKernels
 from seg_perception.inference.segmenter import LogitsSegmentation
 
@@ -127,6 +128,26 @@ def test_scores_that_are_no_numbers_are_treated_as_on_the_cpu(cuda: Cuda, dtype:
     assert (there.label_image() == 255).any()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("things", [tuple(range(11, 19)), (0, 63, 64, 127, 128, 200, 253), (5,)])
+def test_samples_of_things_are_marked_as_on_the_cpu(cuda: Cuda, dtype: type, things: tuple[int, ...]) -> None:
+    classes = max(19, max(things) + 1)
+    scores = np.round(np.random.default_rng(1).normal(0, 2, (classes, 10, 16))).astype(dtype)  # many equals
+    scores[3, 4:6, 2:9] = np.nan
+    scores[:, 7, 3] = -np.inf
+    scores[max(things), 8, :5] = np.inf
+    kernels, stream = ScoreKernels(cuda), cuda.stream()
+    there = resident(cuda, kernels, scores)._scores
+    marks, host = cuda.device_memory(160), cuda.host_memory(160)
+    kernels.mark_things(there, things, marks, stream)
+    cuda.download(marks, host, stream)
+    cuda.wait_for_stream(stream)
+    wanted = thing_samples(scores, things)
+    np.testing.assert_array_equal(host.host.reshape(10, 16), wanted)  # type: ignore[union-attr]
+    assert 0 < wanted.sum() < 160
+    assert not wanted[4:6, 2:9].any()
+
+
 def test_every_half_is_read_as_the_number_that_it_is(cuda: Cuda) -> None:
     halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16).reshape(1, 1, -1)
     halves = np.where(np.isfinite(halves), halves, np.float16(0.0))
@@ -171,7 +192,7 @@ def test_more_points_than_before_need_more_memory_and_fewer_do_not(gpu: FakeGpu,
         assert sum(name in ("cuMemAlloc", "cuMemHostAlloc") for name in gpu.driver.calls) == allocations
 
 
-@pytest.mark.parametrize("architecture", ["sm_75", "sm_87", "sm_90", "sm_120"])
+@pytest.mark.parametrize("architecture", ["sm_75", "sm_87", "sm_90", "sm_120", "sm_121"])
 def test_nvrtc_takes_the_kernels(architecture: str) -> None:
     try:
         cubin = compile_cubin(PREAMBLE + SOURCE, architecture)
@@ -182,6 +203,7 @@ def test_nvrtc_takes_the_kernels(architecture: str) -> None:
     assert cubin.startswith(b"\x7fELF")
     assert b"label_picture" in cubin
     assert b"sample_points" in cubin
+    assert b"mark_things" in cubin
 
 
 def test_the_kernels_are_compiled_for_the_gpu_at_hand_and_without_fused_arithmetic(gpu: FakeGpu, cuda: Cuda) -> None:

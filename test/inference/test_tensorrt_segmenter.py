@@ -449,10 +449,50 @@ def test_scores_that_stay_on_the_gpu_are_not_downloaded(folder: Path, tmp_path: 
 def test_what_cannot_stay_on_the_gpu_is_sampled_on_the_cpu_and_said(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    ours = segmenter_on(FakeGpu(), folder / "labels.onnx", tmp_path, sample_on_gpu=True)
+    wanted = OnnxRuntimeSegmenter(folder / "labels.onnx", threads=1).segment(picture(1)).sample(places())
+    np.testing.assert_array_equal(ours.segment(picture(1)).sample(places()).class_id, wanted.class_id)
+    assert "sampled on the CPU, not on the GPU as wanted: the network gives labels, confidence, not" in caplog.text
+    assert "sample_on" not in ours.heeds
+    assert "sample_on" in segmenter_on(FakeGpu(), folder / "any.onnx", tmp_path).heeds
+
+
+@pytest.mark.parametrize("device", [DESKTOP, JETSON])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_things_of_scores_that_stay_on_the_gpu_are_those_of_onnxruntime(
+    tmp_path: Path, compiled: Callable[[str], Any], device: CudaDevice, batch: int
+) -> None:
     pixels = deploy_two_cars(tmp_path / "net.onnx")
-    ours = segmenter_on(FakeGpu(), tmp_path / "net.onnx", tmp_path / "cache", sample_on_gpu=True)
-    assert set(ours.segment(pixels).sample(places((64, 40))).instance_id) == {0, 1, 2}
-    assert "sampled on the CPU, not on the GPU as wanted: the network gives logits, centre, offset" in caplog.text
+    pictures = [pixels, np.ascontiguousarray(pixels[:, ::-1]), pixels[::-1].copy()]
+    wanted = [OnnxRuntimeSegmenter(tmp_path / "net.onnx", threads=1).segment(each) for each in pictures]
+    if batch > 1:
+        to_batch(tmp_path / "net.onnx", tmp_path / "batch.onnx", batch)
+    gpu = FakeGpu(device=device)
+    gpu.driver.kernels = compiled
+    name = "batch.onnx" if batch > 1 else "net.onnx"
+    ours = segmenter_on(gpu, tmp_path / name, tmp_path / "cache", sample_on_gpu=True)
+    for found, expected in zip(ours.segment_all(pictures), wanted, strict=True):
+        assert isinstance(found, ResidentSegmentation)
+        ours_at, theirs_at = found.sample(places((64, 40))), expected.sample(places((64, 40)))
+        np.testing.assert_array_equal(ours_at.class_id, theirs_at.class_id)
+        np.testing.assert_array_equal(ours_at.instance_id, theirs_at.instance_id)
+        np.testing.assert_array_equal(found.label_image(), expected.label_image())
+    assert set(wanted[0].sample(places((64, 40))).instance_id) == {0, 1, 2}
+
+
+def test_of_a_network_that_tells_things_apart_only_marks_and_ways_are_downloaded(
+    tmp_path: Path, compiled: Callable[[str], Any]
+) -> None:
+    deploy_two_cars(tmp_path / "net.onnx")
+    gpu = FakeGpu()
+    gpu.driver.kernels = compiled
+    ours = segmenter_on(gpu, tmp_path / "net.onnx", tmp_path / "cache", sample_on_gpu=True)
+    gpu.driver.calls.clear()
+    ours.segment(np.zeros((80, 120, 3), np.uint8))  # another size: a lane is set up, and its first run not captured yet
+    first_run = gpu.driver.calls[: gpu.driver.calls.index("cuStreamSynchronize")]
+    assert [name for name in first_run if "cpy" in name or "Launch" in name] == [
+        "cuMemcpyHtoDAsync", "cuLaunchKernel", *["cuMemcpyDtoHAsync"] * 3
+    ]  # fmt: skip
 
 
 def test_a_sweep_is_labelled_alike_with_its_cameras_in_one_call_and_their_scores_on_the_gpu(
