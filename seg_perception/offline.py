@@ -69,11 +69,13 @@ def points_topic(lidar: str, node: str = NODE) -> str:
 
 
 def labelled_sweep(bag: BagReader, config: Config) -> tuple[SemanticCloud, dict[str, tuple[Pixels, Projection]]]:
-    """The first labelled sweep of a bag that holds its inputs too; and by camera the picture taken nearest to it, with
-    the points that lie in it and are not hidden. A camera of which the bag holds nothing is left out."""
-    cloud = next((decode_cloud(message.msg) for message in bag.messages({POINTS_TOPIC})), None)
+    """The first labelled sweep of a bag that holds its inputs too, of whichever LiDAR; and by camera the picture taken
+    nearest to it, with the points that lie in it and are not hidden. A camera of which the bag holds nothing is left
+    out."""
+    topics = [points_topic(lidar) for lidar in config.lidar_topics()]
+    cloud = next((decode_cloud(message.msg) for message in bag.messages(topics)), None)
     if cloud is None:
-        raise BagError(f"bag {bag.path}: no labelled cloud on {POINTS_TOPIC}; its topics are {list(bag.topics)}")
+        raise BagError(f"bag {bag.path}: no labelled cloud on {topics}; its topics are {list(bag.topics)}")
     scan = scan_from_cloud(cloud)[0]
     class_id, probability, instance_id = labels_from_cloud(cloud)
     no_camera = np.full(len(scan), NO_CAMERA, np.uint8)

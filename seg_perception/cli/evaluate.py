@@ -84,13 +84,12 @@ def _points(args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     from tqdm import tqdm
 
     from seg_perception.bags import BagReader
-    from seg_perception.evaluation.points import TRUTH_TOPIC, PointScores, TruthReader, check_classes
+    from seg_perception.evaluation.points import PointScores, TruthReader, check_classes, truth_topic
     from seg_perception.evaluation.reports import point_lines
 
     drive = Path(args.data)
     with BagReader(drive) as bag, BagReader(drive) as truth_bag:
-        of_lidar = f"/truth/{args.lidar}/points"
-        truths = TruthReader(truth_bag, of_lidar if of_lidar in truth_bag.topics else TRUTH_TOPIC)
+        truths = TruthReader(truth_bag, truth_topic(truth_bag, args.lidar))
         sweeps, taxonomy = _replayed(args, bag) if args.model.suffix == ".onnx" else _recorded(args)
         check_classes(truth_bag, taxonomy)
         scores = PointScores(taxonomy, args.fewest_points)

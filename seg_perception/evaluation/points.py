@@ -51,6 +51,12 @@ class PointTruth:
         return cls(cloud.stamp_ns, class_id, instance_id, seen("in_view"), seen("visible"))
 
 
+def truth_topic(bag: BagReader, lidar: str) -> str:
+    """Where a bag holds the truth of this LiDAR's points: on a topic of its own, or on that of the only one."""
+    of_lidar = f"/truth/{lidar}/points"
+    return of_lidar if of_lidar in bag.topics else TRUTH_TOPIC
+
+
 class TruthReader:
     """The truth of sweeps by their stamp, read forward through an open bag. Raises BagError where it holds none."""
 

@@ -11,9 +11,11 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,12 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import PointCloud2
 
+from seg_perception.config import Config
 from seg_perception.errors import SegPerceptionError
-from seg_perception.offline import POINTS_TOPIC
+from seg_perception.offline import points_topic
 from seg_perception.ros import dds, diagnostics
 
-OnCloud = Callable[[int, bytes], None]
+OnCloud = Callable[[str, int, bytes], None]
 START_S = 180.0  # the first start on a machine compiles the kernels
 QUIET_S = 2.0  # after the player's end, this long without a sweep means that the node is done
 STOP_S = 10.0
@@ -36,11 +39,11 @@ STOP_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class LiveRun:
-    """What came of it. summary: of the node's own statistics; received: clouds that reached this process, `seconds`
-    from the first to the last."""
+    """What came of it. summary: of the node's own statistics; received: how many clouds of each LiDAR reached this
+    process, `seconds` from the first to the last."""
 
     summary: dict[str, Any] = field(default_factory=dict)
-    received: int = 0
+    received: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     node_exit_code: int | None = None
 
@@ -48,13 +51,15 @@ class LiveRun:
 def live_run(bag: Path, parameters: Path, model: Path, logs: Path, on_cloud: OnCloud, rate: float = 1.0) -> LiveRun:
     """Play `bag` at `rate` through a `perception_node` with these parameters and this network.
 
-    on_cloud: given the stamp and the bytes (CDR) of each PointCloud2 that the node publishes. What both print goes
-    to `logs`/node.log and player.log. Raises SegPerceptionError where the node does not come up or the player fails.
+    on_cloud: given the LiDAR's name ("" of the only one), the stamp and the bytes (CDR) of each PointCloud2 that the
+    node publishes. What both print goes to `logs`/node.log and player.log. Raises ConfigError for parameters that
+    cannot be used, SegPerceptionError where the node does not come up or the player fails.
     """
+    lidars = list(Config.load(parameters).lidar_topics())
     environment = {**os.environ, **dds.environment(), **_private_domain()}
     os.environ.update(environment)
     with ExitStack() as stack:
-        listener = stack.enter_context(_Listener(on_cloud))
+        listener = stack.enter_context(_Listener(lidars, on_cloud))
         node = stack.enter_context(
             _process(
                 [
@@ -97,8 +102,8 @@ def live_run(bag: Path, parameters: Path, model: Path, logs: Path, on_cloud: OnC
 class _Listener:
     """Receives semantic clouds and diagnostics, in a context of its own."""
 
-    def __init__(self, on_cloud: OnCloud) -> None:
-        self.received = 0
+    def __init__(self, lidars: Sequence[str], on_cloud: OnCloud) -> None:
+        self.received = Counter(dict.fromkeys(lidars, 0))
         self.first_s = self.last_s = time.monotonic()
         self.summary: dict[str, Any] = {}
         self._on_cloud = on_cloud
@@ -109,7 +114,9 @@ class _Listener:
         self._node = rclpy.create_node("live_run_listener", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
-        self._node.create_subscription(PointCloud2, POINTS_TOPIC, self._cloud, QoSProfile(depth=20), raw=True)
+        for lidar in self.received:
+            take = partial(self._cloud, lidar)
+            self._node.create_subscription(PointCloud2, points_topic(lidar), take, QoSProfile(depth=20), raw=True)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostics, QoSProfile(depth=10))
         return self
 
@@ -124,14 +131,14 @@ class _Listener:
         while not done() and time.monotonic() < end_s:
             self._executor.spin_once(timeout_sec=0.05)
 
-    def _cloud(self, data: bytes) -> None:
+    def _cloud(self, lidar: str, data: bytes) -> None:
         self.last_s = time.monotonic()
-        if not self.received:
+        if not any(self.received.values()):
             self.first_s = self.last_s
-        self.received += 1
+        self.received[lidar] += 1
         byte_order = "<" if data[1] else ">"  # CDR: four bytes that say how, then the header, its stamp first
         sec, nanosec = struct.unpack_from(f"{byte_order}iI", data, 4)
-        self._on_cloud(sec * 10**9 + nanosec, data)
+        self._on_cloud(lidar, sec * 10**9 + nanosec, data)
 
     def _diagnostics(self, msg: DiagnosticArray) -> None:
         for status in msg.status:

@@ -1,5 +1,6 @@
 """What the live node publishes is, byte for byte, what the replay of the same bag gives."""
 
+import json
 import subprocess
 import sys
 
@@ -82,12 +83,14 @@ def drive(tmp_path_factory):
     return folder / "drive.mcap"
 
 
-def settings(folder, model, rear):
+def settings(folder, model, rear, **more):
     params = live.parameters(
         model,
         camera={"front": {"image_topic": "/front/image_raw"}, "rear": {"image_topic": "/rear/image_raw", **rear}},
         motion={"mode": "auto"},
-        pairing={"deadline_ms": 1000.0},  # the last sweep waits that long for an image that never comes
+        # The last sweep waits until its deadline for an image that never comes.
+        pairing={"sweep_queue": 20, "image_queue": 20, "deadline_ms": 1000.0},
+        **more,
     )
     file = folder / "drive.param.yaml"
     file.write_text(yaml.safe_dump({"/**": {"ros__parameters": params}}), encoding="utf-8")
@@ -112,18 +115,39 @@ def test_the_live_node_and_the_replay_give_the_same_bytes(tmp_path, drive, model
 
     parameters = settings(tmp_path, model, live.three_class_model(tmp_path / "three.onnx") if own_network else {})
     received = {}
-    run = live_run(drive, parameters, model, tmp_path, received.__setitem__)
+    run = live_run(drive, parameters, model, tmp_path, lambda lidar, stamp_ns, data: received.update({stamp_ns: data}))
     assert run.node_exit_code == 0
     assert "motion_assumed_static" not in run.summary["causes"]
     expected = replayed(drive, parameters)
     assert len(expected) == SWEEPS
-    assert set(received) == set(expected)
+    assert set(received) == set(expected), run.summary["causes"]
     for stamp, data in received.items():
         cloud = decode_cloud(deserialize_message(data, PointCloud2))
         assert cloud.fields == expected[stamp].fields
         assert cloud.data.tobytes() == expected[stamp].data.tobytes()
     labels = np.concatenate([cloud.field("class_id") for cloud in expected.values()])
     assert set(np.unique(labels)) == {live.ROAD, live.VEGETATION, live.CAR, 255}
+
+
+def test_the_demo_counts_the_sweeps_of_each_of_two_lidars_and_keeps_them_apart(tmp_path, drive, model):
+    two = tmp_path / "drive.mcap"
+    with BagReader(drive) as bag, BagWriter(two) as writer:
+        for message in bag.messages():
+            for topic in ["/top/points", "/left"] if message.topic == "/points" else [message.topic]:
+                writer.write_raw(topic, message.type, message.log_ns, message.data, bag.qos(message.topic))
+    several = {"lidars": ["top", "left"], "lidar": {"left": {"topic": "/left"}}}
+    settings(tmp_path, model, {}, **several)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "seg_perception.cli.main", "demo", "--rate", "0.5"]
+    command += ["--drive", str(two), "--model", str(model), "--out", str(out)]
+    done = subprocess.run(command, cwd=live.ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["lidars"] == {lidar: {"sent": SWEEPS, "received": SWEEPS} for lidar in ("top", "left")}
+    assert summary["sweeps_sent"] == summary["clouds_received"] == 2 * SWEEPS
+    assert f"left: {SWEEPS} sweeps sent, {SWEEPS} clouds back" in done.stdout
+    with BagReader(out / "labelled.mcap") as bag:
+        assert [bag.counts[f"/perception_node/{lidar}/points"] for lidar in ("top", "left")] == [SWEEPS, SWEEPS]
 
 
 def test_the_recorded_drive_gives_the_same_bytes_live_and_replayed(tmp_path, shared_data):
@@ -144,10 +168,14 @@ def test_the_recorded_drive_gives_the_same_bytes_live_and_replayed(tmp_path, sha
     parameters["/**"]["ros__parameters"]["pairing"] = {"sweep_queue": 20, "image_queue": 20, "deadline_ms": 1000.0}
     imported.config.write_text(yaml.safe_dump(parameters))
     received = {}
-    run = live_run(imported.bag, imported.config, model, tmp_path, received.__setitem__, rate=0.5)
+
+    def keep(lidar, stamp_ns, data):
+        received[stamp_ns] = data
+
+    run = live_run(imported.bag, imported.config, model, tmp_path, keep, rate=0.5)
     assert run.node_exit_code == 0
     expected = replayed(imported.bag, imported.config)
-    assert set(received) == set(expected)
+    assert set(received) == set(expected), run.summary["causes"]
     for stamp, data in received.items():
         cloud = decode_cloud(deserialize_message(data, PointCloud2))
         assert cloud.data.tobytes() == expected[stamp].data.tobytes()
