@@ -20,8 +20,11 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import pytest
 
+from seg_perception.inference import cuda_device, tensorrt_library, tensorrt_segmenter
 from seg_perception.inference.cuda_device import CudaDevice
+from seg_perception.inference.cuda_runtime import Cuda
 from seg_perception.inference.tensorrt_library import TensorRT
 
 NAMES = json.loads((Path(__file__).parent / "inference" / "api_names.json").read_text())
@@ -65,7 +68,8 @@ class Handle:
 
 
 class FakeDriver:
-    """`cuda.bindings.driver`. calls: every call by name, in order. fail: name -> statuses to answer with, in order."""
+    """`cuda.bindings.driver`. calls: every call by name, in order. fail: name -> statuses to answer with, in order.
+    is_lost: asked at each call; once it says so, every call fails, as after a kernel that broke the context."""
 
     CUstream_flags = SimpleNamespace(CU_STREAM_NON_BLOCKING=1)
     CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL="thread local")
@@ -76,6 +80,7 @@ class FakeDriver:
         self._signatures = NAMES[bindings]["driver"]
         self.calls: list[str] = []
         self.fail: dict[str, list[Status]] = {}
+        self.is_lost: Callable[[], bool] = lambda: False
         self.memory: dict[int, tuple[str, Any]] = {}  # address -> kind, bytes
         self.live: Counter[str] = Counter()
         self.kernels: Callable[[str], Callable[..., None]] | None = None  # by name
@@ -92,7 +97,11 @@ class FakeDriver:
             if len(arguments) != len(wanted):
                 raise TypeError(f"{name}{tuple(wanted)}: {len(arguments)} arguments seen")
             self.calls.append(name)
+            if self.is_lost():
+                return (Status.CUDA_ERROR_LAUNCH_FAILED, None)
             if self.fail.get(name):
+                if name == "cuStreamEndCapture":  # the capture has ended all the same
+                    self._capturing.pop(int(arguments[0]))
                 return (self.fail[name].pop(0), None)
             free = name in ("cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuDevicePrimaryCtxRelease")
             if not free and name != "cuCtxSetCurrent" and not getattr(self._current, "context", None):
@@ -613,3 +622,9 @@ class FakeGpu:
     @property
     def arguments(self) -> dict[str, Any]:
         return {"device": self.device, "loaded": self.library, "driver": self.driver, "nvrtc": self.nvrtc}
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """From now on it is this machine's GPU, with its TensorRT and its cuda.bindings."""
+        monkeypatch.setattr(cuda_device, "probe", lambda: self.device)
+        monkeypatch.setattr(tensorrt_library, "load", lambda name: self.library)
+        monkeypatch.setattr(tensorrt_segmenter, "Cuda", lambda device, *_: Cuda(device, self.driver, self.nvrtc))

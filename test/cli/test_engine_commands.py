@@ -15,7 +15,7 @@ from seg_perception.cli.main import main
 from seg_perception.config import InferenceConfig
 from seg_perception.errors import ModelError
 from seg_perception.export.deploy import DeploySpec, deploy
-from seg_perception.inference import cuda_device, tensorrt_library, tensorrt_segmenter
+from seg_perception.inference import cuda_device
 from seg_perception.inference.cuda_runtime import Cuda
 from seg_perception.inference.loading import load_segmenter
 
@@ -98,9 +98,7 @@ def test_build_engine_makes_what_the_node_will_look_for_and_tells_its_layers(
     version: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gpu = FakeGpu(version)
-    monkeypatch.setattr(cuda_device, "probe", lambda: gpu.device)
-    monkeypatch.setattr(tensorrt_library, "load", lambda name: gpu.library)
-    monkeypatch.setattr(tensorrt_segmenter, "Cuda", lambda device, *_: Cuda(device, gpu.driver, gpu.nvrtc))
+    gpu.install(monkeypatch)
     Cuda(gpu.device, gpu.driver).close()  # TensorRT makes itself a context where there is none
     folder, layers = str(tmp_path / "engines"), tmp_path / "layers.json"
     settings = ["--workspace", "64", "--no-tf32", "--max-image-size", "640x480"]

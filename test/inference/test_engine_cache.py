@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -256,6 +257,15 @@ def test_a_builder_that_is_killed_does_not_block_the_next(tmp_path: Path) -> Non
     killed.communicate()
     out, _ = start(tmp_path, 0.0).communicate(timeout=30)
     assert out.strip() == "there is none yet 6000"
+
+
+def test_a_full_disk_is_named_and_nothing_half_written_stays(tmp_path: Path) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))"  # the engine has 6000 bytes
+    script = limit + PROCESS.format(test=str(Path(__file__).parent))
+    command = [sys.executable, "-c", script, str(tmp_path), "0.0"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert re.search(r"ModelError: engine .*\.engine: cannot be written \(File too large\)", done.stderr)
+    assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
 def test_the_default_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -19,8 +19,7 @@ from onnx import TensorProto, helper
 from seg_perception.config import Config, InferenceConfig
 from seg_perception.errors import ConfigError, ModelError
 from seg_perception.export.deploy import DeploySpec, deploy
-from seg_perception.inference import backend_choice, cuda_device, tensorrt_library, tensorrt_segmenter
-from seg_perception.inference.cuda_runtime import Cuda
+from seg_perception.inference import backend_choice, cuda_device, tensorrt_segmenter
 from seg_perception.inference.device_segmentation import DeviceSegmentation, ResidentSegmentation
 from seg_perception.inference.loading import load_segmenter, load_segmenters
 from seg_perception.inference.onnx_file import OnnxFile
@@ -214,9 +213,7 @@ def test_the_settings_of_an_engine_reach_it(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample_on: str, kind: type
 ) -> None:
     gpu = FakeGpu()
-    monkeypatch.setattr(cuda_device, "probe", lambda: gpu.device)
-    monkeypatch.setattr(tensorrt_library, "load", lambda name: gpu.library)
-    monkeypatch.setattr(tensorrt_segmenter, "Cuda", lambda device, *_: Cuda(device, gpu.driver, gpu.nvrtc))
+    gpu.install(monkeypatch)
     settings: dict[str, Any] = {
         "max_image_size": "640x480",
         "workspace_mib": 64,

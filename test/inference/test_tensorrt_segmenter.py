@@ -9,6 +9,8 @@ import ctypes
 import dataclasses
 import gc
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -289,6 +291,20 @@ def test_a_dla_that_is_not_there_or_gets_float32_is_refused(folder: Path, tmp_pa
         segmenter_on(FakeGpu(), folder / "any.onnx", tmp_path, options=BuildOptions(dla_core=0))
 
 
+def test_timings_of_another_gpu_are_left_and_those_that_cannot_be_read_are_named(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu = FakeGpu()
+    gpu.trt.refuse["timing cache"] = [True]
+    (tmp_path / "timings").write_bytes(b"of another")
+    model = OnnxFile.read(folder / "any.onnx")
+    build_engine(gpu.library, model, BuildOptions(timing_cache=tmp_path / "timings"))
+    assert "is of another GPU or version; starting a new one" in caplog.text
+    assert (tmp_path / "timings").read_bytes() == b"timings"
+    with pytest.raises(ModelError, match=r"timing cache .*: cannot be read \(Is a directory\)"):
+        build_engine(gpu.library, model, BuildOptions(timing_cache=tmp_path))
+
+
 @pytest.mark.parametrize(
     ("refuse", "sentence"),
     [
@@ -349,14 +365,84 @@ def test_a_gpu_that_stays_away_is_lost_and_said_so_ever_after(folder: Path, tmp_
     assert len(gpu.driver.calls) == calls
 
 
+def test_of_a_gpu_whose_every_call_fails_nothing_is_raised_but_the_loss(folder: Path, tmp_path: Path) -> None:
+    gpu = FakeGpu()
+    ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
+    kept = ours.segment(picture(0))
+    gpu.driver.is_lost = lambda: True
+    with pytest.raises(EngineLostError, match=r"is lost: cuCtxSetCurrent failed .*; started anew: cuInit failed"):
+        ours.segment(picture(0))
+    assert kept.label_image().shape == (60, 96)  # on the CPU now
+    ours.close()
+
+
+def test_an_enqueue_that_fails_without_a_graph_costs_a_new_start_and_no_picture(folder: Path, tmp_path: Path) -> None:
+    gpu = FakeGpu()
+    gpu.driver.fail["cuStreamEndCapture"] = [Status.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED] * 4
+    ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
+    wanted = ours.segment(picture(5)).sample(places()).class_id
+    gpu.trt.refuse["execute"] = [True]
+    np.testing.assert_array_equal(ours.segment(picture(5)).sample(places()).class_id, wanted)
+    assert sum(entry == "+Runtime" for entry in gpu.trt.order) == 2
+
+
+def test_no_memory_for_another_size_of_picture_is_tried_again_with_all_memory_freed(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu = FakeGpu()
+    ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
+    gpu.trt.refuse["context"] = [True]
+    assert ours.segment(picture(0)).size == (96, 60)
+    assert "no execution context (the library gave no reason); is the memory of the GPU full?; starting" in caplog.text
+    gpu.driver.fail["cuMemAlloc"] = [Status.CUDA_ERROR_OUT_OF_MEMORY] * 2
+    with pytest.raises(EngineLostError, match=r"OUT_OF_MEMORY .*; started anew: .*OUT_OF_MEMORY"):
+        ours.segment(picture(0, (50, 50)))
+
+
+ONE_OF_TWO = """
+import sys, time
+sys.path.insert(0, {test!r})
+import pytest
+from fake_gpu import FakeGpu
+from test_tensorrt_segmenter import picture, places
+from seg_perception.config import InferenceConfig
+from seg_perception.inference.loading import load_segmenter
+
+gpu = FakeGpu()
+gpu.install(pytest.MonkeyPatch())
+serialize = gpu.trt.Builder.build_serialized_network
+gpu.trt.Builder.build_serialized_network = lambda *given: time.sleep(2.0) or serialize(*given)
+print("ready", flush=True)
+sys.stdin.readline()
+config = InferenceConfig(model={model!r}, backend="tensorrt", engine_cache={cache!r})
+labels = load_segmenter(config).segment(picture(3)).sample(places()).class_id
+print(gpu.trt.built, labels.sum())
+"""
+
+
+def test_of_two_nodes_that_start_at_once_one_builds_and_both_run(folder: Path, tmp_path: Path) -> None:
+    model, cache, test = str(folder / "any.onnx"), str(tmp_path / "cache"), str(Path(__file__).parent.parent)
+    script = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})" + ONE_OF_TWO.format(**locals())
+    both = [
+        subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for process in both:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    answers = sorted(process.communicate("go\n", timeout=120)[0].split() for process in both)
+    wanted = OnnxRuntimeSegmenter(model, threads=1).segment(picture(3)).sample(places()).class_id
+    assert answers == [["0", str(wanted.sum())], ["1", str(wanted.sum())]]
+
+
 def test_an_engine_that_cannot_be_captured_runs_without_a_graph(folder: Path, tmp_path: Path) -> None:
     gpu = FakeGpu()
     gpu.driver.fail["cuStreamEndCapture"] = [Status.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED] * 2
-    ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
-    wanted = OnnxRuntimeSegmenter(folder / "any.onnx", threads=1).segment(picture(6)).sample(places())
-    # The first size took both lanes without graphs; another size may have one again.
-    ours.segment(np.zeros((NETWORK[1], NETWORK[0], 3), np.uint8))
-    np.testing.assert_array_equal(ours.segment(picture(6)).sample(places()).class_id, wanted.class_id)
+    ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)  # sets both lanes of one size up
+    pixels = picture(6, NETWORK)
+    wanted = OnnxRuntimeSegmenter(folder / "any.onnx", threads=1).segment(pixels).sample(places(NETWORK))
+    np.testing.assert_array_equal(ours.segment(pixels).sample(places(NETWORK)).class_id, wanted.class_id)
+    assert "cuGraphLaunch" not in gpu.driver.calls
 
 
 def test_out_of_memory_at_the_start_is_told(folder: Path, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from seg_perception.errors import BackendLostError, CalibrationError, MessageError, ModelError, StampError
+from seg_perception.inference.cuda_runtime import CudaError
 from seg_perception.ros.params import settings
 from seg_perception.ros.problems import INTERNAL, QUIET, SENTENCES
 
@@ -16,6 +18,11 @@ def test_every_parameter_of_the_node_is_in_the_table_in_that_order():
     assert rows == [setting.name for setting in settings(["<name>"], ["<name>"])]
 
 
-@pytest.mark.parametrize("cause", sorted({*SENTENCES, *QUIET, INTERNAL, "bad_message", "bad_stamp", "calibration"}))
+OF_ERRORS = {
+    error.cause for error in (BackendLostError, CalibrationError, CudaError, MessageError, ModelError, StampError)
+}
+
+
+@pytest.mark.parametrize("cause", sorted({*SENTENCES, *QUIET, INTERNAL, *OF_ERRORS}))
 def test_every_cause_is_explained(cause):
-    assert f"`{cause}`" in PAGE
+    assert f"`{cause}`" in PAGE or f"`{cause}/<camera>`" in PAGE
