@@ -46,8 +46,7 @@ class RangeImage:
         self.azimuth, self.rise = azimuth, rise
         self.range = workspace.array("range", count, np.float32)
         self.cell = workspace.array("cell", count, np.int32)
-        _look(np.ascontiguousarray(points), self.range, azimuth, rise, np.empty((3, _BLOCK), np.float32))
-        lowest, highest = _span(rise)
+        lowest, highest = _look(np.ascontiguousarray(points), self.range, azimuth, rise)
         row_angle = math.radians(row_deg)
         self.rows = int(max(highest - lowest, 0.0) / row_angle + 0.5) + 2 + 2 * _EDGE
         shape = max(8, round(360.0 / column_deg)) + 2 * _EDGE, self.rows
@@ -60,16 +59,20 @@ class RangeImage:
 
 
 @_compiled
-def _look(points, ranges, azimuth, rise, columns):  # type: ignore[no-untyped-def]
-    """Fill range, azimuth and elevation of each point, a block at a time by way of `columns` (3, block)."""
-    block = columns.shape[1]
-    for first in range(0, points.shape[0], block):
-        rows = points[first : first + block]
+def _look(points, ranges, azimuth, rise):  # type: ignore[no-untyped-def]
+    """Fill range, azimuth and elevation of each point, a block at a time in columns. Returns the lowest and the highest
+    elevation, radians."""
+    columns, extremes = np.empty((3, _BLOCK), np.float32), np.empty((2, _BLOCK), np.float32)
+    extremes[0], extremes[1] = _NOWHERE, -_NOWHERE
+    for first in range(0, points.shape[0], _BLOCK):
+        rows = points[first : first + _BLOCK]
         count = rows.shape[0]
         for i in range(count):
             columns[0, i], columns[1, i], columns[2, i] = rows[i, 0], rows[i, 1], rows[i, 2]
         last = first + count
         _directions(columns[0], columns[1], columns[2], ranges[first:last], azimuth[first:last], rise[first:last])
+        _widen(rise[first:last], extremes[0], extremes[1])
+    return extremes[0].min(), extremes[1].max()
 
 
 @_compiled
@@ -83,35 +86,40 @@ def _directions(xs, ys, zs, ranges, azimuth, rise):  # type: ignore[no-untyped-d
         rise[i] = up if (ranges[i] > _NONE) & (ranges[i] < np.float32(np.inf)) else _NOWHERE
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
-def _span(rise):  # type: ignore[no-untyped-def]
-    """The lowest and the highest elevation, radians."""
-    lowest, highest = _NOWHERE, -_NOWHERE
+@_compiled
+def _widen(rise, lowest, highest):  # type: ignore[no-untyped-def]
     for i in range(rise.shape[0]):
-        lowest = min(lowest, rise[i])
-        highest = max(highest, rise[i] if rise[i] != _NOWHERE else -_NOWHERE)
-    return lowest, highest
+        up = rise[i] if rise[i] != _NOWHERE else -_NOWHERE
+        lowest[i] = rise[i] if rise[i] < lowest[i] else lowest[i]
+        highest[i] = up if up > highest[i] else highest[i]
 
 
 @_compiled
 def _fill(azimuth, rise, lowest, row_angle, ranges, cells, nearest, cell):  # type: ignore[no-untyped-def]
     columns, rows = cells.shape
     around = columns - 2 * _EDGE
-    per_radian, per_rise = np.float32(around / (2.0 * math.pi)), np.float32(1.0 / row_angle)
+    _place(azimuth, rise, lowest, np.float32(around / (2.0 * math.pi)), np.float32(1.0 / row_angle), around, rows, cell)
     cells[:] = -1
     nearest[:] = _NONE
+    flat, numbers = nearest.ravel(), cells.ravel()
     for i in range(rise.shape[0]):
-        if rise[i] == _NOWHERE:
-            cell[i] = _EDGE * rows + _EDGE
-            continue
-        column = min(max(int((azimuth[i] + np.float32(math.pi)) * per_radian), 0), around - 1) + _EDGE
-        row = int((rise[i] - lowest) * per_rise + _HALF) + _EDGE
-        cell[i] = column * rows + row
-        if nearest[column, row] == _NONE or ranges[i] < nearest[column, row]:
-            nearest[column, row] = ranges[i]
-            cells[column, row] = i
+        at = np.uint32(cell[i])
+        if (rise[i] != _NOWHERE) & ((flat[at] == _NONE) | (ranges[i] < flat[at])):
+            flat[at] = ranges[i]
+            numbers[at] = i
     close(cells)
     close(nearest)
+
+
+@_compiled
+def _place(azimuth, rise, lowest, per_radian, per_rise, around, rows, cell):  # type: ignore[no-untyped-def]
+    """The cell of each point; a point without a direction is put into the first, which it does not fill."""
+    last, stride, edge = np.int32(around - 1), np.int32(rows), np.int32(_EDGE)
+    for i in range(cell.shape[0]):
+        column = np.int32((azimuth[i] + np.float32(math.pi)) * per_radian)
+        row = np.int32((rise[i] - lowest) * per_rise + _HALF)
+        at = (min(max(column, np.int32(0)), last) + edge) * stride + row + edge
+        cell[i] = at if rise[i] != _NOWHERE else edge * stride + edge
 
 
 @_compiled

@@ -174,7 +174,7 @@ class LabelSegmentation:
             raise ModelError(f"labels: uint8 of shape (h, w) wanted, {labels.dtype} of shape {labels.shape} seen")
         if confidence is not None and confidence.shape != labels.shape:
             raise ModelError(f"confidence: shape {labels.shape} of the labels wanted, {confidence.shape} seen")
-        self._labels = labels
+        self._labels = np.ascontiguousarray(labels)
         self._confidence = None if confidence is None else np.ascontiguousarray(confidence, np.float32)
         self._alignment = alignment
         self.size = size

@@ -143,6 +143,12 @@ def test_integer_uv_and_empty_uv_are_accepted() -> None:
     assert segmentation.sample(np.array([[3, 4]])).class_id.shape == (1,)
 
 
+def test_labels_are_read_where_they_lie_in_a_picture_of_several_channels() -> None:
+    picture = np.array([[[3, 9], [7, 9]]], np.uint8)
+    said = LabelSegmentation(picture[:, :, 0], None, Alignment(), (2, 1)).sample(np.array([[0.0, 0.0], [1.0, 0.0]]))
+    assert said.class_id.tolist() == [3, 7]
+
+
 def test_labels_are_read_at_the_nearest_sample() -> None:
     labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
     confidence = np.full((3, 4), 0.8, np.float32)
