@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
@@ -33,16 +34,10 @@ class OpenVinoSegmenter:
     heeds = frozenset({"threads", "cpu_precision"})
 
     def __init__(self, path: str | Path, *, threads: int = 0, precision: str = "fp32") -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise ModelError(
-                f"OpenVINO cannot be imported ({error}); `pip install openvino`, or use backend: onnxruntime"
-            ) from error
+        openvino, self._core = _library()
         self._contract = ModelContract.from_metadata(OnnxFile.read(path).metadata, str(path))
         if precision not in _HINTS:
             raise ModelError(f"precision: one of {tuple(_HINTS)} wanted, '{precision}' seen")
-        self._core = openvino.Core()
         if precision == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise ModelError("precision bf16: this CPU has neither AVX512-BF16 nor AMX; use fp32")
         self._path = path
@@ -110,6 +105,22 @@ class OpenVinoSegmenter:
         except Exception as error:  # the library raises RuntimeError and its own
             raise ModelError(f"model {self._path}: OpenVINO cannot compile it ({_first_line(error)})") from error
         return requests[shape]
+
+
+@functools.cache
+def _library() -> tuple[Any, Any]:
+    """The module and its core, one a process that is never let go. Raises ModelError.
+
+    The CPU plugin (2026.4) gives the thread that loads it a stack for signals, and frees that memory in whatever thread
+    the core is let go: the next signal that the first thread handles in Python would end the process.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise ModelError(
+            f"OpenVINO cannot be imported ({error}); `pip install openvino`, or use backend: onnxruntime"
+        ) from error
+    return openvino, openvino.Core()
 
 
 def _usable_cores() -> int:

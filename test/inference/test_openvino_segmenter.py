@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -113,6 +115,23 @@ def test_more_sizes_than_are_kept_are_refused(folder: Path) -> None:
         ours.segment(picture(0, (width, 30)))
     with pytest.raises(ModelError, match="at most 8 sizes wanted, 99x30 seen"):
         ours.segment(picture(0, (99, 30)))
+
+
+def test_signals_arrive_after_another_thread_let_it_go(folder: Path) -> None:
+    program = """
+import gc, os, signal, sys, threading
+from seg_perception.inference.openvino_segmenter import OpenVinoSegmenter
+
+signal.signal(signal.SIGUSR1, lambda *_: print("arrived"))
+held = [OpenVinoSegmenter(sys.argv[1], threads=1)]
+thread = threading.Thread(target=lambda: (held.clear(), gc.collect()))
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+    command = [sys.executable, "-c", program, str(folder / "any.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "arrived\n"), done.stderr
 
 
 def test_configuration_names_it(folder: Path) -> None:
