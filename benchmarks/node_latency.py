@@ -1,11 +1,13 @@
 """What the node costs beside its network: `python benchmarks/node_latency.py --cameras 1 6 --seconds 20`.
 
 Sensors, node and listener are processes of their own and speak over real DDS: 1920x1200 images, 130,000 points of 32
-bytes with a time each, odometry, all stamped when the sensors begin to send. Latency is from that stamp to the semantic
-cloud in the listener's hands. Beside it the same messages through an intake in one process, decoded, labelled, encoded
-and serialized, but never sent. What a sweep waited for the network is taken off both: in the node little, since an
-image goes through it before its sweep has come. On a busy machine the times by the clock say little; the ratio of
-processor time, the node's to that of its stages alone, with the network in both, still does.
+bytes with a time each, odometry. The sensors have all of it serialized beforehand, as what a driver does is not to be
+measured, stamp a sweep and its images alike the moment before the first of them is published, and publish one after the
+other. Latency is from that stamp to the semantic cloud in the listener's hands. Beside it the same messages through an
+intake in one process, decoded, labelled, encoded and serialized, but never sent. What a sweep waited for the network is
+taken off both: in the node little, since an image goes through it before its sweep has come. On a busy machine the
+times by the clock say little; the ratio of processor time, the node's to that of its stages alone, with the network in
+both, still does.
 """
 
 from __future__ import annotations
@@ -27,9 +29,10 @@ import rclpy
 import yaml
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TransformStamped
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, save_model
-from rclpy.executors import SingleThreadedExecutor
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CameraInfo, PointCloud2
 from tf2_msgs.msg import TFMessage
 
 from seg_perception.config import Config
@@ -40,7 +43,8 @@ from seg_perception.intake import Intake
 from seg_perception.messages.cdr import cloud_bytes
 from seg_perception.messages.header import time_fields
 from seg_perception.messages.pointcloud import cloud_from_columns, encode_semantic_cloud
-from seg_perception.ros import conversions, dds, diagnostics, qos
+from seg_perception.ros import conversions, dds, diagnostics, qos, serialized
+from seg_perception.ros.taking import TakingExecutor
 
 WIDTH, HEIGHT = 1920, 1200
 POINTS = 130_000
@@ -74,6 +78,22 @@ class Messages:
         stamped = [*self.images, *self.infos, self.cloud, *self.odometry.transforms]
         for message in stamped:
             message.header.stamp.sec, message.header.stamp.nanosec = time_fields(stamp_ns)
+
+    def serialized(self) -> list[tuple[str, type, NDArray[np.uint8], int]]:
+        """In the order in which they are sent: topic, type, bytes, and where in them the stamp lies."""
+        at = {TFMessage: 8}  # behind the number of transforms
+        sent = [("/tf", self.odometry)]
+        sent += [(f"/camera_{k}/camera_info", info) for k, info in enumerate(self.infos)]
+        sent += [(f"/camera_{k}/image_raw", image) for k, image in enumerate(self.images)]
+        return [
+            (
+                topic,
+                type(message),
+                np.frombuffer(bytearray(serialize_message(message)), np.uint8),
+                at.get(type(message), 4),
+            )
+            for topic, message in (*sent, ("/points", self.cloud))
+        ]
 
     @staticmethod
     def _sweep(rng: np.random.Generator) -> Any:
@@ -113,24 +133,24 @@ def send(cameras: int, sweeps: int, rate_hz: float) -> None:
     rclpy.init()
     node = rclpy.create_node("sensors")
     messages = Messages(cameras)
-    images = [node.create_publisher(Image, f"/camera_{k}/image_raw", qos.published(5)) for k in range(cameras)]
-    infos = [node.create_publisher(CameraInfo, f"/camera_{k}/camera_info", qos.published(5)) for k in range(cameras)]
-    cloud = node.create_publisher(PointCloud2, "/points", qos.published(5))
-    odometry = node.create_publisher(TFMessage, "/tf", qos.transforms())
+    parts = messages.serialized()
+    publishers = [
+        node.create_publisher(kind, topic, qos.transforms() if kind is TFMessage else qos.published(5))
+        for topic, kind, _, _ in parts
+    ]
     node.create_publisher(TFMessage, "/tf_static", qos.static_transforms()).publish(messages.static)
-    while not all(publisher.get_subscription_count() for publisher in (*images, *infos, cloud, odometry)):
+    while not all(publisher.get_subscription_count() for publisher in publishers):
         time.sleep(0.05)
     time.sleep(1.0)
     odometry_from_ns = time.time_ns() - 200_000_000
     for number in range(-1, sweeps):
         start_s = time.monotonic()
-        messages.stamp(odometry_from_ns if number < 0 else time.time_ns())
-        odometry.publish(messages.odometry)
-        if number < 0:
-            continue
-        for publisher, message in zip((*infos, *images), (*messages.infos, *messages.images), strict=True):
-            publisher.publish(message)
-        cloud.publish(messages.cloud)
+        stamp = time_fields(odometry_from_ns if number < 0 else time.time_ns())
+        for publisher, (_, kind, content, at) in zip(publishers, parts, strict=True):
+            if number < 0 and kind is not TFMessage:
+                continue
+            struct.pack_into("<iI", content, at, *stamp)
+            serialized.publish(publisher, content)
         time.sleep(max(0.0, start_s + 1.0 / rate_hz - time.monotonic()))
     time.sleep(2.0)
     rclpy.shutdown()
@@ -142,7 +162,7 @@ class Listener:
     def __init__(self) -> None:
         rclpy.init()
         self.node = rclpy.create_node("listener")
-        self._executor = SingleThreadedExecutor()
+        self._executor = TakingExecutor()
         self._executor.add_node(self.node)
         self.latency_ms: list[float] = []
         self.summary: dict[str, Any] = {}
@@ -153,7 +173,7 @@ class Listener:
         """Take in one message, or wait a little."""
         self._executor.spin_once(timeout_sec=0.05)
 
-    def _cloud(self, data: bytes) -> None:
+    def _cloud(self, data: Any) -> None:
         sec, nanosec = struct.unpack_from("<iI", data, 4)
         self.latency_ms.append((time.time_ns() - sec * 10**9 - nanosec) * 1e-6)
 

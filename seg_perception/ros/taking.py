@@ -1,123 +1,162 @@
-"""Large messages taken without rclpy's copies, and without Python's lock.
+"""The executor of a node that takes large messages in.
 
-rclpy takes serialized messages too (`raw=True`), copies them once more and holds the lock meanwhile: for an image of
-7 MB a good millisecond in which no other thread of the node gets on. The executor here calls the same function of rcl
-through ctypes, which lets the lock go, and hands on the memory that rcl filled. Where rcl is not found, or has nothing
-of this, rclpy does it.
+rclpy's builds its wait set anew for each message, half a millisecond of Python in which no other thread has the lock.
+This one keeps its own until something else than a message is due, and goes past rclpy where messages are large (see
+`serialized`). Timers, services, events and whatever else there may be are left to rclpy as they are.
 """
 
 from __future__ import annotations
 
-import ctypes
-import logging
-from collections.abc import Callable
+from collections.abc import Iterable
+from contextlib import ExitStack
+from inspect import iscoroutine
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rclpy.context import Context
-from rclpy.executors import InvalidHandle, SingleThreadedExecutor, await_or_execute
+from rclpy.exceptions import InvalidHandle
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.subscription import Subscription
+from rclpy.task import Future
+from rclpy.utilities import timeout_sec_to_nsec
+from rclpy.waitable import NumberOfEntities
 
-log = logging.getLogger(__name__)
+from seg_perception.ros.serialized import Rcl, find_rcl
 
-_NOTHING_THERE = 401  # RCL_RET_SUBSCRIPTION_TAKE_FAILED
-_Take = Callable[[int], tuple[NDArray[np.uint8], dict[str, int]] | None]
-
-
-class _Allocator(ctypes.Structure):
-    """rcutils_allocator_t."""
-
-    _fields_ = [(name, ctypes.c_void_p) for name in ("allocate", "deallocate", "reallocate", "zero_allocate", "state")]
-
-
-class _Bytes(ctypes.Structure):
-    """rcutils_uint8_array_t, which is rcl_serialized_message_t."""
-
-    _fields_ = [
-        ("buffer", ctypes.c_void_p),
-        ("length", ctypes.c_size_t),
-        ("capacity", ctypes.c_size_t),
-        ("allocator", _Allocator),
-    ]
-
-
-class _Owner:
-    """Frees what rcl filled with the last view of it."""
-
-    def __init__(self, content: _Bytes, free: Callable[[Any], int]) -> None:
-        self._content, self._free = content, free
-
-    @property
-    def __array_interface__(self) -> dict[str, Any]:
-        place = self._content.buffer, False
-        return {"version": 3, "shape": (self._content.length,), "typestr": "|u1", "data": place}
-
-    def __del__(self) -> None:
-        self._free(ctypes.byref(self._content))
-
-
-class _Info(ctypes.Structure):
-    """The beginning of rmw_message_info_t, and room for the rest."""
-
-    _fields_ = [
-        ("source_timestamp", ctypes.c_int64),
-        ("received_timestamp", ctypes.c_int64),
-        ("publication_sequence_number", ctypes.c_uint64),
-        ("rest", ctypes.c_uint8 * 232),
-    ]
+_INNER = ("_guard", "_sigint_gc", "_context", "_is_shutdown")  # of rclpy's executors, that is needed here
 
 
 class TakingExecutor(SingleThreadedExecutor):
     """A SingleThreadedExecutor whose raw subscriptions get (N,) uint8 of their own instead of bytes."""
 
     def __init__(self, *, context: Context | None = None) -> None:
+        self._rcl: Rcl | None = None
+        self._waiting: _Waiting | None = None
         super().__init__(context=context)
-        self._take: _Take | None = None
-        try:
-            if not hasattr(self, "_execute_subscription"):  # Humble divides the work otherwise
-                self._take = _library()
-        except (OSError, AttributeError) as error:
-            log.info("serialized messages are taken by rclpy: %s", error)
+        # Humble divides the work between executor and subscription otherwise.
+        if hasattr(Subscription, "CallbackType") and all(hasattr(self, name) for name in _INNER):
+            self._rcl = find_rcl()
 
-    def _take_subscription(self, sub: Any) -> Any:
-        """What rclpy's executors call for a subscription that is ready."""
-        if not sub.raw or self._take is None:
-            return super()._take_subscription(sub)
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        """Wait until something is due; take one message of every subscription that has any, and do one other thing."""
+        if self._rcl is None or self._is_shutdown or not self.context.ok():
+            super().spin_once(timeout_sec)
+            return
+        try:
+            if self._waiting is None:
+                self._waiting = _Waiting(self)
+            subscriptions, others = self._waiting.wait(timeout_sec)
+        except InvalidHandle:  # of what was destroyed since the last time
+            self._let_go()
+            return
+        if not self.context.ok():
+            raise ExternalShutdownException
+        for subscription in subscriptions:
+            self._deliver(subscription, self._rcl)
+        if others or not subscriptions:
+            self._let_go()  # what is waited for may have changed, and may change now
+            super().spin_once(0.0)
+
+    def spin_once_until_future_complete(self, future: Future, timeout_sec: Any = None) -> None:
+        """As rclpy's. timeout_sec: or what holds it as `timeout`."""
+        future.add_done_callback(lambda _: self.wake())
+        self.spin_once(getattr(timeout_sec, "timeout", timeout_sec))
+
+    def can_execute(self, entity: Any) -> bool:
+        """As rclpy asks: not what is done here."""
+        return (self._rcl is None or not isinstance(entity, Subscription)) and super().can_execute(entity)
+
+    def shutdown(self, timeout_sec: float | None = None) -> bool:
+        """As rclpy's."""
+        self._let_go()
+        return super().shutdown(timeout_sec)
+
+    def _let_go(self) -> None:
+        if self._waiting is not None:
+            self._waiting.close()
+            self._waiting = None
+
+    def _deliver(self, sub: Any, rcl: Rcl) -> None:
         try:
             with sub.handle:
-                taken = self._take(sub.handle.pointer)
-        except InvalidHandle:  # destroyed meanwhile
-            return None
+                taken = rcl.take(sub.handle.pointer) if sub.raw else sub.handle.take_message(sub.msg_type, False)
+        except InvalidHandle:  # destroyed by what was delivered before
+            return
         if taken is None:
-            return None
-        arguments = taken if sub._callback_type is Subscription.CallbackType.WithMessageInfo else taken[:1]
-
-        async def execute() -> None:
-            await await_or_execute(sub.callback, *arguments)
-
-        return execute
+            return
+        with_info = sub._callback_type is Subscription.CallbackType.WithMessageInfo
+        answer = sub.callback(*taken) if with_info else sub.callback(taken[0])
+        if iscoroutine(answer):
+            self.create_task(answer)
 
 
-def _library() -> _Take:
-    """take(rcl_subscription_t *) -> the message and what is known of it, or None. Raises OSError, AttributeError."""
-    rcutils, rcl = ctypes.CDLL("librcutils.so"), ctypes.CDLL("librcl.so")
-    rcutils.rcutils_get_default_allocator.restype = _Allocator
-    allocator = rcutils.rcutils_get_default_allocator()
-    free = rcutils.rcutils_uint8_array_fini
-    take_serialized = rcl.rcl_take_serialized_message
-    take_serialized.argtypes = [ctypes.c_void_p] * 4
-    reset_error = rcutils.rcutils_reset_error
+class _Waiting:
+    """Everything that an executor waits for, and the wait set; held until closed: what is destroyed meanwhile goes
+    then."""
 
-    def take(subscription: int) -> tuple[NDArray[np.uint8], dict[str, int]] | None:
-        content, info = _Bytes(allocator=allocator), _Info()
-        owner = _Owner(content, free)
-        code = take_serialized(subscription, ctypes.byref(content), ctypes.byref(info), None)
-        if code:
-            reset_error()
-            if code != _NOTHING_THERE:
-                log.warning("a message could not be taken: rcl_take_serialized_message returned %d", code)
-            return None
-        return np.asarray(owner), {"publication_sequence_number": info.publication_sequence_number}
+    def __init__(self, executor: TakingExecutor) -> None:
+        self._held = ExitStack()
+        nodes = executor.get_nodes()
+        self._subscriptions = self._hold(entity for node in nodes for entity in node.subscriptions)
+        self._timers = self._hold(entity for node in nodes for entity in node.timers)
+        self._clients = self._hold(entity for node in nodes for entity in node.clients)
+        self._services = self._hold(entity for node in nodes for entity in node.services)
+        self._guards = self._hold(entity for node in nodes for entity in node.guards)
+        self._own_guards = self._hold((executor._guard, executor._sigint_gc))
+        self._waitables = [waitable for node in nodes for waitable in node.waitables if self._enter(waitable)]
+        self._held.enter_context(executor.context.handle)  # type: ignore[arg-type]
+        of_waitables = sum((waitable.get_num_entities() for waitable in self._waitables), NumberOfEntities())
+        room = of_waitables + NumberOfEntities(
+            len(self._subscriptions),
+            len(self._guards) + len(self._own_guards),
+            len(self._timers),
+            len(self._clients),
+            len(self._services),
+        )
+        self._wait_set = _rclpy.WaitSet(
+            room.num_subscriptions,
+            room.num_guard_conditions,
+            room.num_timers,
+            room.num_clients,
+            room.num_services,
+            room.num_events,
+            executor.context.handle,
+        )
 
-    return take
+    def close(self) -> None:
+        self._held.close()
+
+    def wait(self, timeout_sec: float | None) -> tuple[list[Any], bool]:
+        """The subscriptions that have a message, and whether anything else is due."""
+        wait_set = self._wait_set
+        wait_set.clear_entities()
+        for add, entities in (
+            (wait_set.add_subscription, self._subscriptions),
+            (wait_set.add_guard_condition, {**self._guards, **self._own_guards}),
+            (wait_set.add_timer, self._timers),
+            (wait_set.add_client, self._clients),
+            (wait_set.add_service, self._services),
+        ):
+            for entity in entities.values():
+                add(entity.handle)
+        for waitable in self._waitables:
+            waitable.add_to_wait_set(wait_set)
+        wait_set.wait(timeout_sec_to_nsec(timeout_sec))
+        guards = wait_set.get_ready_entities("guard_condition")
+        for pointer in self._guards.keys() & set(guards):
+            self._guards[pointer].trigger()  # once more, for rclpy to see
+        others = [bool(guards)]
+        others += [bool(wait_set.get_ready_entities(kind)) for kind in ("timer", "client", "service")]
+        others += [waitable.is_ready(wait_set) for waitable in self._waitables]  # each of which remembers it
+        return [self._subscriptions[pointer] for pointer in wait_set.get_ready_entities("subscription")], any(others)
+
+    def _hold(self, entities: Iterable[Any]) -> dict[int, Any]:
+        """By the addresses that the wait set tells."""
+        return {entity.handle.pointer: entity for entity in entities if self._enter(entity.handle)}
+
+    def _enter(self, handle: Any) -> bool:
+        try:
+            self._held.enter_context(handle)
+        except InvalidHandle:  # being destroyed
+            return False
+        return True
