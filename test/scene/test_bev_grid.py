@@ -185,3 +185,34 @@ def test_road_behind_a_gate_that_was_closed_for_minutes_is_free_soon_after_it_op
     for _ in range(30):
         put(grid, ground(4, 8, -0.5, 0.5), ROAD)
     assert at(grid.layers(T0), 6.05, 0.05, "occupancy") == FREE
+
+
+def test_point_without_height_weight_or_class_changes_nothing():
+    grid = a_grid()
+    road = (ground(0, 8) - LIDAR).astype(np.float32)
+    put(grid, ground(0, 8), ROAD)
+    before = grid.layers(T0)
+    spoilt = road.copy()
+    spoilt[:, 2] = np.nan
+    every = np.full(len(road), 0.9, np.float32)
+    for points, label, weight in (
+        (spoilt, ROAD, every),
+        (road, SIDEWALK, np.full_like(every, np.nan)),
+        (road, SIDEWALK, np.zeros_like(every)),
+        (road, UNKNOWN, every),
+        (road + np.float32(1e6), SIDEWALK, every),
+    ):
+        grid.insert(points, LIDAR, np.full(len(road), label, np.uint8), weight, T0)
+    after = grid.layers(T0)
+    for layer in ("class_id", "ground", "top", "drivable"):
+        np.testing.assert_array_equal(getattr(before, layer), getattr(after, layer))
+
+
+def test_each_of_two_hundred_classes_keeps_its_own_votes_in_cells_of_several_cache_lines():
+    classes = [{"name": f"class {k}", "id": k, "train_id": k, "color": [k, k, k]} for k in range(200)]
+    grid = BevGrid(Taxonomy.from_mapping({"name": "many", "classes": classes}, "test"), BevConfig(side_m=32.0))
+    for label in (0, 25, 121, 199):
+        put(grid, np.array([2.1 + 0.04 * label, 0.1, 0.0]), label)
+    layers = grid.layers(T0)
+    assert [at(layers, 2.1 + 0.04 * label, 0.1, "class_id") for label in (0, 25, 121, 199)] == [0, 25, 121, 199]
+    assert (layers.class_id != UNKNOWN).sum() == 4
