@@ -16,6 +16,7 @@ from seg_perception.inference.contract import Alignment
 from seg_perception.inference.cuda_device import CudaDevice
 from seg_perception.inference.cuda_runtime import Cuda
 from seg_perception.inference.device_segmentation import MemoryPool, ResidentSegmentation
+from seg_perception.inference.panoptic_merging import thing_samples
 from seg_perception.inference.score_kernels import DeviceScores, ScoreKernels
 from seg_perception.inference.segmenter import LogitsSegmentation
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 CAMERAS = 6
 POINTS = 31_000
 SCORES = ((19, 128, 256), (19, 256, 512))  # stride 4 of 1024 x 512 and of 2048 x 1024
+THINGS = range(11, 19)  # of Cityscapes
 Picture = NDArray[np.uint8]
 
 
@@ -34,7 +36,7 @@ def cuda_of(device: CudaDevice) -> Cuda:
 
 
 def check_kernels(report: Report, device: CudaDevice, seconds: float) -> None:
-    """Points and label images of made-up class scores, on the GPU and on the CPU."""
+    """Points, label images and samples of things of made-up class scores, on the GPU and on the CPU."""
     try:
         cuda = cuda_of(device)
         kernels = ScoreKernels(cuda)
@@ -52,7 +54,9 @@ def check_kernels(report: Report, device: CudaDevice, seconds: float) -> None:
         scores = np.ascontiguousarray(smooth, np.float16)
         try:
             there = on_the_gpu(cuda, scores)
-            report.add("kernels", {"scores": name, **compare_kernels(there, scores, kernels, seconds)})
+            things_equal = float((things_there(cuda, kernels, there) == thing_samples(scores, THINGS)).mean())
+            row = {"scores": name, **compare_kernels(there, scores, kernels, seconds), "things_equal": things_equal}
+            report.add("kernels", row)
         except SegPerceptionError as error:
             report.fail(f"kernels on {name}", error)
     kernels.close()
@@ -66,6 +70,17 @@ def on_the_gpu(cuda: Cuda, scores: NDArray[Any]) -> DeviceScores:
     cuda.upload(host, memory.memory, stream)
     cuda.wait_for_stream(stream)
     return DeviceScores(memory.memory, scores.shape, scores.dtype, planes=True, owner=memory)
+
+
+def things_there(cuda: Cuda, kernels: ScoreKernels, there: DeviceScores) -> NDArray[np.uint8]:
+    """(h, w): the samples of THINGS, as the GPU marks them."""
+    _, height, width = there.shape
+    marks, host, stream = cuda.device_memory(height * width), cuda.host_memory(height * width), cuda.stream()
+    kernels.mark_things(there, THINGS, marks, stream)
+    cuda.download(marks, host, stream)
+    cuda.wait_for_stream(stream)
+    assert host.host is not None
+    return host.host.reshape(height, width)
 
 
 def compare_kernels(there: DeviceScores, here: NDArray[Any], kernels: ScoreKernels, seconds: float) -> dict[str, Any]:

@@ -62,10 +62,9 @@ class Report:
             for row in self.rows["engines"]
             if row["agreement"] is not None and row["agreement"] < row["wanted"]
         ] + [
-            f"kernels on scores of {row.get('scores') or row['network']}: {row['points_equal']:.4%} of points and "
-            f"{row['pixels_equal']:.4%} of pixels labelled as by the CPU, all wanted"
+            f"kernels on scores of {row.get('scores') or row['network']}: {equal} are as on the CPU, all wanted"
             for row in (*self.rows["kernels"], *self.rows["torch"])
-            if row["points_equal"] is not None and min(row["points_equal"], row["pixels_equal"]) < 1.0
+            if (equal := _less_than_all(row))
         ]
 
     def _page(self) -> str:
@@ -99,6 +98,12 @@ def _short(value: object) -> str:
 
 def _ms(*names: str) -> Callable[[dict[str, Any]], str]:
     return lambda row: ", ".join("-" if row[name] is None else f"{row[name]:.3g}" for name in names)
+
+
+def _less_than_all(row: dict[str, Any]) -> str:
+    """What a kernel gave otherwise than the CPU; empty where nothing differs."""
+    shares = {what: row.get(f"{what}_equal") for what in ("points", "pixels", "things")}
+    return ", ".join(f"{share:.4%} of {what}" for what, share in shares.items() if share is not None and share < 1.0)
 
 
 def _shares(*names: str) -> Callable[[dict[str, Any]], str]:
@@ -139,7 +144,7 @@ TITLES = {
 COLUMNS: dict[str, dict[str, Callable[[dict[str, Any]], str]]] = {
     "kernels": {
         "Scores": lambda row: row["scores"],
-        "Equal: points, pixels": _shares("points_equal", "pixels_equal"),
+        "Equal: points, pixels, samples of things": _shares("points_equal", "pixels_equal", "things_equal"),
         "Points: GPU, CPU": _ms("sample_gpu_ms", "sample_cpu_ms"),
         "Label image: GPU, CPU": _ms("label_gpu_ms", "label_cpu_ms"),
     },

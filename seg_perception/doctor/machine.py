@@ -14,6 +14,8 @@ from xml.etree import ElementTree
 from seg_perception.doctor.finding import Finding, error, ok, warn
 from seg_perception.errors import ModelError
 from seg_perception.inference import cuda_device, tensorrt_library
+from seg_perception.inference.cuda_runtime import Cuda, compile_cubin
+from seg_perception.inference.score_kernels import PREAMBLE, SOURCE
 from seg_perception.ros.dds import MALLOC, PROFILE_VARIABLES, profile
 
 PACKAGES = ("numpy", "numba", "opencv-python-headless", "onnxruntime", "onnx", "scipy", "rosbags")
@@ -156,17 +158,26 @@ def sockets(path: Path) -> Finding:
 
 
 def gpu(wanted: str = "") -> Finding:
-    """The NVIDIA GPU and TensorRT. wanted: `tensorrt` or `tensorrt_rtx` where the configuration names it."""
+    """The NVIDIA GPU, TensorRT, cuda.bindings and NVRTC. wanted: `tensorrt` or `tensorrt_rtx` where the configuration
+    names it."""
     found = []
     try:
-        found.append(str(cuda_device.probe()))
+        device = cuda_device.probe()
+        found.append(str(device))
         found.append(str(tensorrt_library.load(wanted or "tensorrt")))
+        Cuda(device).close()
+        found.append(f"cuda-bindings {_version('cuda-bindings')}")
     except ModelError as problem:
         seen = "; ".join([*found, str(problem)])
         if wanted:
             return error("GPU", f"inference.backend is {wanted}: {seen}", "or use backend: auto")
         return ok("GPU", f"none that TensorRT can use, the CPU runs the network ({seen})")
-    return ok("GPU", ", ".join(found))
+    try:
+        compile_cubin(PREAMBLE + SOURCE, device.architecture)
+    except ModelError as problem:
+        remedy = "until then label images are made, and points sampled, on the CPU"
+        return warn("GPU", f"{', '.join(found)}; {problem}", remedy)
+    return ok("GPU", f"{', '.join(found)}, kernels compiled for {device.architecture}")
 
 
 def _version(name: str) -> str:

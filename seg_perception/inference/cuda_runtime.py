@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,11 +55,7 @@ class Cuda:
         self.device = device
         self._driver, self._nvrtc = driver, nvrtc
         if driver is None:
-            try:
-                from cuda.bindings import driver as bindings
-            except (ImportError, OSError) as error:
-                raise ModelError(f"cuda.bindings cannot be imported ({error}); {_REMEDY}") from error
-            self._driver = bindings
+            self._driver = _bindings("driver")
         self._stack = contextlib.ExitStack()
         self._call("cuInit", 0)
         handle = self._call("cuDeviceGet", device.index)
@@ -199,11 +196,7 @@ class Cuda:
 def compile_cubin(source: str, architecture: str, nvrtc: Any = None) -> bytes:
     """Machine code for one architecture (sm_87) from CUDA C++. Needs NVRTC, but no GPU. Raises ModelError."""
     if nvrtc is None:
-        try:
-            from cuda.bindings import nvrtc as bindings
-        except (ImportError, OSError) as error:
-            raise ModelError(f"cuda.bindings cannot be imported ({error}); {_REMEDY}") from error
-        nvrtc = bindings
+        nvrtc = _bindings("nvrtc")
 
     def call(name: str, *arguments: Any) -> Any:
         status, *results = getattr(nvrtc, name)(*arguments)
@@ -224,7 +217,16 @@ def compile_cubin(source: str, architecture: str, nvrtc: Any = None) -> bytes:
             call("nvrtcGetCUBIN", program, cubin)
             return bytes(cubin)
     except RuntimeError as error:  # the bindings find no libnvrtc
-        raise ModelError(f"NVRTC cannot be loaded ({_first_line(error)}); `pip install nvidia-cuda-nvrtc`") from error
+        remedy = "`pip install nvidia-cuda-nvrtc` (of CUDA 12: nvidia-cuda-nvrtc-cu12)"
+        raise ModelError(f"NVRTC cannot be loaded ({_first_line(error)}); {remedy}") from error
+
+
+def _bindings(name: str) -> Any:
+    """A module of cuda.bindings. Raises ModelError where it, or what it needs, is missing."""
+    try:
+        return importlib.import_module(f"cuda.bindings.{name}")
+    except (ImportError, OSError) as error:
+        raise ModelError(f"cuda.bindings cannot be imported ({error}); {_REMEDY}") from error
 
 
 @contextlib.contextmanager

@@ -103,7 +103,7 @@ def test_it_writes_a_row_for_each_precision(run: Callable[..., int], model: Path
     assert [(row["precision"], row["agreement"]) for row in rows] == [("tf32", 1.0), ("fp32", 1.0), ("fp16", 1.0)]
     assert found["finished"] is True
     assert found["failures"] == []
-    assert [row["points_equal"] for row in found["rows"]["kernels"]] == [1.0]
+    assert [(row["points_equal"], row["things_equal"]) for row in found["rows"]["kernels"]] == [(1.0, 1.0)]
     assert [row["points_batch_ms"] is None for row in rows] == [True, True, False]
     page = (tmp_path / "gpu" / "fake-gpu.md").read_text()
     assert page.startswith("# Fake GPU\n")

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import small_world as world
 import yaml
+from fake_gpu import FakeGpu
 from small_world import T0
 
 from seg_perception.bags import BagWriter
 from seg_perception.doctor import machine, project
+from seg_perception.inference.cuda_runtime import Cuda, compile_cubin
 from seg_perception.messages.camera_info import record_of
 from seg_perception.messages.transforms import StampedTransform
 
@@ -140,6 +142,24 @@ def test_a_backend_without_its_gpu_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     _, config = project.parameters(settings(tmp_path, inference={"backend": "tensorrt"}))
     assert ("GPU", "error") in levels(project.network(config))
+
+
+def test_what_a_gpu_still_lacks_is_told_one_after_the_other(monkeypatch):
+    gpu = FakeGpu()
+    gpu.install(monkeypatch)
+    monkeypatch.setitem(sys.modules, "cuda", None)  # not installed
+    found = machine.gpu("tensorrt")
+    assert found.level == "error"
+    assert "Fake GPU (sm_89" in found.seen
+    assert "tensorrt 10.16.1.11; cuda.bindings cannot be imported" in found.seen
+    monkeypatch.setattr(machine, "Cuda", lambda device: Cuda(device, gpu.driver))
+    found = machine.gpu("tensorrt")
+    assert found.level == "warn"
+    assert "on the CPU" in found.remedy
+    monkeypatch.setattr(machine, "compile_cubin", lambda *what: compile_cubin(*what, gpu.nvrtc))
+    assert machine.gpu().level == "ok"
+    assert "kernels compiled for sm_89" in machine.gpu().seen
+    assert gpu.driver.live["context"] == 0
 
 
 def test_the_command_ends_with_1_where_something_is_an_error(tmp_path, project_root):
