@@ -81,9 +81,9 @@ class _Visible(Mapping[str, Projection]):
 
     def __init__(self, points: NDArray[np.float32]) -> None:
         self._points = points
-        self._seen: dict[str, tuple[NDArray[np.int64], _Look]] = {}
+        self._seen: dict[str, tuple[NDArray[np.int32], _Look]] = {}
 
-    def add(self, name: str, index: NDArray[np.int64], look: _Look) -> None:
+    def add(self, name: str, index: NDArray[np.int32], look: _Look) -> None:
         self._seen[name] = index, look
 
     def __getitem__(self, name: str) -> Projection:

@@ -46,7 +46,7 @@ class Surfaces:
         _find_beside(*self._by_direction, np.float32(config.step_m), self._beside)
 
     def settle(
-        self, class_id: NDArray[np.uint8], hider: NDArray[np.int16], index: NDArray[np.int64]
+        self, class_id: NDArray[np.uint8], hider: NDArray[np.int16], index: NDArray[np.int32]
     ) -> NDArray[np.bool_]:
         """(M,) bool: which points in view take the label that the picture has for them.
 

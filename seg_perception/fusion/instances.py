@@ -11,7 +11,7 @@ from seg_perception.datatypes import NO_INSTANCE
 
 _FEWEST = 3  # points that both see; fewer prove nothing
 
-Told = tuple[NDArray[np.int64], NDArray[np.uint16]]
+Told = tuple[NDArray[np.int32], NDArray[np.uint16]]
 """index: (M,) into the sweep; instance: (M,) that the image tells of those points, NO_INSTANCE for none."""
 
 

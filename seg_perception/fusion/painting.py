@@ -51,7 +51,7 @@ class Painting:
         kept: NDArray[np.bool_],
         size: tuple[int, int],
         image_ns: int,
-    ) -> NDArray[np.int64]:
+    ) -> NDArray[np.int32]:
         """Take what an image of `size` (width, height), taken at `image_ns`, says of the M points in view.
 
         labels: of those points; kept: (M,) which of them the camera sees. Returns which of the sweep these are.
@@ -63,7 +63,7 @@ class Painting:
         limits = np.float32(config.min_probability), np.float32(config.min_margin)
         said = labels.class_id, labels.probability, labels.margin
         cloud = self._best, self._class_id, self._probability, self._camera
-        seen = np.empty(len(kept), np.int64)
+        seen = np.empty(len(kept), np.int32)
         count = _take(kept, *in_view.arrays[:2], said, stamps_ns, at_once, place, limits, number, cloud, seen)
         if labels.instance_id is not None:
             self._told[number] = seen[:count], labels.instance_id[kept]

@@ -27,25 +27,26 @@ _WIDEST = math.radians(80.0)  # off axis; beyond, the plane z = 1 is no window
 class Projection:
     """The points that fall into an image.
 
-    index: (M,) int64 into the points given. uv: (M, 2) float64 pixels. distance: (M,) float64 metres from the
-    optical centre: along the ray, so that it means the same behind 90 degrees off axis, where z is negative.
+    index: (M,) int32 into the points given. uv: (M, 2) float32 pixels, rounded once from float64, so right to 0.0003 in
+    images of up to 8192; in memory all u, then all v, which the compiler likes best. distance: (M,) float32 metres from
+    the optical centre: along the ray, so that it means the same behind 90 degrees off axis, where z is negative.
     points: (N, 3) float32, the points given, none copied; empty where nobody will ask for them.
     """
 
-    index: NDArray[np.int64]
-    uv: NDArray[np.float64]
-    distance: NDArray[np.float64]
+    index: NDArray[np.int32]
+    uv: NDArray[np.float32]
+    distance: NDArray[np.float32]
     points: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 3), np.float32))
 
     @property
-    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    def arrays(self) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
         """index, uv and distance, as compiled code takes them."""
         return self.index, self.uv, self.distance
 
     def select(self, mask: NDArray[np.bool_]) -> Projection:
         """Only the points where `mask` (M,) is True."""
         count = int(np.count_nonzero(mask))
-        kept = np.empty(count, np.int64), np.empty((count, 2)), np.empty(count)
+        kept = np.empty(count, np.int32), np.empty((2, count), np.float32).T, np.empty(count, np.float32)
         _select(mask, *self.arrays, *kept)
         return Projection(*kept, self.points)
 
@@ -73,8 +74,8 @@ def project(
     `by_axis(points)`, where several cameras share it.
     """
     workspace, count = workspace or Workspace(), len(points)
-    index = workspace.array("index", count, np.int64)
-    uv, distance = workspace.array("uv", (count, 2), np.float64), workspace.array("distance", count, np.float64)
+    index = workspace.array("index", count, np.int32)
+    uv, distance = workspace.array("uv", 2 * count, np.float32), workspace.array("distance", count, np.float32)
     T = camera.T_lens_cam @ T_cam_lidar
     if T_rows is None:
         columns = by_axis(points, workspace) if columns is None else columns
@@ -82,7 +83,7 @@ def project(
     else:
         first, last = (camera.T_lens_cam @ T_row for T_row in T_rows)
         found = _project_rolling(camera.params, T, first, last, points, index, uv, distance)
-    return Projection(index[:found], uv[:found], distance[:found], points)
+    return Projection(index[:found], uv[: 2 * found].reshape(2, found).T, distance[:found], points)
 
 
 @lru_cache(maxsize=64)
@@ -127,7 +128,7 @@ def _split(points, xs, ys, zs):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _project(params, T_lens_lidar, window, by_axis, index, uv, distance):  # type: ignore[no-untyped-def]
-    """Fill the outputs from their start; return how many points lie in the image.
+    """Fill the outputs from their start, uv (2N,) with all u and then all v; return how many points lie in the image.
 
     A block of points at a time, in columns, so that the compiler takes several points at once: most are turned away by
     the planes around what the image shows, in float32; those that are left go through the lens, in float64. Where only
@@ -135,6 +136,7 @@ def _project(params, T_lens_lidar, window, by_axis, index, uv, distance):  # typ
     """
     room, passing, planes = np.empty((6, _BLOCK)), np.empty(_BLOCK, np.uint8), _planes(window, T_lens_lidar)
     X, Y, Z, u, v, far = room[0], room[1], room[2], room[3], room[4], room[5]
+    rounded, us, vs = np.empty((3, _BLOCK), np.float32), uv[: index.shape[0]], uv[index.shape[0] :]
     found, count = 0, by_axis.shape[1]
     for first in range(0, count, _BLOCK):
         last = min(first + _BLOCK, count)
@@ -150,16 +152,26 @@ def _project(params, T_lens_lidar, window, by_axis, index, uv, distance):  # typ
             waiting = last - first
             _carry(T_lens_lidar, xs, ys, zs, X, Y, Z)
         lens.project_columns(params, X[:waiting], Y[:waiting], Z[:waiting], u[:waiting], v[:waiting])
-        for k in range(waiting):
-            far[k] = math.sqrt(X[k] * X[k] + Y[k] * Y[k] + Z[k] * Z[k])
+        _round(params, X[:waiting], Y[:waiting], Z[:waiting], u, v, rounded, passing)
         begin = found
-        for k in range(waiting):
-            if lens.in_image(params, u[k], v[k]):
-                index[found] = index[begin + k] if some else first + k
-                uv[found, 0], uv[found, 1] = u[k], v[k]
-                distance[found] = far[k]
-                found += 1
+        for k in range(waiting):  # without a branch
+            index[found] = index[begin + k] if some else first + k
+            us[found], vs[found], distance[found] = rounded[0, k], rounded[1, k], rounded[2, k]
+            found += passing[k]
+    uv[found : 2 * found] = vs[:found]
     return found
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _round(params, X, Y, Z, u, v, rounded, inside):  # type: ignore[no-untyped-def]
+    """u, v and distance as float32, and whether they then lie in the image, as 1 or 0."""
+    us, vs, far = rounded[0], rounded[1], rounded[2]
+    for k in range(X.shape[0]):
+        us[k], vs[k], far[k] = u[k], v[k], math.sqrt(X[k] * X[k] + Y[k] * Y[k] + Z[k] * Z[k])
+    right, bottom = np.float32(params.width - 0.5), np.float32(params.height - 0.5)
+    first = np.float32(-0.5)
+    for k in range(X.shape[0]):
+        inside[k] = (us[k] >= first) & (us[k] < right) & (vs[k] >= first) & (vs[k] < bottom)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -224,8 +236,8 @@ def _carry(T, x, y, z, X, Y, Z):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _project_rolling(params, T_middle, T_first, T_last, points, index, uv, distance):  # type: ignore[no-untyped-def]
     """The same; from the row on which a point falls follows where the camera was, from that the row, three times."""
-    found = 0
-    for i in range(points.shape[0]):
+    found, count = 0, points.shape[0]
+    for i in range(count):
         x, y, z = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
         X, Y, Z = _carried(T_middle, x, y, z)
         u, v = lens.project_point(params, X, Y, Z)
@@ -237,11 +249,12 @@ def _project_rolling(params, T_middle, T_first, T_last, points, index, uv, dista
             share = min(max(v / (params.height - 1.0), -_BEYOND), 1.0 + _BEYOND)
             X, Y, Z = X0 + share * (X1 - X0), Y0 + share * (Y1 - Y0), Z0 + share * (Z1 - Z0)
             u, v = lens.project_point(params, X, Y, Z)
-        if lens.in_image(params, u, v):
+        if lens.in_image(params, float(np.float32(u)), float(np.float32(v))):
             index[found] = i
-            uv[found, 0], uv[found, 1] = u, v
+            uv[found], uv[count + found] = u, v
             distance[found] = math.sqrt(X * X + Y * Y + Z * Z)
             found += 1
+    uv[found : 2 * found] = uv[count : count + found]
     return found
 
 

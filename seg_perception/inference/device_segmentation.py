@@ -76,7 +76,7 @@ class ResidentSegmentation:
         check_uv(uv)
         places = np.ascontiguousarray(uv, np.float64)
         labels = self._kernels.sample(self._scores, self._are_logits, self._alignment, self.size, places)
-        return labels if self._things is None else with_instances(labels, self._things, self._alignment, places)
+        return labels if self._things is None else with_instances(labels, self._things, self._alignment, uv)
 
     def label_image(self, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """See `Segmentation.label_image`."""

@@ -66,61 +66,87 @@ def sample_scores(
     scores: NDArray[np.float32],
     alignment: tuple[float, float, float, float],
     size: tuple[int, int],
-    uv: NDArray[np.float64],
+    places: NDArray[np.floating],
     are_logits: bool,
     class_id: NDArray[np.uint8],
     probability: NDArray[np.float32],
     margin: NDArray[np.float32],
 ) -> None:
-    """Label N places. scores: (h, w, C) float32; alignment: (scale_u, offset_u, scale_v, offset_v); size: (W, H) image.
+    """Label N places. scores: (h, w, C) float32; alignment: (scale_u, offset_u, scale_v, offset_v); size: (W, H) image;
+    places: (2, N), u and v.
 
-    Fills class_id, probability and margin, each (N,); places that are NaN, or outside the image, or where the network
-    gave NaN, stay as they are.
+    Fills class_id, probability and margin, each (N,): UNKNOWN, 0 and 0 where a place is NaN, or outside the image, or
+    where the network gave NaN.
     """
-    classes, count = scores.shape[2], uv.shape[0]
+    height, width, classes = scores.shape
+    rows, steps = scores.reshape(-1, classes), (min(1, width - 1), width * min(1, height - 1))
     blended, by_class = np.empty((_BLOCK, classes), np.float32), np.empty((classes, _BLOCK), np.float32)
-    places, best = np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.int32)
-    room = np.empty((5, _BLOCK), np.float32)
-    first = 0
-    while first < count:
-        first, waiting = _blend(scores, alignment, size, uv, first, blended, places)
+    corner, inside = np.empty(_BLOCK, np.int32), np.empty(_BLOCK, np.bool_)
+    best, room = np.empty(_BLOCK, np.int32), np.empty((7, _BLOCK), np.float32)
+    for first in range(0, places.shape[1], _BLOCK):
+        last = min(first + _BLOCK, places.shape[1])
+        count = last - first
+        weights = room[5, :count], room[6, :count]
+        _corners(scores.shape, alignment, size, places[0, first:last], places[1, first:last], corner, weights, inside)
+        _blend(rows, steps, corner[:count], weights, blended)
         for c in range(classes):
-            for k in range(waiting):
+            for k in range(count):
                 by_class[c, k] = blended[k, c]
-        score, second = room[0, :waiting], room[1, :waiting]
+        score, second, sure, gap = room[0, :count], room[1, :count], room[2, :count], room[3, :count]
         _rank(by_class, best, score, second)
-        sure, gap = room[2, :waiting], room[3, :waiting]
         if are_logits:
             _soften(by_class, score, second, room[4], sure, gap)
         else:
             sure[:], gap[:] = score, score - second
-        for k in range(waiting):
-            if score[k] != -np.inf:  # else the network gave NaN
-                i = places[k]
-                class_id[i], probability[i], margin[i] = best[k], sure[k], gap[k]
+        _tell(inside, best, score, sure, gap, class_id[first:last], probability[first:last], margin[first:last])
 
 
 @njit(nogil=True, cache=True)
-def _blend(scores, alignment, size, uv, first, blended, places):  # type: ignore[no-untyped-def]
-    """The scores at the next places from `first` on that lie in the image, as many as `blended` (block, C) takes, and
-    which these are. Returns where to go on, and how many."""
-    height, width, classes = scores.shape
+def _tell(inside, best, score, sure, gap, class_id, probability, margin):  # type: ignore[no-untyped-def]
+    """What was found, for the places inside where the network did not give NaN alone."""
+    for k in range(class_id.shape[0]):
+        known = inside[k] & (score[k] != _LOWEST)
+        class_id[k] = np.uint8(best[k]) if known else np.uint8(UNKNOWN)
+        probability[k] = sure[k] if known else np.float32(0.0)
+        margin[k] = gap[k] if known else np.float32(0.0)
+
+
+@njit(nogil=True, cache=True)
+def _corners(shape, alignment, size, us, vs, corner, weights, inside):  # type: ignore[no-untyped-def]
+    """`_tap` of many places along both axes: which of the flat samples lies before each, its weights, and whether the
+    place lies in the image."""
+    height, width, _ = shape
     scale_u, offset_u, scale_v, offset_v = alignment
-    i, waiting = first, 0
-    while i < uv.shape[0] and waiting < blended.shape[0]:
-        u, v = uv[i, 0], uv[i, 1]
-        if -0.5 <= u < size[0] - 0.5 and -0.5 <= v < size[1] - 0.5:
-            left, right, weight_u = _tap(u, scale_u, offset_u, width)
-            top, bottom, weight_v = _tap(v, scale_v, offset_v, height)
-            for c in range(classes):
-                at_left = scores[top, left, c] + (scores[bottom, left, c] - scores[top, left, c]) * weight_v
-                at_right = scores[top, right, c] + (scores[bottom, right, c] - scores[top, right, c]) * weight_v
-                score = at_left + (at_right - at_left) * weight_u
-                blended[waiting, c] = score if score == score else _LOWEST
-            places[waiting] = i
-            waiting += 1
-        i += 1
-    return i, waiting
+    weight_u, weight_v = weights
+    right, bottom, stride = size[0] - 0.5, size[1] - 0.5, np.int32(width)
+    end_u, end_v = width - 1.0, height - 1.0
+    last_left, last_top = np.int32(max(width - 2, 0)), np.int32(max(height - 2, 0))
+    for k in range(us.shape[0]):
+        u, v = np.float64(us[k]), np.float64(vs[k])
+        inside[k] = (u >= -0.5) & (u < right) & (v >= -0.5) & (v < bottom)
+        x, y = scale_u * u + offset_u, scale_v * v + offset_v
+        x, y = x if x > 0.0 else 0.0, y if y > 0.0 else 0.0
+        x, y = x if x < end_u else end_u, y if y < end_v else end_v
+        left, top = np.int32(x), np.int32(y)
+        left, top = left if left < last_left else last_left, top if top < last_top else last_top
+        corner[k] = top * stride + left
+        weight_u[k], weight_v[k] = x - left, y - top
+
+
+@njit(nogil=True, cache=True)
+def _blend(rows, steps, corner, weights, blended):  # type: ignore[no-untyped-def]
+    """The scores at places, as many as `corner` (n,) has, into blended (block, C). rows: (h * w, C); steps: from a
+    sample to the one to its right and to the one below."""
+    right, below = steps
+    weight_u, weight_v = weights
+    for k in range(corner.shape[0]):
+        at, w_u, w_v, answer = corner[k], weight_u[k], weight_v[k], blended[k]
+        top, bottom, top_right, bottom_right = rows[at], rows[at + below], rows[at + right], rows[at + below + right]
+        for c in range(answer.shape[0]):
+            at_left = top[c] + (bottom[c] - top[c]) * w_v
+            at_right = top_right[c] + (bottom_right[c] - top_right[c]) * w_v
+            score = at_left + (at_right - at_left) * w_u
+            answer[c] = score if score == score else _LOWEST
 
 
 @njit(nogil=True, cache=True)
@@ -134,10 +160,10 @@ def _rank(by_class, best, score, second):  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})
 def _challenge(given, c, best, score, second):  # type: ignore[no-untyped-def]
     for k in range(score.shape[0]):
-        wins = given[k] > score[k]
-        second[k] = max(second[k], score[k] if wins else given[k])
-        best[k] = c if wins else best[k]
-        score[k] = given[k] if wins else score[k]
+        before = score[k]
+        second[k] = max(second[k], min(before, given[k]))
+        best[k] = c if given[k] > before else best[k]
+        score[k] = max(before, given[k])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -175,57 +201,71 @@ def sample_labels(
     confidence: NDArray[np.float32],
     alignment: tuple[float, float, float, float],
     size: tuple[int, int],
-    uv: NDArray[np.float64],
+    places: NDArray[np.floating],
     class_id: NDArray[np.uint8],
     probability: NDArray[np.float32],
     margin: NDArray[np.float32],
 ) -> None:
     """Label N places from a picture of labels (h, w). confidence: the same shape, or (1, 1) for all of it.
 
-    Fills class_id, probability and margin, each (N,); places that are NaN, outside the image or UNKNOWN stay as they
-    are. See `sample_scores` for the rest.
+    Fills class_id, probability and margin, each (N,): UNKNOWN, 0 and 0 where a place is NaN, outside the image or
+    UNKNOWN. See `sample_scores` for the rest.
     """
     flat, sure_of = labels.reshape(-1), confidence.reshape(-1)
-    each = confidence.size > 1
-    where = np.empty(_BLOCK, np.int64)
-    for first in range(0, uv.shape[0], _BLOCK):
-        last = min(first + _BLOCK, uv.shape[0])
-        _nearest(labels.shape, alignment, size, uv[first:last], where)
-        for i in range(first, last):
-            at = where[i - first]
-            if at < 0 or flat[at] == UNKNOWN:
-                continue
-            sure = sure_of[at if each else 0]
-            class_id[i], probability[i] = flat[at], sure
-            margin[i] = max(np.float32(0.0), np.float32(2.0) * sure - np.float32(1.0))
+    where = np.empty(_BLOCK, np.int32)
+    for first in range(0, places.shape[1], _BLOCK):
+        last = min(first + _BLOCK, places.shape[1])
+        _nearest(labels.shape, alignment, size, places[0, first:last], places[1, first:last], where)
+        at, said, sure = where[: last - first], class_id[first:last], probability[first:last]
+        for k in range(at.shape[0]):
+            said[k] = flat[max(at[k], 0)]
+        if confidence.size > 1:
+            for k in range(at.shape[0]):
+                sure[k] = sure_of[max(at[k], 0)]
+        else:
+            sure[:] = sure_of[0]
+        _limit(at, said, sure, margin[first:last])
 
 
 @njit(nogil=True, cache=True)
-def _nearest(shape, alignment, size, uv, where):  # type: ignore[no-untyped-def]
+def _limit(where, said, sure, margin):  # type: ignore[no-untyped-def]
+    """UNKNOWN, 0 and 0 for places without a label; the smallest margin that the probability allows for the others."""
+    for k in range(where.shape[0]):
+        said[k] = said[k] if where[k] >= 0 else np.uint8(UNKNOWN)
+    for k in range(where.shape[0]):
+        sure[k] = sure[k] if said[k] != UNKNOWN else np.float32(0.0)
+        margin[k] = max(np.float32(0.0), np.float32(2.0) * sure[k] - np.float32(1.0))
+
+
+@njit(nogil=True, cache=True)
+def _nearest(shape, alignment, size, us, vs, where):  # type: ignore[no-untyped-def]
     """The flat index of the nearest sample of a picture (h, w) at each place; -1 outside the image. Known before any is
     read, so that none waits for the memory of another."""
     height, width = shape
     scale_u, offset_u, scale_v, offset_v = alignment
-    for k in range(uv.shape[0]):
-        u, v = uv[k, 0], uv[k, 1]
-        inside = (u >= -0.5) & (u < size[0] - 0.5) & (v >= -0.5) & (v < size[1] - 0.5)
-        row = min(max(math.floor(scale_v * v + offset_v + 0.5), 0), height - 1)
-        column = min(max(math.floor(scale_u * u + offset_u + 0.5), 0), width - 1)
-        where[k] = row * width + column if inside else -1
+    right, bottom, end_u, end_v = size[0] - 0.5, size[1] - 0.5, width - 1.0, height - 1.0
+    stride, none = np.int32(width), np.int32(-1)
+    for k in range(us.shape[0]):
+        u, v = np.float64(us[k]), np.float64(vs[k])
+        inside = (u >= -0.5) & (u < right) & (v >= -0.5) & (v < bottom)
+        x, y = scale_u * u + offset_u + 0.5, scale_v * v + offset_v + 0.5  # from 0 on, int() is floor()
+        x, y = x if x > 0.0 else 0.0, y if y > 0.0 else 0.0
+        x, y = x if x < end_u else end_u, y if y < end_v else end_v
+        where[k] = np.int32(y) * stride + np.int32(x) if inside else none
 
 
 @njit(nogil=True, cache=True)
-def sample_instances(instances, is_thing, alignment, uv, class_id, instance_id):  # type: ignore[no-untyped-def]
+def sample_instances(instances, is_thing, alignment, places, class_id, instance_id):  # type: ignore[no-untyped-def]
     """Fills instance_id (N,) uint16 from the nearest sample of `instances` (h, w), where class_id (N,) is a thing's.
 
-    is_thing: (256,). uv: (N, 2) whose class is known, so finite and inside. See `sample_scores` for the rest.
+    is_thing: (256,). places: (2, N) whose class is known, so finite and inside. See `sample_scores` for the rest.
     """
     height, width = instances.shape
     scale_u, offset_u, scale_v, offset_v = alignment
-    for i in range(uv.shape[0]):
+    for i in range(places.shape[1]):
         if is_thing[class_id[i]]:
-            row = min(max(math.floor(scale_v * uv[i, 1] + offset_v + 0.5), 0), height - 1)
-            column = min(max(math.floor(scale_u * uv[i, 0] + offset_u + 0.5), 0), width - 1)
+            row = min(max(math.floor(scale_v * places[1, i] + offset_v + 0.5), 0), height - 1)
+            column = min(max(math.floor(scale_u * places[0, i] + offset_u + 0.5), 0), width - 1)
             instance_id[i] = instances[row, column]
 
 

@@ -118,19 +118,19 @@ class LogitsSegmentation:
 
     def sample(self, uv: NDArray[np.floating]) -> PointLabels:
         """See `Segmentation.sample`; probability and margin are those of the softmax of the blended logits."""
-        labels = _unknown(check_uv(uv))
-        places = np.ascontiguousarray(uv, dtype=np.float64)
+        check_uv(uv)
+        labels = _room(len(uv))
         sample_scores(
             self._scores,
             self._alignment.numbers,
             self.size,
-            places,
+            _places(uv),
             self._are_logits,
             labels.class_id,
             labels.probability,
             labels.margin,
         )
-        return labels if self._things is None else with_instances(labels, self._things, self._alignment, places)
+        return labels if self._things is None else with_instances(labels, self._things, self._alignment, uv)
 
     def label_image(self, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """See `Segmentation.label_image`."""
@@ -181,13 +181,14 @@ class LabelSegmentation:
 
     def sample(self, uv: NDArray[np.floating]) -> PointLabels:
         """See `Segmentation.sample`; the margin is the smallest that the confidence p allows, max(0, 2p - 1)."""
-        result = _unknown(check_uv(uv))
+        check_uv(uv)
+        result = _room(len(uv))
         sample_labels(
             self._labels,
             _CERTAIN if self._confidence is None else self._confidence,
             self._alignment.numbers,
             self.size,
-            np.ascontiguousarray(uv, dtype=np.float64),
+            _places(uv),
             result.class_id,
             result.probability,
             result.margin,
@@ -218,23 +219,28 @@ def segmentation_of(outputs: Mapping[str, NDArray], contract: ModelContract, siz
 
 
 def with_instances(
-    labels: PointLabels, things: ImageThings, alignment: Alignment, places: NDArray[np.float64]
+    labels: PointLabels, things: ImageThings, alignment: Alignment, uv: NDArray[np.floating]
 ) -> PointLabels:
-    """The labels of N places, (N, 2) and contiguous, with the thing that each of them belongs to."""
-    instance_id = np.full(len(places), NO_INSTANCE, np.uint16)
-    sample_instances(things.instance, things.is_thing, alignment.numbers, places, labels.class_id, instance_id)
+    """The labels of N places, (N, 2), with the thing that each of them belongs to."""
+    instance_id = np.full(len(uv), NO_INSTANCE, np.uint16)
+    sample_instances(things.instance, things.is_thing, alignment.numbers, _places(uv), labels.class_id, instance_id)
     return dataclasses.replace(labels, instance_id=instance_id)
 
 
-def check_uv(uv: NDArray) -> int:
-    """How many places. Raises ValueError where they are not (N, 2)."""
+def check_uv(uv: NDArray) -> None:
+    """Raises ValueError where places are not (N, 2)."""
     if uv.ndim != 2 or uv.shape[1] != 2:
         raise ValueError(f"uv: shape (N, 2) wanted, {uv.shape} seen")
-    return len(uv)
 
 
-def _unknown(count: int) -> PointLabels:
-    return PointLabels(np.full(count, UNKNOWN, np.uint8), np.zeros(count, np.float32), np.zeros(count, np.float32))
+def _places(uv: NDArray) -> NDArray[np.floating]:
+    """(2, N), all u and then all v, as compiled code takes them: those of a projection as they lie, others a copy."""
+    return np.ascontiguousarray(uv.T, np.float32 if uv.dtype == np.float32 else np.float64)
+
+
+def _room(count: int) -> PointLabels:
+    """For the labels of that many places, which are to be filled."""
+    return PointLabels(np.empty(count, np.uint8), np.empty(count, np.float32), np.empty(count, np.float32))
 
 
 def alignment_at(alignment: Alignment, own: tuple[int, int], size: tuple[int, int] | None) -> Alignment:

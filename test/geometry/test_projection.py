@@ -67,7 +67,7 @@ def test_a_shutter_whose_rows_agree_rolls_nowhere(camera, points, x, yaw):
     at_once = project(points, pose(x, yaw), camera)
     rolling = project(points, pose(x, yaw), camera, (pose(x, yaw), pose(x, yaw)))
     assert at_once.index.tolist() == rolling.index.tolist()
-    assert np.allclose(at_once.uv, rolling.uv)
+    assert np.allclose(at_once.uv, rolling.uv, atol=2e-4)
 
 
 def test_each_row_of_a_rolling_shutter_sees_its_own_instant():
@@ -76,7 +76,7 @@ def test_each_row_of_a_rolling_shutter_sees_its_own_instant():
     points = np.array([[0.5, v, 10.0] for v in (-4.0, 0.0, 4.0)], np.float32)
     projection = project(points, middle, CAMERAS[0], (first, last))
     share = projection.uv[:, 1] / 479.0
-    assert np.allclose(projection.uv[:, 0], 319.5 + 500.0 * (0.5 - 0.5 * share) / 10.0, atol=1e-6)
+    assert np.allclose(projection.uv[:, 0], 319.5 + 500.0 * (0.5 - 0.5 * share) / 10.0, atol=1e-4)
     assert projection.uv[0, 0] - projection.uv[2, 0] > 15.0
 
 
@@ -95,7 +95,7 @@ def test_what_is_turned_away_early_is_what_the_lens_would_turn_away(camera):
     inside = np.flatnonzero(camera.in_view(uv))
     projection = project(points, np.eye(4), camera)
     assert projection.index.tolist() == inside.tolist()
-    assert np.array_equal(projection.uv, uv[inside])
+    assert np.array_equal(projection.uv, uv[inside].astype(np.float32))
     assert np.allclose(projection.distance, np.linalg.norm(points[inside], axis=1), rtol=1e-6)
 
 
@@ -125,7 +125,7 @@ def test_blocks_of_which_few_or_many_or_no_points_are_in_view_give_the_same_poin
     projection = project(points, np.eye(4), CAMERAS[0])
     inside = np.flatnonzero(CAMERAS[0].in_view(uv))
     assert projection.index.tolist() == inside.tolist()
-    assert np.array_equal(projection.uv, uv[inside])
+    assert np.array_equal(projection.uv, uv[inside].astype(np.float32))
 
 
 def test_cameras_that_share_the_columns_of_a_sweep_find_the_same_points():
@@ -135,6 +135,20 @@ def test_cameras_that_share_the_columns_of_a_sweep_find_the_same_points():
     for camera in CAMERAS:
         shared, alone = project(points, pose(), camera, columns=columns), project(points, pose(), camera)
         assert np.array_equal(shared.index, alone.index) and np.array_equal(shared.uv, alone.uv)
+
+
+def test_pixels_are_rounded_once_and_those_that_round_out_of_the_image_are_not_in_view():
+    """At a float32 the right border of the image, 639.5, is nearest to what lies less than 3e-5 before it."""
+    camera, exact = CAMERAS[0], np.array([[639.49999, 200.3], [639.4, 100.1], [-0.5, 479.49999], [0.3, 0.3]])
+    points = np.column_stack([(exact - K[:2, 2]) / 500.0, np.ones(4)])
+    T_cam_lidar = pose(7.0, 0.4)  # so that float32 points lie nowhere in particular
+    points = ((points * 12.3 - T_cam_lidar[:3, 3]) @ T_cam_lidar[:3, :3]).astype(np.float32)
+    uv, _ = camera.project(points.astype(float) @ T_cam_lidar[:3, :3].T + T_cam_lidar[:3, 3])
+    projection = project(points, T_cam_lidar, camera)
+    assert projection.uv.dtype == projection.distance.dtype == np.float32
+    assert projection.uv.flags.f_contiguous
+    assert projection.index.tolist() == np.flatnonzero(camera.in_view(uv.astype(np.float32))).tolist()
+    assert np.abs(projection.uv - uv[projection.index]).max() < 1e-4
 
 
 def test_a_workspace_lends_the_same_arrays_again_and_a_selection_is_its_own():
