@@ -129,7 +129,9 @@ class InferenceConfig(Section):
         "what runs the network; auto: TensorRT where there is a GPU, else the fastest on this CPU, as measured",
         choices=BACKENDS,
     )
-    threads: int = setting(0, "CPU threads of the backend; 0: as many as there are cores", minimum=0, maximum=256)
+    threads: int = setting(
+        0, "CPU threads of the backend; 0: as many as the cores that it may use", minimum=0, maximum=256
+    )
     cpu_precision: str = setting(
         "fp32", "arithmetic of openvino; bf16 is faster and changes some labels", choices=("fp32", "bf16")
     )

@@ -6,8 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import platform
-import re
 import time
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -17,6 +15,7 @@ import numpy as np
 
 from seg_perception.config import InferenceConfig
 from seg_perception.errors import ModelError
+from seg_perception.inference.cpu import cpu_name, usable_cores
 from seg_perception.inference.engine_cache import default_directory
 from seg_perception.inference.onnx_file import OnnxFile
 from seg_perception.inference.segmenter import Segmenter
@@ -88,18 +87,8 @@ def _milliseconds(segmenter: Segmenter) -> float:
     return round(min(times), 2)  # what else the machine does only adds
 
 
-def cpu_name() -> str:
-    """What the CPU calls itself."""
-    try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor() or platform.machine()
-
-
 def _key(config: InferenceConfig, names: tuple[str, ...]) -> str:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    parts = [OnnxFile.read(config.model).sha256, cpu_name(), cores, config.threads, config.cpu_precision]
+    parts = [OnnxFile.read(config.model).sha256, cpu_name(), usable_cores(), config.threads, config.cpu_precision]
     parts += [config.providers, *(f"{name} {_version(name)}" for name in names)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

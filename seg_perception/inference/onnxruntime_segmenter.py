@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from seg_perception.errors import ModelError
 from seg_perception.inference.calls import Pictures, segment_in_calls
 from seg_perception.inference.contract import INPUT_NAME, ModelContract
+from seg_perception.inference.cpu import usable_cores
 from seg_perception.inference.segmenter import Segmentation
 
 CPU_PROVIDER = "CPUExecutionProvider"
@@ -38,7 +38,7 @@ class OnnxRuntimeSegmenter:
         if missing:
             raise ModelError(f"ONNX Runtime has no {missing}; it has {onnxruntime.get_available_providers()}")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or _usable_cores()
+        options.intra_op_num_threads = threads or usable_cores()
         options.inter_op_num_threads = 1
         options.use_deterministic_compute = True
         options.log_severity_level = 3
@@ -93,12 +93,6 @@ class OnnxRuntimeSegmenter:
     def close(self) -> None:
         """Free the network."""
         self._session = None
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _first_line(error: Exception) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from seg_perception.errors import ModelError
 from seg_perception.inference.calls import Pictures, segment_in_calls
 from seg_perception.inference.contract import INPUT_NAME, ModelContract
+from seg_perception.inference.cpu import usable_cores
 from seg_perception.inference.onnx_file import OnnxFile
 from seg_perception.inference.segmenter import Segmentation
 
@@ -44,7 +44,7 @@ class OpenVinoSegmenter:
         self._properties = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
-            "INFERENCE_NUM_THREADS": threads or _usable_cores(),
+            "INFERENCE_NUM_THREADS": threads or usable_cores(),
             # The cores belong to projection and transport as well.
             "ENABLE_CPU_PINNING": False,
         }
@@ -121,12 +121,6 @@ def _library() -> tuple[Any, Any]:
             f"OpenVINO cannot be imported ({error}); `pip install openvino`, or use backend: onnxruntime"
         ) from error
     return openvino, openvino.Core()
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _first_line(error: Exception) -> str:
