@@ -31,7 +31,8 @@ _uint8, _int8, _uint32 = np.uint8, np.int8, np.uint32
 
 
 class Surfaces:
-    """Which neighbours in a sweep lie on one surface: found once, whatever the number of cameras.
+    """Which neighbours in a sweep lie on one surface: found once, whatever the number of cameras, and only where one of
+    them looks.
 
     workspace: whose arrays to use; they are good until it serves another sweep.
     """
@@ -43,7 +44,9 @@ class Surfaces:
         self._beside = self._workspace.array("beside", (2, sweep.cells.size), np.uint8)
         self._by_direction = (sweep.nearest.ravel(), sweep.across.ravel(), sweep.along.ravel(), sweep.rows)
         self._own = sweep.cells.ravel(), sweep.cell, sweep.range
-        _find_beside(*self._by_direction, np.float32(config.step_m), self._beside)
+        blocks = -(-sweep.cells.size // _BLOCK)
+        self._found = self._workspace.array("beside_found", blocks, np.bool_)  # blocks of cells looked at so far
+        self._found[:] = False
 
     def settle(
         self, class_id: NDArray[np.uint8], hider: NDArray[np.int16], index: NDArray[np.int32]
@@ -63,7 +66,8 @@ class Surfaces:
         flat, said = labels.ravel(), (class_id, hider, index)
         _spread(*said, self._own, flat, place)
         close(labels)
-        _agree(flat, self._beside, sweep.rows, config.agreement, agreed)
+        found = self._by_direction, np.float32(config.step_m), self._beside, self._found
+        _agree(flat, *found, config.agreement, agreed)
         _settle(*said, place, flat, agreed, self._by_direction, self._own, config.step_m, config.agreement, kept)
         return kept
 
@@ -83,21 +87,19 @@ def _spread(class_id, hider, index, own, labels, place):  # type: ignore[no-unty
 
 
 @_compiled
-def _find_beside(nearest, across, along, rows, step_m, beside):  # type: ignore[no-untyped-def]
-    """A bit for each neighbour of each cell that lies on the surface of the cell's nearest point."""
-    begin, limit = _COLUMNS * rows + _COLUMNS, np.empty(_BLOCK, np.float32)
-    for first in range(begin, nearest.size - begin, _BLOCK):
-        last = min(first + _BLOCK, nearest.size - begin)
-        here, reach, own = nearest[first:last], limit[: last - first], beside[:, first:last]
-        own[:] = 0
-        for aside in range(_COLUMNS + 1):
-            for above in range(_ROWS + 1):
-                _reach(here, across[first:last], along[first:last], step_m, aside, above, reach)
-                for n in range(2 * _HALF):
-                    right, up = _neighbour(n)
-                    if abs(right) == aside and abs(up) == above:
-                        there = nearest[first + right * rows + up :]
-                        _mark(here, there, reach, _uint8(1 << n % _HALF), own[n // _HALF])
+def _find_beside(sweep, step_m, first, last, beside):  # type: ignore[no-untyped-def]
+    """A bit for each neighbour of each cell from first to last that lies on the surface of the cell's nearest point."""
+    nearest, across, along, rows = sweep
+    reach, here, own = np.empty(last - first, np.float32), nearest[first:last], beside[:, first:last]
+    own[:] = 0
+    for aside in range(_COLUMNS + 1):
+        for above in range(_ROWS + 1):
+            _reach(here, across[first:last], along[first:last], step_m, aside, above, reach)
+            for n in range(2 * _HALF):
+                right, up = _neighbour(n)
+                if abs(right) == aside and abs(up) == above:
+                    there = nearest[first + right * rows + up :]
+                    _mark(here, there, reach, _uint8(1 << n % _HALF), own[n // _HALF])
 
 
 @_compiled
@@ -122,9 +124,10 @@ def _mark(here, there, limit, bit, marked):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _agree(labels, beside, rows, agreement, agreed):  # type: ignore[no-untyped-def]
+def _agree(labels, sweep, step_m, beside, found, agreement, agreed):  # type: ignore[no-untyped-def]
     """Whether the label of each cell's nearest point may stay, where nothing hides that. What `_ask` says of one point,
     for many at a time: bytes beside each other, without a branch. Where nobody has a label, nobody is asked."""
+    rows = sweep[3]
     inside = _COLUMNS * rows + _COLUMNS
     counts, leads = np.empty((5, _BLOCK), np.uint8), np.empty(_BLOCK, np.int8)
     for first in range(0, labels.size, _BLOCK):
@@ -133,6 +136,9 @@ def _agree(labels, beside, rows, agreement, agreed):  # type: ignore[no-untyped-
         if count <= 0 or labels[begin:last].min() == UNKNOWN:
             agreed[first : first + _BLOCK] = True
             continue
+        if not found[first // _BLOCK]:
+            found[first // _BLOCK] = True
+            _find_beside(sweep, step_m, begin, last, beside)
         own, answer = labels[begin:last], agreed[begin:last]
         asked, same, shadowed, votes = counts[0, :count], counts[1, :count], counts[2, :count], counts[3, :count]
         leading, lead = counts[4, :count], leads[:count]

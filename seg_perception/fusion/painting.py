@@ -14,6 +14,9 @@ from seg_perception.datatypes import NO_CAMERA, NO_INSTANCE, UNKNOWN, LidarScan,
 from seg_perception.fusion.instances import Told, numbered
 from seg_perception.geometry.projection import Projection
 
+_BLOCK = 512  # points weighed together
+_NOT_TOLD = np.float32(-2.0)  # a score below that of a point that nobody has told anything of
+
 
 class _Place(NamedTuple):
     """What decides how well a camera is placed to see a point, as compiled code takes it."""
@@ -92,19 +95,38 @@ def _take(kept, index, uv, labels, stamps_ns, at_once, place, limits, number, cl
     Returns how many it sees."""
     said, sure, margin = labels
     best, class_id, probability, camera = cloud
+    us, vs, score, apart_ms = uv[:, 0], uv[:, 1], np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float64)
+    apart_ms[:] = abs(stamps_ns[0] - place.image_ns) * 1e-6
     count = 0
-    for m in range(index.shape[0]):
-        if not kept[m]:
-            continue
-        i = seen[count] = index[m]
-        count += 1
-        if said[m] == UNKNOWN or not (sure[m] >= limits[0] and margin[m] >= limits[1]):
-            continue
-        u, v = uv[m, 0], uv[m, 1]
-        inside_px = min(min(u, place.width - 1.0 - u), min(v, place.height - 1.0 - v))
-        inside = min(max((inside_px + 1.0) / (place.border_px + 1.0), 0.0), 1.0)
-        apart_ms = abs(stamps_ns[0 if at_once else i] - place.image_ns) * 1e-6
-        score = sure[m] * np.float32((0.5 + 0.5 * inside) / (1.0 + apart_ms / place.nearness_ms))
-        if score > best[i] or (score == best[i] and number < camera[i]):
-            best[i], class_id[i], probability[i], camera[i] = score, said[m], sure[m], number
+    for first in range(0, index.shape[0], _BLOCK):
+        last = min(first + _BLOCK, index.shape[0])
+        which, sees = index[first:last], kept[first:last]
+        if not at_once:
+            for k in range(last - first):
+                apart_ms[k] = abs(stamps_ns[which[k]] - place.image_ns) * 1e-6
+        told = said[first:last], sure[first:last], margin[first:last]
+        _weigh(sees, us[first:last], vs[first:last], told, apart_ms, place, limits, score)
+        for k in range(last - first):  # without a branch: whom a camera sees is hard to guess
+            seen[count] = which[k]
+            count += sees[k]
+        for k in range(last - first):
+            i = which[k]
+            if score[k] > best[i] or (score[k] == best[i] and number < camera[i]):
+                best[i], class_id[i], probability[i], camera[i] = score[k], told[0][k], told[1][k], number
     return count
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _weigh(kept, us, vs, labels, apart_ms, place, limits, score):  # type: ignore[no-untyped-def]
+    """Probability times worth of many points; _NOT_TOLD where a camera does not see one or has no label for it."""
+    said, sure, margin = labels
+    right, bottom, border = place.width - 1.0, place.height - 1.0, place.border_px + 1.0
+    for k in range(kept.shape[0]):
+        u, v = np.float64(us[k]), np.float64(vs[k])
+        beside, over = u if u < right - u else right - u, v if v < bottom - v else bottom - v
+        inside = ((beside if beside < over else over) + 1.0) / border
+        inside = inside if inside > 0.0 else 0.0
+        inside = inside if inside < 1.0 else 1.0
+        worth = np.float32((0.5 + 0.5 * inside) / (1.0 + apart_ms[k] / place.nearness_ms))
+        told = kept[k] & (said[k] != UNKNOWN) & (sure[k] >= limits[0]) & (margin[k] >= limits[1])
+        score[k] = sure[k] * worth if told else _NOT_TOLD
