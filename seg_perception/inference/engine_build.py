@@ -24,6 +24,7 @@ from seg_perception.inference.tensorrt_library import TensorRT, make_logger
 log = logging.getLogger(__name__)
 
 SMALLEST_IMAGE = (16, 16)
+_WORDS_EVERY_S = 30.0
 Progress = Callable[[str], None]  # told the phases that are under way, outermost first
 
 
@@ -135,7 +136,7 @@ class EngineSource:
         engine = self.cache.obtain(
             self.model.path.name,
             self.key,
-            lambda: build_engine(self.library, self.model, self.options, on_progress),
+            lambda: build_engine(self.library, self.model, self.options, on_progress or _now_and_then_in_the_log()),
         )
         words = f"built ({engine.why_built})" if engine.why_built else "found"
         log.info("engine %s: %s", engine.path.name, words)
@@ -301,6 +302,20 @@ def _monitor(library: TensorRT, on_progress: Progress) -> Any:
                 log.exception("the progress of a build cannot be shown")
 
     return Monitor()
+
+
+def _now_and_then_in_the_log() -> Progress:
+    """For whoever starts a node that has to build first: a sign of life each half minute."""
+    started_s = said_s = time.monotonic()
+
+    def say(phases: str) -> None:
+        nonlocal said_s
+        now_s = time.monotonic()
+        if now_s - said_s >= _WORDS_EVERY_S:
+            said_s = now_s
+            log.info("still building, since %.0f s: %s", now_s - started_s, phases)
+
+    return say
 
 
 def _complaint(error: Any) -> ParserComplaint:

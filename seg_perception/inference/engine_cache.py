@@ -136,10 +136,21 @@ class EngineCache:
                 return CachedEngine(plan, report, path, "")
             except _UnusableError as reason:
                 why = str(reason)
+            if not path.exists():
+                why += self._nearest(path, key)
             log.info("building an engine for %s: %s", model, why)
             built = build()
             self._store(path, key, built)
             return CachedEngine(built.plan, built.report, path, why)
+
+    def _nearest(self, path: Path, key: EngineKey) -> str:
+        """In what the most similar engine of this model, GPU and library is another; empty where there is none."""
+        others: list[tuple[list[str], str]] = []
+        for sidecar in sorted(self.directory.glob(f"{path.name.rpartition('-')[0]}-????????.engine.json")):
+            with contextlib.suppress(_UnusableError, ValueError, TypeError, KeyError, AttributeError):
+                others.append((key.differences(json.loads(_read_own(sidecar))["key"]), sidecar.stem))
+        differences, name = min(others, key=lambda other: len(other[0]), default=([], ""))
+        return f"; {name} is another: {', '.join(differences)}" if name else ""
 
     def _prepare(self) -> None:
         try:

@@ -121,6 +121,18 @@ def test_engines_of_another_gpu_precision_or_set_of_options_live_side_by_side(
     assert cache.obtain(MODEL, KEY, builder).why_built == cache.obtain(MODEL, other, builder).why_built == ""
 
 
+def test_where_settings_have_changed_the_nearest_engine_that_is_there_tells_which(
+    cache: EngineCache, builder: Builder
+) -> None:
+    cache.obtain(MODEL, dataclasses.replace(KEY, options={"tf32": "true", "dla_core": "0"}), builder)
+    near = cache.obtain(MODEL, dataclasses.replace(KEY, options={"tf32": "true", "dla_core": "-1"}), builder).path
+    cache.obtain("other.onnx", dataclasses.replace(KEY, options={"tf32": "false", "dla_core": "-2"}), builder)
+    wanted = dataclasses.replace(KEY, options={"tf32": "false", "dla_core": "-1"})
+    why = cache.obtain(MODEL, wanted, builder).why_built
+    assert why == f"there is none yet; {near.name} is another: options.tf32: true -> false"
+    assert cache.obtain(MODEL, wanted, builder).why_built == ""
+
+
 def test_no_field_of_the_key_is_left_out_of_the_comparison() -> None:
     for field in dataclasses.fields(EngineKey):
         other = {"x": "y"} if field.name == "options" else "another"

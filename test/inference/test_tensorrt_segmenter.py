@@ -30,6 +30,7 @@ from seg_perception.errors import ModelError
 from seg_perception.export.batch import to_batch
 from seg_perception.export.deploy import DeploySpec, deploy
 from seg_perception.export.half import to_half
+from seg_perception.inference import engine_build
 from seg_perception.inference.cuda_device import CudaDevice
 from seg_perception.inference.device_segmentation import DeviceSegmentation, ResidentSegmentation
 from seg_perception.inference.engine_build import BuildOptions, build_engine
@@ -267,6 +268,17 @@ def test_progress_tf32_and_timings_reach_the_builder(folder: Path, tmp_path: Pat
     assert words == ["Building 0/2", "Building 1/2"]
     assert config["flags"] == ["not TF32"]
     assert timings.read_bytes() == b"timings"
+
+
+def test_a_build_that_takes_long_is_heard_of_in_the_log(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        segmenter_on(FakeGpu(), folder / "any.onnx", tmp_path / "quick")
+        assert "still building" not in caplog.text
+        monkeypatch.setattr(engine_build, "_WORDS_EVERY_S", 0.0)
+        segmenter_on(FakeGpu(), folder / "any.onnx", tmp_path / "slow")
+    assert "still building, since 0 s: Building 1/2" in caplog.text
 
 
 @pytest.mark.parametrize("version", GENERATIONS)
