@@ -99,10 +99,10 @@ def doubts(
     start = workspace.array("cell_start", (rows + 2) * (columns + 2) + 1, np.int32)
     cells, places = (workspace.array(name, count, np.int32) for name in ("cell_of", "place_of"))
     numbers = workspace.array("in_cells", 3 * count, np.int32)
-    fields = workspace.array("in_cells_fields", (_FIELDS, 3 * count), np.float32)
+    own, fields = (workspace.array(f"in_cells_{n}", (_FIELDS, n * count), np.float32) for n in (1, 3))
     points = (*projection.arrays, sweep.cell, sweep.range, sweep.across.ravel(), sweep.along.ravel())
     _sort(projection.uv, cell_px[0], cell_px[1], columns, rows, start, cells)
-    _gather(*points, cells, columns, class_id, free, spacing_px, start, numbers, places, fields)
+    _gather(*points, cells, columns, class_id, free, spacing_px, start, numbers, places, own, fields)
     which, nearest = (workspace.array(name, count, np.int32) for name in ("doubted", "doubted_for"))
     features = workspace.array("doubts", (count, len(FEATURES)), np.float32)
     directions = sweep.azimuth, sweep.rise, (1.0 / angle).astype(np.float32), sweep.cells.ravel()
@@ -154,25 +154,30 @@ def _sort(uv, width_px, height_px, columns, rows, start, cells):  # type: ignore
 @_compiled
 def _gather(  # type: ignore[no-untyped-def]
     index, uv, distance, cell, ranges, across, along, cells, columns, class_id, free, spacing_px, start, numbers,
-    places, fields,
+    places, own, fields,
 ):  # fmt: skip
     """What is asked of neighbours: where they lie and how large a spacing is there, in spacings of the LiDAR; how far
-    away they are, how slanted, and of which class."""
-    us, vs, sizes, far, slants, marks = fields[0], fields[1], fields[2], fields[3], fields[4], fields[5]
+    away they are, how slanted, and of which class. Of each point in own; in fields where neighbours are looked for."""
+    us, vs, sizes, far, slants, marks = own[0], own[1], own[2], own[3], own[4], own[5]
     stride = columns + 2
+    for m in range(index.shape[0]):
+        us[m], vs[m] = uv[m, 0] / spacing_px[0], uv[m, 1] / spacing_px[1]
+    for m in range(index.shape[0]):
+        i = np.uint32(index[m])
+        far[m] = min(np.float32(distance[m]), _FURTHEST)
+        sizes[m] = max(far[m] / max(ranges[i], _LITTLE), _SMALLEST)
+        slants[m] = across[np.uint32(cell[i])] + along[np.uint32(cell[i])]
+        marks[m] = class_id[m] + _FREE * free[class_id[m]]
     for m in range(index.shape[0] - 1, -1, -1):
-        i = index[m]
-        away, at = min(np.float32(distance[m]), _FURTHEST), cell[i]
-        u, v = np.float32(uv[m, 0] / spacing_px[0]), np.float32(uv[m, 1] / spacing_px[1])
-        size = max(away / max(ranges[i], _LITTLE), _SMALLEST)
-        slant, mark = across[at] + along[at], class_id[m] + _FREE * free[class_id[m]]
         for beside in range(-1, 2):
-            c = cells[m] + beside * stride
+            c = np.uint32(cells[m] + beside * stride)
             start[c] -= 1
-            o = start[c]
-            numbers[o] = m
-            places[m] = o if beside == 0 else places[m]
-            us[o], vs[o], sizes[o], far[o], slants[o], marks[o] = u, v, size, away, slant, mark
+            numbers[np.uint32(start[c])] = m
+        places[m] = start[np.uint32(cells[m])]
+    for n in range(_FIELDS):
+        of, there = own[n], fields[n]
+        for o in range(numbers.shape[0]):
+            there[o] = of[np.uint32(numbers[o])]
 
 
 @_compiled

@@ -120,7 +120,7 @@ def _cover(index, uv, distance, by_direction, class_id, free, sizes, shape, buff
     """Each point's patch into the buffer: the least distance beyond which it hides, and of which class it is; and into
     own, the cell above that in which each point lies: there is a row of cells above the image. A block of points at a
     time, in columns, so that the compiler takes several points at once."""
-    values, places = np.empty((5, _BLOCK), np.float32), np.empty((6, _BLOCK), np.int32)
+    values, places = np.empty((2, _BLOCK), np.float32), np.empty((6, _BLOCK), np.int32)
     per_px, half, larger, tolerance_m = sizes[0], sizes[1], np.float32(sizes[2]), np.float32(sizes[3])
     stride, growth = np.int32(shape[1]), np.ones(256, np.float32)
     growth[free] = larger
@@ -128,14 +128,13 @@ def _cover(index, uv, distance, by_direction, class_id, free, sizes, shape, buff
     for first in range(0, index.shape[0], _BLOCK):
         last = min(first + _BLOCK, index.shape[0])
         count, said = last - first, class_id[first:last]
-        u, v, away = values[0, :count], values[1, :count], values[2, :count]
-        scale, beyond = values[3, :count], values[4, :count]
+        away, scale, beyond = distance[first:last], values[0, :count], values[1, :count]
         left, wide, column = places[0, :count], places[1, :count], places[2, :count]
         top, tall, row = places[3, :count], places[4, :count], places[5, :count]
-        _gather(index[first:last], uv[first:last], distance[first:last], by_direction, u, v, away, scale, beyond)
+        _gather(index[first:last], by_direction, scale, beyond)
         _enlarge(away, said, growth, scale)
-        _extend(u, np.float32(per_px[0]), scale, np.float32(half[0]), np.float32(shape[1]), left, wide, column)
-        _extend(v, np.float32(per_px[1]), scale, np.float32(half[1]), np.float32(shape[0]), top, tall, row)
+        _extend(uv[first:last, 0], per_px[0], scale, half[0], shape[1], left, wide, column)
+        _extend(uv[first:last, 1], per_px[1], scale, half[1], shape[0], top, tall, row)
         _add(left, top, stride)
         _add(column, row, stride)
         own[first:last] = column
@@ -145,16 +144,13 @@ def _cover(index, uv, distance, by_direction, class_id, free, sizes, shape, buff
 
 
 @_compiled
-def _gather(index, uv, distance, by_direction, u, v, away, ranges_of, receding):  # type: ignore[no-untyped-def]
-    """Where points lie, how far away, how far from the LiDAR, and how their surface recedes."""
+def _gather(index, by_direction, ranges_of, receding):  # type: ignore[no-untyped-def]
+    """How far from the LiDAR points are, and how their surface recedes."""
     cell, ranges, across, along = by_direction[0], by_direction[1], by_direction[2].ravel(), by_direction[3].ravel()
     for m in range(index.shape[0]):
-        u[m], v[m] = uv[m, 0], uv[m, 1]
-    for m in range(index.shape[0]):
-        away[m] = distance[m]
-    for m in range(index.shape[0]):
-        at = cell[index[m]]
-        ranges_of[m], receding[m] = ranges[index[m]], across[at] + along[at]
+        i = np.uint32(index[m])  # unsigned: from the end of an array nobody counts
+        at = np.uint32(cell[i])
+        ranges_of[m], receding[m] = ranges[i], across[at] + along[at]
 
 
 @_compiled
@@ -162,18 +158,21 @@ def _enlarge(away, class_id, growth, scale):  # type: ignore[no-untyped-def]
     """From the range to how much larger a patch is to the camera than to the LiDAR."""
     for m in range(scale.shape[0]):
         ratio = scale[m] / away[m]
-        scale[m] = (ratio if ratio < _LARGEST else _LARGEST) * growth[class_id[m]]
+        scale[m] = ratio if ratio < _LARGEST else _LARGEST
+    for m in range(scale.shape[0]):
+        scale[m] *= growth[class_id[m]]
 
 
 @_compiled
 def _extend(pixels, per_px, scale, half, cells, first, many, own):  # type: ignore[no-untyped-def]
     """Along one side of the buffer: the first of the cells whose centre a patch covers, how many, and a point's own."""
+    to_cells, reach, end = np.float32(per_px), np.float32(half), np.float32(cells)
     for m in range(pixels.shape[0]):
-        centre = (pixels[m] + _HALF) * per_px
-        low, high = centre - half * scale[m] + _HALF, centre + half * scale[m] + _HALF
+        centre = (pixels[m] + _HALF) * to_cells
+        low, high = centre - reach * scale[m] + _HALF, centre + reach * scale[m] + _HALF
         first[m] = np.int32(low if low > _ZERO else _ZERO)
-        many[m] = np.int32(high if high < cells else cells) - first[m]
-        own[m] = np.int32(centre if centre < cells - _ONE else cells - _ONE)
+        many[m] = np.int32(high if high < end else end) - first[m]
+        own[m] = np.int32(centre if centre < end - _ONE else end - _ONE)
 
 
 @_compiled
@@ -191,12 +190,10 @@ def _paste(corner, wide, tall, beyond, class_id, stride, buffer):  # type: ignor
         key = beyond[m] & _DISTANCE | np.int32(class_id[m])
         at, columns, rows = np.uint64(corner[m]), wide[m], tall[m]
         if (columns > 0) & (columns <= 2) & (rows > 0) & (rows <= 4):
-            right = np.uint64(columns - 1)
-            below = at + np.uint64(max(rows - 2, 0) * stride)
-            buffer[at] = min(buffer[at], key)
-            buffer[at + right] = min(buffer[at + right], key)
-            buffer[below] = min(buffer[below], key)
-            buffer[below + right] = min(buffer[below + right], key)
+            right, below = at + np.uint64(columns - 1), np.uint64(max(rows - 2, 0) * stride)
+            one, two, three, four = buffer[at], buffer[right], buffer[at + below], buffer[right + below]
+            buffer[at], buffer[right] = min(one, key), min(two, key)
+            buffer[at + below], buffer[right + below] = min(three, key), min(four, key)
         else:
             for y in range(max(rows - 1, min(rows, 1))):
                 for x in range(columns):
