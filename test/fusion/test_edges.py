@@ -129,18 +129,37 @@ def settled_one_by_one(said: np.ndarray, hider: np.ndarray, sweep: RangeImage, c
     return kept
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_many_points_at_once_are_settled_as_one_by_one(seed):
-    rng = np.random.default_rng(seed)
+def whirl(rng: np.random.Generator) -> RangeImage:
+    """6,000 points all around, in the rows of a LiDAR, on surfaces of which some lie close behind another."""
     azimuth, elevation = rng.uniform(-np.pi, np.pi, 6000), np.radians(rng.integers(-8, 8, 6000) * 0.49)
     distance = np.where(np.sin(7.0 * azimuth) > 0.0, 9.0, 9.0 + 0.3 * rng.integers(0, 3, 6000))
     flat = np.cos(elevation)
     directions = np.column_stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)])
     config = VisibilityConfig(spacing_deg=0.8, beam_spacing_deg=0.49)
-    sweep = range_image((directions * distance[:, None]).astype(np.float32), config)
+    return range_image((directions * distance[:, None]).astype(np.float32), config)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_many_points_at_once_are_settled_as_one_by_one(seed):
+    rng = np.random.default_rng(seed)
+    sweep = whirl(rng)
     said = rng.choice([CAR, HOUSE, HOUSE, 7, UNKNOWN], 6000).astype(np.uint8)
     hider = np.where(rng.random(6000) < 0.2, rng.choice(said, 6000).astype(np.int16), np.int16(-1))
     settle = EdgesConfig(agreement=float(rng.choice([0.5, 0.75])))
     kept = Surfaces(sweep, settle).settle(said, hider, np.arange(6000))
     assert kept.tolist() == settled_one_by_one(said, hider, sweep, settle)
     assert 0.05 < kept.mean() < 0.95
+
+
+def test_cameras_that_look_elsewhere_settle_as_if_each_were_alone():
+    """Neighbours are looked for where the first camera looks, and then where the others do."""
+    rng, config = np.random.default_rng(9), EdgesConfig()
+    sweep = whirl(rng)
+    shared = Surfaces(sweep, config)
+    for low, high in ((-1.0, 0.5), (0.3, 2.0), (-3.2, 3.2)):
+        index = np.flatnonzero((sweep.azimuth > low) & (sweep.azimuth < high)).astype(np.int32)
+        said = rng.choice([CAR, HOUSE, HOUSE], len(index)).astype(np.uint8)
+        hider = np.where(rng.random(len(index)) < 0.2, np.int16(CAR), np.int16(-1))
+        kept = shared.settle(said, hider, index).tolist()
+        assert kept == Surfaces(sweep, config).settle(said, hider, index).tolist()
+        assert 0.05 < np.mean(kept) < 0.95
