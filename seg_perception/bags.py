@@ -96,7 +96,8 @@ class BagReader:
             self._reader.close()
             raise
         except Exception as error:  # on damaged files the library lets out asserts, and struct, sqlite and zstd errors
-            raise BagError(f"bag {self.path}: {_sentence(error)}") from error
+            cut = "; was the recording cut short? `mcap recover` saves what is whole" * ("end magic" in str(error))
+            raise BagError(f"bag {self.path}: {_sentence(error)}{cut}") from error
         self._types.learn(self._reader.connections)
         return self
 

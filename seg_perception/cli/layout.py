@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from seg_perception.errors import ConfigError
 from seg_perception.ros.dds import shipped_file
 from seg_perception.viewing import layouts
 
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 WRITTEN: dict[str, Callable[[str, Config, str], str]] = {
     "rviz/perception.rviz": layouts.rviz,
     "foxglove/perception.json": layouts.foxglove,
@@ -33,7 +35,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the files, name them."""
     config = Config.load(args.config)
-    node = "/".join(["", *filter(None, args.namespace.split("/")), NODE_NAME])
+    names = [*filter(None, args.namespace.split("/")), NODE_NAME]
+    if not all(NAME.fullmatch(name) for name in names):
+        raise ConfigError(f"--namespace: letters, digits and _ between slashes wanted, '{args.namespace}' seen")
+    node = "/" + "/".join(names)
     args.out.mkdir(parents=True, exist_ok=True)
     for name, write in WRITTEN.items():
         template = shipped_file(name)

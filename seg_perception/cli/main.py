@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 
 from seg_perception import __version__
@@ -65,16 +66,29 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command. An error this package raises on purpose ends in its sentence and exit code 2."""
+    """Run one command. An error this package raises on purpose ends in its sentence and exit code 2, and so does what
+    the system refuses: a folder that cannot be written, a disk that is full."""
     args = parser().parse_args(argv)
     logging.basicConfig(level=args.log_level.upper(), format="%(levelname)s: %(message)s")
     try:
-        return args.run(args)
-    except SegPerceptionError as error:
-        print(f"seg-perception {args.command}: {error}", file=sys.stderr)
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # who read the output, such as `head`, has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (SegPerceptionError, OSError) as error:
+        print(f"seg-perception {args.command}: {_sentence(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _sentence(error: Exception) -> str:
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error) or type(error).__name__
+    path = error.filename2 or error.filename
+    return error.strerror if path is None else f"{path}: {error.strerror}"
 
 
 if __name__ == "__main__":

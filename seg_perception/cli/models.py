@@ -63,6 +63,8 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(args: argparse.Namespace) -> int:
+    if args.list is not None and not args.list.is_file():
+        raise ConfigError(f"--list {args.list}: no such file")
     for entry in load_entries(args.list).values():
         digits = len(entry.sha256)
         checked = "SHA-256" if digits == 64 else f"{digits} digits of its SHA-256" if digits else "no known SHA-256"

@@ -137,8 +137,8 @@ class Config(Section):
         """Read a YAML file: a plain mapping, or a ROS parameter file (`<node>: ros__parameters:`)."""
         try:
             content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"config {path}: {error}") from error
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise ConfigError(f"config {path}: {' '.join(str(error).split())}") from error
         content = as_mapping(content, str(path))
         if content and all(isinstance(node, Mapping) and set(node) == {"ros__parameters"} for node in content.values()):
             ours = [node["ros__parameters"] for name, node in content.items() if name.strip("/") in ("**", NODE_NAME)]

@@ -56,9 +56,10 @@ def train(
 
     Writes there `last.pt`, `best.pt` (by mean IoU on the validation pictures; without any, the last) and `log.jsonl`.
     new_confusion: makes an empty confusion matrix for so many classes. device: as torch names it; empty: a GPU where
-    there is one. SIGTERM and Ctrl-C leave a checkpoint behind. Raises ConfigError where data or settings do not fit.
+    there is one. SIGTERM and Ctrl-C leave a checkpoint behind. Raises ConfigError where data or settings do not fit, or
+    the device is none that works here.
     """
-    return _Training(config, Path(folder), new_confusion, torch.device(device or _best_device())).run(progress)
+    return _Training(config, Path(folder), new_confusion, _device(device or _best_device())).run(progress)
 
 
 class _Training:
@@ -254,6 +255,13 @@ def _optimiser(model: SegmentationNetwork, schedule: ScheduleConfig) -> torch.op
 
 def _best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # unknown to torch; not built for it; no driver
+        raise ConfigError(f"device '{name}': {' '.join(str(error).split())}") from error
 
 
 def _amp_type(config: TrainConfig, device: torch.device) -> torch.dtype | None:
