@@ -195,7 +195,7 @@ class VisibilityConfig(Section):
     method: str = setting(
         "patches",
         "how hidden points are found; learned: a small network weighs what lies nearer around a point: fewer hidden "
-        "points get a label, for four times the work",
+        "points get a label, for over ten times the work",
         choices=("patches", "learned", "none"),
         live=True,
     )
