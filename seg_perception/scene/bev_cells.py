@@ -132,6 +132,7 @@ def insert(  # type: ignore[no-untyped-def]
     """
     across = round(math.sqrt(patches.shape[1] - 1))
     step, clearance, height = np.float32(step), np.float32(clearance), np.float32(origin[2])
+    nowhere = np.uint32(patches.shape[1] - 1)
     cell_of = np.empty(_BLOCK, np.int32)
     fetched = 0
     for start in range(0, len(class_id), _BLOCK):
@@ -142,7 +143,7 @@ def insert(  # type: ignore[no-untyped-def]
             cell = np.uint32(cell_of[n - start])
             patch, label, z = cell >> np.uint32(2 * SHIFT), class_id[n], points[3 * n + 2] + height
             above = z - patches[HEIGHT, patch]
-            if above <= _DEEP or above >= clearance:
+            if patch == nowhere or above <= _DEEP or above >= clearance:
                 continue  # but where the ground is not known (NaN), its class counts, wherever it is
             vote = np.uint16(min(weight[n], _HEAVIEST) * _VOTE)
             patches[TOUCHED, patch] = 1.0

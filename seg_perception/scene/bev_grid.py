@@ -63,7 +63,6 @@ class BevGrid:
         width = -(-(VOTES + self._classes) // LINE) * LINE
         self._cells = _aligned(patches * COARSE**2 + 1, width)
         self._patches = np.zeros((4, patches + 1), np.float32)
-        self._patches[HEIGHT, -1] = -np.inf  # nothing stands on it
         self._fresh = np.zeros((2, patches + 1), np.float32)
         self._first: NDArray[np.int64] | None = None  # row and column of the lowest patch, counted from the origin
         self._start_ns: int | None = None

@@ -57,6 +57,20 @@ def test_road_is_drivable_sidewalk_is_not_and_elsewhere_is_not_seen():
     assert math.isnan(at(layers, 4, 8, "drivable")) and math.isnan(at(layers, 4, 8, "ground"))
 
 
+@pytest.mark.parametrize("label", [ROAD, CAR, BUILDING, UNKNOWN])
+def test_points_that_are_not_finite_or_have_no_class_tell_no_cell(label):
+    """No cell at all: what the one behind the last were told of class 255 would be written beyond the grid's memory."""
+    grid = a_grid()
+    put(
+        grid,
+        np.array([[x, y, z] for x in (1.0, np.nan, 99.0) for y in (1.0, np.inf) for z in (np.nan, -np.inf)]),
+        label,
+    )
+    put(grid, np.array([[1.0, 1.0, 1.0]]), UNKNOWN)
+    assert not grid._cells.any()
+    assert np.isnan(grid.layers(T0).drivable).all()
+
+
 def test_what_stands_on_the_road_blocks_its_cell_and_what_hangs_above_does_not():
     grid = a_grid(clearance_m=2.5)
     put(grid, ground(0, 8), ROAD)
