@@ -41,12 +41,14 @@ class InputState:
     """One topic that is listened to. age_s: since its last message came, or since activation; stamp_ahead_s: how far
     the stamp of that message was ahead of the node's clock; None where it has none, or none came. kind: only of "image"
     and "lidar" is it known that messages keep coming, and when they were measured; the rest is told and not judged.
-    offset_s: what the settings add to those stamps (`offset_ms`), before they are compared with the LiDAR's."""
+    offset_s: what the settings add to those stamps (`offset_ms`), before they are compared with the LiDAR's.
+    overwritten: how many messages nobody took before newer ones came, or why they are not counted."""
 
     age_s: float
     stamp_ahead_s: float | None = None
     kind: str = ""
     offset_s: float = 0.0
+    overwritten: str = "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +198,7 @@ def _inputs(node: str, now: Observation, limits: DiagnosticsConfig) -> Diagnosti
     )
     for topic, state in now.inputs.items():
         values[f"{topic}.age_s"] = f"{state.age_s:.3f}"
+        values[f"{topic}.overwritten_unread"] = state.overwritten
         if state.stamp_ahead_s is not None:
             values[f"{topic}.stamp_ahead_of_clock_s"] = f"{state.stamp_ahead_s:.3f}"
         if not state.kind:

@@ -86,7 +86,11 @@ class Inputs:
         offsets_s = {camera.resolved_image_topic(): camera.offset_ms * 1e-3 for camera in self._config.cameras}
         return {
             topic: InputState(
-                now_s - heard_s, self._stamps_ahead_s.get(topic), kinds.get(topic, ""), offsets_s.get(topic, 0.0)
+                now_s - heard_s,
+                self._stamps_ahead_s.get(topic),
+                kinds.get(topic, ""),
+                offsets_s.get(topic, 0.0),
+                self._gaps[topic].state,
             )
             for topic, heard_s in self._heard_s.items()
         }
@@ -130,9 +134,13 @@ class Inputs:
 
         def with_info(msg: Any, info: Mapping[str, Any]) -> None:
             gaps.took(info.get("publication_sequence_number"))
-            callback(msg)
+            take_in(msg)
 
-        def callback(msg: Any) -> None:
+        def without_info(msg: Any) -> None:
+            gaps.took(None)
+            take_in(msg)
+
+        def take_in(msg: Any) -> None:
             self._silences.heard(topic)
             try:
                 with self._intake.refusing():
@@ -156,7 +164,7 @@ class Inputs:
             self._mismatched[topic] = subscription, qos_policy_name_from_kind(event.last_policy_kind), 0
 
         # Humble tells of the message alone; elsewhere the kind of callback decides, which rclpy's own hints leave out.
-        receive: Any = with_info if hasattr(Subscription, "CallbackType") else callback
+        receive: Any = with_info if hasattr(Subscription, "CallbackType") else without_info
         subscription = self._node.create_subscription(
             message_type,
             topic,

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from types import FrameType
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -59,6 +60,7 @@ class PerceptionNode(LifecycleNode):
         self._whole_life.enter_context(bridged(self.get_logger()))
         self._settings = Parameters(self)
         self._is_configured = False
+        self.is_loading = False  # within a configure, which may compile and load for minutes
         self._intake: Intake | None = None  # while active
         self._reporter: _Reporter | None = None  # while active
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -94,7 +96,11 @@ class PerceptionNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters, load and warm the network, create the publishers."""
-        return self._guarded("configure", self._configure, self._configured)
+        self.is_loading = True
+        try:
+            return self._guarded("configure", self._configure, self._configured)
+        finally:
+            self.is_loading = False
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the worker, subscribe."""
@@ -290,8 +296,15 @@ def _running(config: Config, segmenters: Mapping[str, Segmenter]) -> dict[str, s
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM. Returns the exit code: 0, or 1 where it could not start."""
     stopping: list[int] = []
+    node: PerceptionNode | None = None
+
+    def stop(seen: int, _frame: FrameType | None) -> None:
+        stopping.append(seen)
+        if node is not None and node.is_loading:
+            raise KeyboardInterrupt
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda seen, _frame: stopping.append(seen))
+        signal.signal(number, stop)
     try:
         # Our own handlers: with rclpy's, the context is gone before the node can leave in order.
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -307,6 +320,9 @@ def main(args: list[str] | None = None) -> int:
         while not stopping:
             executor.spin_once(timeout_sec=SPIN_S)
             node.leave_if_lost()
+        return 0
+    except KeyboardInterrupt:
+        log.info("told to stop while configuring")
         return 0
     finally:
         node.close()

@@ -50,14 +50,19 @@ sys.exit(main(sys.argv))
 
 @pytest.fixture
 def start(tmp_path, model, peer):
-    """start(program, **params) -> a node that we are connected to; stopped at the end, with exit code 0."""
+    """start(program, **params) -> a node that we are connected to; stopped at the end, with exit code 0.
+
+    connect: whether to wait until the one before is gone, and this one is there.
+    """
     nodes = []
 
-    def run(*program, **params):
-        peer.wait_until_alone()
+    def run(*program, connect=True, **params):
+        if connect:
+            peer.wait_until_alone()
         peer.clouds.clear()
         nodes.append(live.NodeProcess(tmp_path, live.parameters(model, **params), program or live.PROGRAM))
-        peer.wait_until_connected()
+        if connect:
+            peer.wait_until_connected()
         return nodes[-1]
 
     yield run
@@ -176,15 +181,97 @@ def test_one_sweep_or_image_from_another_time_is_dropped_and_a_clock_that_jumps_
     peer.stamp_ns += 600 * 10**9
 
 
-def test_a_node_that_is_killed_is_replaced_by_one_that_goes_on(start, peer):
+SCENE = {part: {"enabled": True} for part in ("objects", "voxel_map", "bev")}
+
+
+def ride(peer, sweeps):
+    """So many sweeps, the vehicle 0.5 m further with each, and the odometry of each before it; returns their stamps."""
+    stamps = []
+    for k in range(sweeps):
+        at = peer.stamp_ns + live.STEP_NS
+        edges = (live.transform("odom", "lidar", at + i * live.STEP_NS, (0.5 * (k + i), 0.0, 0.0)) for i in (0, 1))
+        peer.send("/tf", live.tf_message(*edges))
+        stamps.append(peer.send_good())
+        peer.spin_for(0.1)
+    return stamps
+
+
+def voxels(peer):
+    """That the map holds, as the diagnostics tell."""
+    values = {pair.key: pair.value for pair in peer.statuses["perception_node: scene"].values}
+    return int(values["voxels"])
+
+
+def test_a_clock_that_jumps_back_leaves_nothing_of_the_old_time_in_the_scene_and_the_new_one_begins(start, peer):
+    start(motion={"mode": "auto"}, pairing={"deadline_ms": 2000.0}, **SCENE)
+    for stamp in ride(peer, 12):
+        assert peer.labels_of(stamp) == GOOD
+    peer.spin_until(lambda: peer.summary()["sweeps_out"] == 12 and voxels(peer) >= 12, "all of it in the map")
+    peer.stamp_ns -= 600 * 10**9
+    for stamp in ride(peer, 3):
+        assert peer.labels_of(stamp) == GOOD
+    peer.spin_until(lambda: peer.summary()["sweeps_out"] == 15 and voxels(peer) <= 6, "a map of the new time alone")
+    causes = peer.causes()
+    assert causes["time_jump"] == 1
+    assert not [cause for cause in causes if cause.startswith(("scene", "motion", "internal", "no_image"))]
+    peer.stamp_ns += 600 * 10**9
+
+
+def test_a_node_that_is_killed_while_the_sensors_go_on_is_replaced_by_one_that_goes_on(start, peer):
     killed = start()
     assert peer.labels_of(peer.send_good()) == GOOD
     killed.stop(signal.SIGKILL)
-    for _ in range(5):
+    peer.spin_for(0.3)  # what it published is still on its way
+    start(connect=False)
+
+    def labelled():
         peer.send_good()
-        peer.spin_for(0.05)
+        return any(live.labels(cloud) == GOOD for cloud in peer.clouds.values())
+
+    peer.spin_until(labelled, "the second node to label", live.START_S)
+    assert "time_jump" not in peer.causes()
+
+
+def test_a_driver_that_is_started_again_is_used_again_and_nothing_counts_as_overwritten(start, peer):
+    """Its messages are numbered anew."""
+    from sensor_msgs.msg import Image, PointCloud2
+
+    from seg_perception.ros import qos
+
     start()
-    assert peer.labels_of(peer.send_good()) == GOOD
+    for _ in range(3):
+        assert peer.labels_of(peer.send_good()) == GOOD
+    for topic, kind in ((FRONT, Image), (POINTS, PointCloud2)):
+        peer.node.destroy_publisher(peer.publishers[topic])
+        peer.spin_for(0.3)
+        peer.publishers[topic] = peer.node.create_publisher(kind, topic, qos.published(10))
+        peer.spin_until(peer.publishers[topic].get_subscription_count, f"{topic} to be subscribed to again")
+    peer.spin_for(0.5)
+    for _ in range(3):
+        assert peer.labels_of(peer.send_good()) == GOOD
+    peer.spin_until(lambda: peer.summary()["sweeps_out"] == 6, "all six to be counted")
+    assert not [cause for cause in peer.causes() if "overwritten" in cause or "jump" in cause]
+
+
+def test_a_camera_that_changes_its_size_on_the_drive_is_used_again_once_image_and_camera_info_agree(start, peer):
+    """The other camera is silent, so that nobody stands in for it."""
+    start(pairing={"deadline_ms": 100.0})
+    rear = ("/rear/image_raw/compressed", "/rear/camera_info")
+
+    def send(info_scale, image_scale):
+        stamp = peer.stamp_ns + live.STEP_NS
+        info = live.camera_info("front", stamp, [value * info_scale if value != 1.0 else 1.0 for value in live.K])
+        info.width, info.height = live.WIDTH * info_scale, live.HEIGHT * info_scale
+        pixels = live.picture().repeat(image_scale, axis=0).repeat(image_scale, axis=1)
+        image = live.raw_image("front", stamp, pixels)
+        return peer.labels_of(peer.send_good(without=rear, instead={FRONT: image, "/front/camera_info": info}))
+
+    assert send(1, 1) == GOOD
+    assert send(2, 1) == [UNKNOWN] * 3
+    assert send(2, 2) == GOOD
+    peer.spin_until(lambda: peer.causes().get("calibration/front") == 1, "the sweep between to be counted")
+    assert f"{live.WIDTH}x{live.HEIGHT}" in peer.last_words("calibration/front")
+    assert send(1, 1) == GOOD
 
 
 def test_messages_that_are_overwritten_before_the_node_takes_them_are_counted(start, peer):

@@ -38,5 +38,19 @@ def test_where_several_publish_or_one_starts_over_nothing_is_missing() -> None:
     assert taken(gaps, 50).overwritten(1) == 0
 
 
-def test_a_middleware_without_numbers_counts_nothing() -> None:
-    assert taken(Gaps(), None, None).overwritten(1) == 0
+@pytest.mark.parametrize("number", [None, 2**64 - 1])
+def test_a_middleware_without_numbers_counts_nothing_and_says_so(number) -> None:
+    gaps = taken(Gaps(), number, number)
+    assert gaps.overwritten(1) == 0
+    assert gaps.state.startswith("not counted: this middleware")
+
+
+def test_what_is_not_counted_at_present_is_no_zero() -> None:
+    gaps = taken(Gaps(), 7, 12)
+    assert gaps.overwritten(1) == 4
+    assert gaps.state == "4"
+    taken(gaps, 3, 13).overwritten(2)
+    assert gaps.state.startswith("not counted: 2 nodes publish it")
+    taken(gaps, 14, 16).overwritten(1)
+    assert gaps.overwritten(0) == 0
+    assert gaps.state == "4"

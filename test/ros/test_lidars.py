@@ -50,9 +50,16 @@ def test_a_publisher_that_offers_too_little_is_named_by_its_node(node, peer):
 
     from seg_perception.ros import qos
 
+    def told_of_tf():
+        values = {pair.key: pair.value for pair in peer.statuses["perception_node: inputs"].values}
+        return values["/tf.overwritten_unread"]
+
+    peer.spin_until(lambda: told_of_tf() == "0", "a count of what was overwritten")
     stranger = rclpy.create_node("forgetful", namespace="/old", context=peer.context)
+    stranger.create_publisher(TFMessage, "/tf", qos.transforms())
     stranger.create_publisher(TFMessage, "/tf_static", qos.transforms())  # volatile, where latched is asked for
     peer.spin_until(lambda: peer.causes().get("incompatible_qos/tf_static"), "the event of an incompatible publisher")
     peer.spin_until(lambda: peer.last_words("incompatible_qos/tf_static"), "the name")
     assert "/old/forgetful offers less than is asked for (DURABILITY" in peer.last_words("incompatible_qos/tf_static")
+    peer.spin_until(lambda: told_of_tf().startswith("not counted: 2 nodes"), "word that it is not counted any more")
     stranger.destroy_node()
