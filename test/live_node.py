@@ -35,6 +35,11 @@ START_S = 180.0  # the first start after a change compiles the kernels
 PROGRAM = ("-m", "seg_perception.ros.node")
 
 
+def stretched(seconds: float) -> float:
+    """So long on a machine that has a processor for everybody; longer where they are shared."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def isolate() -> None:
     """Before the first rclpy.init: this process and its children alone with each other."""
     from seg_perception.ros.dds import environment
@@ -353,3 +358,27 @@ def tf_message(*transforms: Any) -> Any:
     from tf2_msgs.msg import TFMessage
 
     return TFMessage(transforms=list(transforms))
+
+
+CLIENTS: dict[str, Any] = {}
+"""Of the node's services, by name; to be cleared when another node takes its place."""
+
+
+def call(peer: Peer, service_type: type, name: str, request: Any) -> Any:
+    """The answer of one of the node's services."""
+    if name not in CLIENTS:
+        CLIENTS[name] = peer.node.create_client(service_type, f"/perception_node/{name}")
+        peer.spin_until(CLIENTS[name].service_is_ready, name)
+        peer.spin_for(0.3)  # ready means that we see the server; it may not have seen us, and its answer would be lost
+    future = CLIENTS[name].call_async(request)
+    peer.spin_until(future.done, f"an answer of {name}")
+    return future.result()
+
+
+def change(peer: Peer, transition: str) -> bool:
+    """Ask for a transition of the lifecycle; whether it succeeded."""
+    from lifecycle_msgs.srv import ChangeState
+
+    request = ChangeState.Request()
+    request.transition.label = transition
+    return call(peer, ChangeState, "change_state", request).success

@@ -270,7 +270,7 @@ def test_a_camera_that_changes_its_size_on_the_drive_is_used_again_once_image_an
     assert send(2, 1) == [UNKNOWN] * 3
     assert send(2, 2) == GOOD
     peer.spin_until(lambda: peer.causes().get("calibration/front") == 1, "the sweep between to be counted")
-    assert f"{live.WIDTH}x{live.HEIGHT}" in peer.last_words("calibration/front")
+    assert "image is 200 x 100, 400 x 200 wanted" in peer.last_words("calibration/front")
     assert send(1, 1) == GOOD
 
 

@@ -6,7 +6,7 @@ import time
 
 import live_node as live
 import pytest
-from live_node import CAR, ROAD
+from live_node import CAR, CLIENTS, ROAD, call, change
 
 from seg_perception.datatypes import UNKNOWN
 
@@ -20,27 +20,6 @@ def node(tmp_path_factory, model, peer):
     node = live.NodeProcess(tmp_path_factory.mktemp("node"), params)
     yield node
     node.stop()
-
-
-CLIENTS = {}
-
-
-def call(peer, service_type, name, request):
-    if name not in CLIENTS:
-        CLIENTS[name] = peer.node.create_client(service_type, f"/perception_node/{name}")
-        peer.spin_until(CLIENTS[name].service_is_ready, name)
-        peer.spin_for(0.3)  # ready means that we see the server; it may not have seen us, and its answer would be lost
-    future = CLIENTS[name].call_async(request)
-    peer.spin_until(future.done, f"an answer of {name}")
-    return future.result()
-
-
-def change(peer, transition):
-    from lifecycle_msgs.srv import ChangeState
-
-    request = ChangeState.Request()
-    request.transition.label = transition
-    return call(peer, ChangeState, "change_state", request).success
 
 
 def state(peer):
@@ -104,7 +83,7 @@ def test_sigterm_ends_it_from_any_state_in_under_two_seconds_without_a_traceback
     peer.wait_until_connected()  # what DDS learns while the node goes, it may keep for ever
     start_s = time.monotonic()
     assert node.stop(signal.SIGTERM) == 0
-    assert time.monotonic() - start_s < 2.0
+    assert time.monotonic() - start_s < live.stretched(2.0)
     assert "Traceback" not in node.log
 
 
@@ -145,7 +124,7 @@ def test_sigint_ends_it_from_each_state_in_under_two_seconds_without_a_traceback
         peer.spin_until(lambda: seen in node.log, "it to begin")
         start_s = time.monotonic()
         assert node.stop(signal.SIGINT) == 0
-        assert time.monotonic() - start_s < 2.0
+        assert time.monotonic() - start_s < live.stretched(2.0)
         assert "Traceback" not in node.log
     finally:
         node.stop()

@@ -6,8 +6,7 @@ from statistics import median
 
 import live_node as live
 import pytest
-from live_node import CAR, ROAD
-from test_lifecycle import CLIENTS, change
+from live_node import CAR, CLIENTS, ROAD, change
 
 from seg_perception.datatypes import UNKNOWN
 
