@@ -126,7 +126,7 @@ def read_key_frames(folder: Path) -> list[KeyFrame]:
     try:
         samples = json.loads(path.read_text(encoding="utf-8"))["data_list"]
         frames = [_key_frame(folder, sample, f"{path}: key frame {index}") for index, sample in enumerate(samples)]
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"nuScenes info {path}: {type(error).__name__}: {error}") from error
     if not frames:
         raise ConfigError(f"nuScenes info {path}: at least one key frame wanted, none seen")

@@ -162,13 +162,14 @@ def _read_ply(path: Path) -> dict[str, NDArray]:
     content = path.read_bytes()
     head, mark, body = content.partition(b"end_header\n")
     lines = [line.split() for line in head.decode("latin-1").splitlines()]
-    if not mark or lines[0] != ["ply"] or ["format", "binary_little_endian", "1.0"] not in lines:
+    if not mark or lines[:1] != [["ply"]] or ["format", "binary_little_endian", "1.0"] not in lines:
         raise MessageError(f"map {path}: a binary little-endian PLY file wanted")
     elements = [words for words in lines if words and words[0] == "element"]
     properties = [words[1:] for words in lines if words and words[0] == "property"]
     known = all(len(words) == 2 and words[0] in _PLY_DTYPES for words in properties)
-    if len(elements) != 1 or elements[0][1] != "vertex" or not elements[0][2].isdecimal() or not known:
-        raise MessageError(f"map {path}: one element, vertex, of plain properties wanted, {elements} seen")
+    known &= len({words[-1] for words in properties}) == len(properties)
+    if len(elements) != 1 or elements[0][1:2] != ["vertex"] or not elements[0][-1].isdecimal() or not known:
+        raise MessageError(f"map {path}: one element, vertex, of plain properties, each once, wanted, {elements} seen")
     dtype = np.dtype([(name, "<" + _PLY_DTYPES[kind]) for kind, name in properties])
     count = int(elements[0][2])
     if len(body) < count * dtype.itemsize:

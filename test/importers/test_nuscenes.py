@@ -153,6 +153,8 @@ def test_data_sets_own_folders_are_searched(small, tmp_path, replay):
     [
         (lambda s, i: i.pop("data_list"), ConfigError, "KeyError: 'data_list'"),
         (lambda s, i: i["data_list"].clear(), ConfigError, "at least one key frame wanted"),
+        (lambda s, i: s.update(images=[1]), ConfigError, "AttributeError"),
+        (lambda s, i: s["images"]["CAM_BACK"].update(timestamp=float("inf")), ConfigError, "OverflowError"),
         (lambda s, i: s["images"]["CAM_BACK"].pop("cam2ego"), ConfigError, "cam2ego"),
         (
             lambda s, i: s["images"]["CAM_BACK"].update(img_path="x.jpg"),
