@@ -141,6 +141,8 @@ class Intake:
                     self._fresh[camera] = arrived
                 elif camera in self._looks_ahead and self._pairer.foresees(camera, stamp):
                     self._fresh[camera] = arrived
+            if camera in self._fresh:
+                self.on_picture_due()
 
     def camera_info(self, camera: str, msg: Any) -> None:
         """A CameraInfo of `camera` has come. A bad one is refused and the last good one stays.

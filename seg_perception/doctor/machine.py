@@ -106,7 +106,7 @@ def malloc(environment: Mapping[str, str]) -> Finding:
     """Whether large buffers are asked of the kernel anew for each message."""
     unset = [f"{name}={value}" for name, value in MALLOC.items() if name not in environment]
     if unset:
-        remedy = f"export {' '.join(unset)} before the start; perception.launch.py does so for its nodes"
+        remedy = f"export {' '.join(unset)} before the start of drivers; perception_node sees to itself"
         return warn("malloc", "thresholds are the default ones: page faults for each large message", remedy)
     return ok("malloc", "thresholds keep large buffers")
 

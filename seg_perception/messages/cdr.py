@@ -21,6 +21,7 @@ from seg_perception.messages.header import as_bytes, time_fields
 _LITTLE_ENDIAN = b"\x00\x01\x00\x00"
 _ORDERS = {0: ">", 1: "<"}  # by the second byte
 _FIELD_BYTES = 14  # a PointField without a name takes no fewer
+_HEAD_ROOM = 4096  # before the points of a cloud that is written in place, so that these lie at a multiple of that
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,37 @@ def read_cloud(content: Any) -> CloudMessage:
 
 def cloud_bytes(cloud: PointCloud) -> bytes:
     """A sensor_msgs/PointCloud2, serialized."""
+    data = np.ascontiguousarray(cloud.data).reshape(-1)
+    return b"".join((_cloud_head(cloud), data.data, struct.pack("?", cloud.is_dense)))
+
+
+class CloudBuffer:
+    """Memory for one serialized cloud after the other: points are written where they are sent from."""
+
+    def __init__(self) -> None:
+        self._content = np.empty(0, np.uint8)
+
+    def points(self, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """(N, point_step) uint8 of any values, the `data` of the next cloud; those of the last one are gone."""
+        end = _HEAD_ROOM + shape[0] * shape[1]
+        if end >= len(self._content):
+            self._content = np.empty(end + 1, np.uint8)
+        return self._content[_HEAD_ROOM:end].reshape(shape)
+
+    def message(self, cloud: PointCloud) -> NDArray[np.uint8]:
+        """(N,) uint8 as `cloud_bytes`, good until `points` is asked for again. cloud: with the `data` given last."""
+        head = np.frombuffer(_cloud_head(cloud), np.uint8)
+        end = _HEAD_ROOM + cloud.data.size
+        in_place = cloud.data.ctypes.data == self._content[_HEAD_ROOM:].ctypes.data and cloud.data.flags.c_contiguous
+        if not in_place or len(head) > _HEAD_ROOM:
+            return np.frombuffer(cloud_bytes(cloud), np.uint8)
+        self._content[_HEAD_ROOM - len(head) : _HEAD_ROOM] = head
+        self._content[end] = cloud.is_dense
+        return self._content[_HEAD_ROOM - len(head) : end + 1]
+
+
+def _cloud_head(cloud: PointCloud) -> bytes:
+    """All that stands before the points."""
     head = _Writer()
     sec, nanosec = time_fields(cloud.stamp_ns)
     head.number("i", sec)
@@ -107,8 +139,7 @@ def cloud_bytes(cloud: PointCloud) -> bytes:
     head.number("I", cloud.point_step)
     head.number("I", cloud.point_step * cloud.width)
     head.number("I", cloud.data.size)
-    data = np.ascontiguousarray(cloud.data).reshape(-1)
-    return b"".join((_LITTLE_ENDIAN, head.written, data.data, struct.pack("?", cloud.is_dense)))
+    return _LITTLE_ENDIAN + head.written
 
 
 class _Reader:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numba
@@ -107,12 +107,16 @@ def cloud_from_columns(frame_id: str, stamp_ns: int, columns: Mapping[str, NDArr
     return cloud
 
 
-def encode_semantic_cloud(semantic: SemanticCloud, colors: NDArray[np.uint8]) -> PointCloud:
+def encode_semantic_cloud(
+    semantic: SemanticCloud,
+    colors: NDArray[np.uint8],
+    room: Callable[[tuple[int, int]], NDArray[np.uint8]] | None = None,
+) -> PointCloud:
     """The input cloud, every field where it was, with the labels added to each point.
 
     rgb: FLOAT32 whose bits are 0x00RRGGBB, from `colors` (256, 3) uint8 by class_id; class_id: UINT8; probability:
     FLOAT32; instance_id: UINT16. A field that the input has already, of the same name and type, is overwritten in
-    place; one of another type is taken off the list of fields.
+    place; one of another type is taken off the list of fields. room: gives memory for the points, of a shape.
     """
     source = semantic.scan.cloud
     kept = tuple(field for field in source.fields if field.name not in _LABEL_FIELDS or _is_label_field(field))
@@ -120,7 +124,8 @@ def encode_semantic_cloud(semantic: SemanticCloud, colors: NDArray[np.uint8]) ->
     start = -(-source.point_step // 4) * 4
     added = [PointField(name, start + at, code) for name, (at, code) in _LABEL_FIELDS.items() if name not in taken]
     point_step = start + _LABEL_BYTES if added else source.point_step
-    data = np.empty((len(source), point_step), np.uint8)
+    shape = len(source), point_step
+    data = room(shape) if room else np.empty(shape, np.uint8)
     _copy_points(source.data, data)
     data[:, source.point_step : start] = 0  # padding is published too: the same bytes for the same labels
     cloud = PointCloud(

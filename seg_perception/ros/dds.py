@@ -1,7 +1,8 @@
-"""The environment in which large messages travel well. To be set before a process creates its first participant."""
+"""The environment in which large messages travel well; for a process that starts, or for this one."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": "4294967295",
     "MALLOC_TOP_PAD_": "268435456",
 }
+_MALLOPT = {"MALLOC_MMAP_THRESHOLD_": -3, "MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_TOP_PAD_": -2}  # malloc.h
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
@@ -44,7 +46,11 @@ def environment(present: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {name: value for name, value in wanted.items() if name not in present}
 
 
-def use_profile() -> None:
-    """Give this process our Fast DDS profile, unless it has one. The malloc thresholds work only from its start on."""
+def prepare() -> None:
+    """Give this process what `environment` gives a child, before its first participant and its first large message."""
     added = environment()
     os.environ.update({name: value for name, value in added.items() if name in PROFILE_VARIABLES})
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # a C library other than glibc may have none
+    if mallopt is not None:  # the variables themselves count only where a process has them from its start on
+        for name in MALLOC.keys() & added.keys():
+            mallopt(_MALLOPT[name], min(int(added[name]), 2**31 - 1))

@@ -32,7 +32,7 @@ from seg_perception.inference.nvml import gpu_states
 from seg_perception.inference.segmenter import Segmenter
 from seg_perception.intake import Intake
 from seg_perception.pipeline import warm_up
-from seg_perception.ros import conversions, diagnostics, qos
+from seg_perception.ros import conversions, dds, diagnostics, qos
 from seg_perception.ros.inputs import Inputs
 from seg_perception.ros.log_bridge import bridged
 from seg_perception.ros.outputs import Outputs
@@ -305,6 +305,7 @@ def main(args: list[str] | None = None) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    dds.prepare()
     try:
         # Our own handlers: with rclpy's, the context is gone before the node can leave in order.
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 
+import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.lifecycle.publisher import LifecyclePublisher
 from rclpy.qos import QoSProfile
@@ -16,11 +17,11 @@ from seg_perception.datatypes import SemanticCloud
 from seg_perception.errors import ConfigError
 from seg_perception.intake import Picture
 from seg_perception.labels import Taxonomy, class_groups
-from seg_perception.messages.cdr import cloud_bytes
+from seg_perception.messages.cdr import CloudBuffer, cloud_bytes
 from seg_perception.messages.pointcloud import encode_semantic_cloud
 from seg_perception.offline import points_topic
 from seg_perception.pipeline import SweepResult
-from seg_perception.ros import conversions, qos
+from seg_perception.ros import conversions, qos, serialized
 from seg_perception.ros.pictures import Pictures
 from seg_perception.ros.scene_outputs import SceneOutputs
 from seg_perception.scene.memory import SceneMemory, SceneUpdate
@@ -38,6 +39,7 @@ class Outputs:
     ) -> None:
         self._node, self._config, self._taxonomy, self._of_cameras = node, config, taxonomy, of_cameras
         self._groups = class_groups(config.output.point_groups, taxonomy)
+        self._buffer = CloudBuffer()  # each is sent before the next one is written
         self._stack = ExitStack()
 
     def __enter__(self) -> Outputs:
@@ -101,11 +103,12 @@ class Outputs:
         wants_all = _watched(self._points[lidar])
         if not wants_all and not groups:
             return
-        cloud = encode_semantic_cloud(semantic, self._taxonomy.colors)
+        cloud = encode_semantic_cloud(semantic, self._taxonomy.colors, self._buffer.points)
         if wants_all:
-            self._points[lidar].publish(cloud_bytes(cloud))
+            serialized.publish(self._points[lidar], self._buffer.message(cloud))
         for name, table in groups.items():
-            self._group_points[lidar, name].publish(cloud_bytes(cloud.select(table[semantic.class_id])))
+            selected = cloud_bytes(cloud.select(table[semantic.class_id]))
+            serialized.publish(self._group_points[lidar, name], np.frombuffer(selected, np.uint8))
 
     def publish_scene(self, memory: SceneMemory, update: SceneUpdate) -> dict[str, float]:
         """What of the scene is due after a sweep, and asked for."""

@@ -53,7 +53,7 @@ class PlayReport:
 
 def play(bag: BagReader, options: PlayOptions, progress: bool = True) -> PlayReport:
     """Publish an open bag. An interrupt (KeyboardInterrupt) ends it in order, with the report of what went out."""
-    dds.use_profile()
+    dds.prepare()
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = Node("seg_perception_player", enable_rosout=False, start_parameter_services=False)

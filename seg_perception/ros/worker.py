@@ -74,14 +74,14 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         """Stop after the sweep and the image at hand."""
         self._stopping = True
-        self.wake()
+        for news in self._news.values():
+            news.set()
         for thread in self._threads:
             thread.join()
 
     def wake(self) -> None:
-        """Something has come."""
-        for news in self._news.values():
-            news.set()
+        """Something has come that a sweep may have waited for. Who waits for pictures is told by the intake."""
+        self._news["sweeps"].set()
 
     def sweep_arrived(self, lidar: str, stamp_ns: int, now_s: float) -> None:
         """Remember when a sweep came, for the time it takes until it is out."""

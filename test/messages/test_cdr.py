@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from seg_perception.datatypes import PointCloud, PointField
 from seg_perception.errors import MessageError
-from seg_perception.messages.cdr import cloud_bytes, read_cloud, read_image
+from seg_perception.messages.cdr import CloudBuffer, cloud_bytes, read_cloud, read_image
 
 FIELDS = tuple(PointField(name, 4 * at, 7) for at, name in enumerate(("x", "yy", "zzz", "")))
 CLOUD = PointCloud("lidar", 5_000_000_007, 3, 2, FIELDS, np.arange(96, dtype=np.uint8).reshape(6, 16), is_dense=False)
@@ -39,6 +39,28 @@ def test_a_cloud_is_read_as_it_was_written() -> None:
     assert (msg.height, msg.width, msg.point_step, msg.row_step) == (2, 3, 16, 48)
     assert (msg.fields, msg.is_bigendian, msg.is_dense) == (FIELDS, False, False)
     assert msg.data.tobytes() == CLOUD.data.tobytes()
+
+
+def test_a_cloud_whose_points_lie_in_the_buffer_is_sent_from_there() -> None:
+    buffer = CloudBuffer()
+    for points in (6, 2, 9):
+        data = np.full((points, 16), points, np.uint8)
+        cloud = PointCloud("lidar", 5_000_000_007, points, 1, FIELDS, buffer.points(data.shape), is_dense=points == 2)
+        cloud.data[:] = data
+        message = buffer.message(cloud)
+        assert message.tobytes() == cloud_bytes(cloud)
+        assert np.shares_memory(message, cloud.data)
+
+
+@pytest.mark.parametrize("name", ["x", "x" * 5000])
+def test_a_cloud_that_does_not_fit_the_buffer_is_sent_from_memory_of_its_own(name: str) -> None:
+    buffer = CloudBuffer()
+    field = PointField(name, 0, 7)
+    inside = PointCloud("lidar", 1, 2, 1, (field,), buffer.points((2, 4)), is_dense=True)
+    inside.data[:] = 7
+    outside = PointCloud("lidar", 1, 2, 1, (field,), np.full((2, 4), 7, np.uint8), is_dense=True)
+    assert buffer.message(outside).tobytes() == cloud_bytes(outside)
+    assert buffer.message(inside).tobytes() == cloud_bytes(outside)
 
 
 @pytest.mark.parametrize(("read", "content"), [(read_image, image_bytes("<")), (read_cloud, cloud_bytes(CLOUD))])

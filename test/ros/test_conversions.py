@@ -1,5 +1,9 @@
 """Records become messages that say the same after a trip through CDR."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -64,3 +68,28 @@ def test_a_profile_that_the_user_set_is_left_alone():
     assert set(dds.PROFILE_VARIABLES) <= set(dds.environment({}))
     assert not set(dds.PROFILE_VARIABLES) & set(dds.environment({"FASTRTPS_DEFAULT_PROFILES_FILE": "/mine.xml"}))
     assert dds.environment({"MALLOC_TOP_PAD_": "1"}).get("MALLOC_TOP_PAD_") is None
+
+
+ALLOCATE = """
+import resource
+from seg_perception.ros import dds
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        b"1" * 40_000_000  # more than glibc learns to keep by itself
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+by_default = faults()
+dds.prepare()
+faults()
+print(by_default, faults())
+"""
+
+
+@pytest.mark.parametrize("chosen", [{}, {"MALLOC_MMAP_THRESHOLD_": "131072"}])
+def test_a_prepared_process_keeps_large_buffers_unless_its_user_chose_otherwise(chosen):
+    environment = {name: value for name, value in os.environ.items() if name not in dds.MALLOC} | chosen
+    done = subprocess.run([sys.executable, "-c", ALLOCATE], env=environment, capture_output=True, text=True, check=True)
+    by_default, prepared = map(int, done.stdout.split())
+    assert (prepared < by_default / 10) is not bool(chosen)

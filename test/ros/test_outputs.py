@@ -63,6 +63,7 @@ def test_clouds_are_made_once_and_only_while_somebody_subscribes(monkeypatch, li
     encoded, published = [], []
     encode = outputs.encode_semantic_cloud
     monkeypatch.setattr(outputs, "encode_semantic_cloud", lambda *given: encoded.append(1) or encode(*given))
+    monkeypatch.setattr(outputs.serialized, "publish", lambda publisher, content: publisher.publish(content))
 
     def publisher(name):
         return SimpleNamespace(
