@@ -87,7 +87,7 @@ class FramedSegmentation:
 
     def sample(self, uv: NDArray[np.floating]) -> PointLabels:
         """See `Segmentation.sample`."""
-        labels = self._inner.sample(uv - self._origin)
+        labels = self._inner.sample(uv - np.array(self._origin, np.float32))  # float32 stays that
         own_body = self._frame.own_body
         if own_body is not None:
             known = np.flatnonzero(labels.class_id != UNKNOWN)

@@ -37,13 +37,14 @@ def test_without_crop_and_mask_the_answer_is_the_networks_own():
     assert frame.whole(segmentation, image) is segmentation
 
 
-def test_places_stay_those_of_the_whole_picture_and_beyond_the_crop_nothing_is_said():
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_places_stay_those_of_the_whole_picture_and_beyond_the_crop_nothing_is_said(dtype):
     frame = Frame.of(CameraConfig("front", crop="100x60+50+10"))
     assert frame.shown(world.image()).shape == (60, 100, 3)
     segmentation = answer(frame)
     assert segmentation.size == (WIDTH, HEIGHT)
     uv = np.array([[60, 30], [99, 30], [100, 30], [149, 69], [49, 30], [150, 30], [60, 9], [60, 70], [np.nan, 30]])
-    labels = segmentation.sample(uv.astype(float))
+    labels = segmentation.sample(uv.astype(dtype))
     assert labels.class_id.tolist() == [ROAD, ROAD, CAR, CAR, *[UNKNOWN] * 5]
     picture = segmentation.label_image()
     assert picture.shape == (HEIGHT, WIDTH)
