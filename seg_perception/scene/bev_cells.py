@@ -24,7 +24,7 @@ SHIFT = 3
 COARSE = 1 << SHIFT  # cells along a patch of ground, whose height tells what stands on it
 _VOTE = np.float32(2048.0)  # a vote of weight 1 as uint16
 
-_BLOCK = 512  # points whose cells are fetched at once
+_BLOCK = 1024  # points whose cells are fetched at once
 _HEAVIEST = np.float32(8.0)  # votes of one point
 _MOST_VOTES = 20 * int(_VOTE)  # of a cell for anything: however long a road lay empty, what steps onto it shows
 _DEEP = np.float32(-10.0)  # m; what seems to lie further below the ground is nothing
