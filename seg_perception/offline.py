@@ -88,7 +88,7 @@ def labelled_sweep(bag: BagReader, config: Config) -> tuple[SemanticCloud, dict[
     views = {}
     for camera in config.cameras:
         offset_ns = round(camera.offset_ms * 1e6)
-        model = calibration_of(camera) or _recorded_camera(bag, camera)
+        model = camera_of(bag, camera)
         nearest = _nearest(bag, camera.resolved_image_topic(), scan.stamp_ns - offset_ns)
         if model is None or nearest is None:
             continue
@@ -113,6 +113,14 @@ def check_topics(bag: BagReader, config: Config) -> None:
                 raise BagError(f"bag {bag.path}: {topic}: {type} wanted by the settings, {bag.topics[topic]} seen")
 
 
+def camera_of(bag: BagReader, camera: CameraConfig) -> CameraModel | None:
+    """The camera of the file that the settings name, else of the first CameraInfo; None where there is neither."""
+    if camera.calibration:
+        return calibration_of(camera)
+    info = next((message.msg for message in bag.messages({camera.resolved_info_topic()})), None)
+    return info and camera_model(decode_camera_info(info), rectified=camera.rectified, name=f"camera '{camera.name}'")
+
+
 def config_for(bag: Path, config: str | None) -> Config:
     """The configuration named, or the one that lies beside the bag as `<bag>.param.yaml`, where `import` puts it."""
     if not bag.exists():
@@ -126,12 +134,6 @@ def config_for(bag: Path, config: str | None) -> Config:
 def _ready(intake: Intake, now_s: float) -> Iterator[SweepResult]:
     while (result := intake.next_result(now_s)) is not None:
         yield intake.remember(result)
-
-
-def _recorded_camera(bag: BagReader, camera: CameraConfig) -> CameraModel | None:
-    """The camera of the first CameraInfo; None where the bag has none."""
-    info = next((message.msg for message in bag.messages({camera.resolved_info_topic()})), None)
-    return info and camera_model(decode_camera_info(info), rectified=camera.rectified, name=camera.name)
 
 
 def _nearest(bag: BagReader, topic: str, stamp_ns: int) -> Any:

@@ -28,6 +28,7 @@ from seg_perception.importers.calibration import nearest_rigid, numbers, read_ta
 from seg_perception.importers.kitti import KittiCalibration
 
 _AUTOWARE_KEYS = {"x", "y", "z", "roll", "pitch", "yaw"}
+_WORST_CONDITION = 1e8  # of a camera matrix; 10,000 pixels of focal length give some 10,000
 _T_LINK_OPTICAL = from_rotation_translation([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]], np.zeros(3))
 """From the optical axes of a camera to those of its link (x ahead, y left, z up), as camera drivers describe them."""
 
@@ -72,6 +73,8 @@ def _kitti(path: Path, camera: str) -> NDArray[np.float64]:
     P = numbers(table, f"P{number}", (3, 4), path)
     R_rect = from_rotation_translation(numbers(table, "R0_rect", (3, 3), path), np.zeros(3))
     T_cam0_velo = nearest_rigid(numbers(table, "Tr_velo_to_cam", (3, 4), path), f"{path}: Tr_velo_to_cam")
+    if np.linalg.cond(P[:, :3]) > _WORST_CONDITION:
+        raise CalibrationError(f"calibration {path}: row 'P{number}': a projection wanted, {P.tolist()} seen")
     T_cam_rect = from_rotation_translation(np.eye(3), np.linalg.solve(P[:, :3], P[:, 3]))
     return compose(T_cam_rect, nearest_rigid(R_rect, f"{path}: R0_rect"), T_cam0_velo)
 

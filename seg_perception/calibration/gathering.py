@@ -17,12 +17,11 @@ from seg_perception.errors import CalibrationError, SegPerceptionError, Transfor
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.motion import MovedSweep
 from seg_perception.geometry.transform_tree import TransformTree
-from seg_perception.messages.camera_info import camera_model, decode_camera_info
 from seg_perception.messages.header import stamp_ns
 from seg_perception.messages.image import decode
 from seg_perception.messages.pointcloud import decode_scan
 from seg_perception.messages.transforms import insert_tf
-from seg_perception.offline import TF, TF_STATIC, check_topics
+from seg_perception.offline import TF, TF_STATIC, camera_of, check_topics
 
 LATEST_S = 0.1
 """How much later or earlier than its stamp a picture may be supposed to be taken."""
@@ -169,10 +168,9 @@ def _shots(
     tree: TransformTree,
     config: Config,
 ) -> CameraShots:
-    info = next((message.msg for message in bag.messages({camera.resolved_info_topic()})), None)
-    if info is None:
+    model = camera_of(bag, camera)
+    if model is None:
         raise CalibrationError(f"camera '{camera.name}': a CameraInfo on {camera.resolved_info_topic()} wanted, none")
-    model = camera_model(decode_camera_info(info), rectified=camera.rectified, name=f"camera '{camera.name}'")
     sweep_of = {pairs[at]: sweep for at, sweep in sweeps.items() if at in pairs}
     shots = []
     for message in bag.messages({camera.resolved_image_topic()}):

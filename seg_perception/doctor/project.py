@@ -117,7 +117,7 @@ def _topics(reader: BagReader, config: Config) -> Iterator[Finding]:
     seconds = max(reader.duration_ns * 1e-9, 1e-9)
     wanted = [*config.lidar_topics().values()]
     for camera in config.cameras:
-        wanted += [camera.resolved_image_topic(), camera.resolved_info_topic()]
+        wanted += [camera.resolved_image_topic(), *([] if camera.calibration else [camera.resolved_info_topic()])]
     rates = {topic: reader.counts[topic] / seconds for topic in wanted if topic in reader.topics}
     yield ok("bag", f"{reader.path}: {seconds:.1f} s, " + ", ".join(f"{t} {hz:.1f} Hz" for t, hz in rates.items()))
     missing = [topic for topic in wanted if topic not in reader.topics]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from calibration import street
 
 from seg_perception.bags import BagReader
@@ -34,6 +35,19 @@ def shots_of(bag: Path) -> CameraShots:
         found, missing = gather(reader, Config.load(parameters_beside(bag)), 5)
     assert not missing
     return found["front"]
+
+
+def test_a_calibration_file_counts_in_place_of_what_the_bag_tells(bag: Path, tmp_path: Path) -> None:
+    lens = {"camera_matrix": [400.0, 0, 300, 0, 400, 200, 0, 0, 1], "distortion_coefficients": [0.0] * 5}
+    lens |= {"rectification_matrix": np.eye(3).ravel().tolist(), "projection_matrix": [0.0] * 12}
+    content = {key: {"data": data} for key, data in lens.items()}
+    content |= {"image_width": street.WIDTH, "image_height": street.HEIGHT, "distortion_model": "plumb_bob"}
+    (tmp_path / "front.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    config = Config.load(parameters_beside(bag))
+    camera = dataclasses.replace(config.cameras[0], calibration=str(tmp_path / "front.yaml"), info_topic="/nothing")
+    with BagReader(bag) as reader:
+        found, _ = gather(reader, dataclasses.replace(config, cameras=(camera,)), 1)
+    assert found["front"].model.K[0, 0] == 400.0
 
 
 def told(front: CameraShots, T_cam_lidar: np.ndarray) -> Check:

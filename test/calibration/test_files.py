@@ -49,6 +49,9 @@ def test_both_kinds_of_kitti_files_give_the_same_transform(shared_data: Path) ->
     assert np.linalg.norm(raw[edge][:3, 3] - one[edge][:3, 3]) < 0.1
 
 
+EYE = "1 0 0 0 1 0 0 0 1"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "wanted"),
     [
@@ -57,6 +60,11 @@ def test_both_kinds_of_kitti_files_give_the_same_transform(shared_data: Path) ->
         ("kit.yaml", "a: {b: {x: 1}}", "none in it"),
         ("kit.yaml", "a: {b: {x: 1, y: 2, z: 3, roll: 0, pitch: no, yaw: up}}", "six numbers"),
         ("calib.txt", "P2: 1 2 3", "12 finite numbers"),
+        (
+            "calib.txt",
+            f"P2: {'0 ' * 12}\nR0_rect: {EYE}\nTr_velo_to_cam: 1 0 0 0 0 1 0 0 0 0 1 0",
+            "a projection wanted",
+        ),
         ("calib.xml", "", "wanted"),
     ],
 )

@@ -105,6 +105,17 @@ def test_a_bag_that_fits_the_settings_is_ok(tmp_path):
     assert any("3 with points in a camera" in finding.seen for finding in found)
 
 
+def test_a_camera_whose_calibration_is_a_file_needs_no_camera_info(tmp_path):
+    matrices = {"camera_matrix": world.K, "rectification_matrix": np.eye(3), "projection_matrix": np.zeros((3, 4))}
+    content = {name: {"data": matrix.ravel().tolist()} for name, matrix in matrices.items()}
+    content |= {"image_width": world.WIDTH, "image_height": world.HEIGHT, "distortion_model": "plumb_bob"}
+    content["distortion_coefficients"] = {"data": [0.0] * 5}
+    (tmp_path / "front.yaml").write_text(yaml.safe_dump(content))
+    front = {"calibration": str(tmp_path / "front.yaml"), "info_topic": "/nothing"}
+    _, config = project.parameters(settings(tmp_path, camera={"front": front}))
+    assert levels(project.bag(write_bag(tmp_path / "drive.mcap"), config)) == {("bag", "ok"), ("sweeps", "ok")}
+
+
 def test_a_bag_without_extrinsic_is_an_error_that_names_the_frames(tmp_path):
     _, config = project.parameters(settings(tmp_path))
     found = list(project.bag(write_bag(tmp_path / "drive.mcap", with_extrinsic=False), config))
