@@ -23,7 +23,7 @@ from rclpy.waitable import NumberOfEntities
 
 from seg_perception.ros.serialized import Rcl, find_rcl
 
-_INNER = ("_guard", "_sigint_gc", "_context", "_is_shutdown")  # of rclpy's executors, that is needed here
+_INNER = ("_guard", "_sigint_gc", "_is_shutdown")  # of rclpy's executors, that is needed here
 
 
 class TakingExecutor(SingleThreadedExecutor):
