@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_perception.errors import ConfigError
+
 if TYPE_CHECKING:
     from seg_perception.bags import BagReader
     from seg_perception.config import Config
@@ -54,6 +56,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the table, write the JSON."""
+    if args.every < 1:
+        raise ConfigError(f"--every: at least 1 wanted, {args.every} seen")
+    if args.json and not args.json.absolute().parent.is_dir():  # said before it has measured for minutes
+        raise ConfigError(f"--json {args.json}: its folder does not exist")
     report, lines = _points(args) if args.kind == "points" else _pictures(args)
     print("\n".join(lines))
     if args.json:
@@ -117,7 +123,6 @@ def _points(args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
 def _replayed(args: argparse.Namespace, bag: BagReader) -> tuple[Iterator[Sweep], Taxonomy]:
     """Every sweep of the drive as the network labels it."""
     from seg_perception.cli.replay import warn_once, with_model
-    from seg_perception.errors import ConfigError
     from seg_perception.inference.loading import load_segmenters
     from seg_perception.intake import Intake
     from seg_perception.labels import Taxonomy

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from seg_perception.bags import BagReader
 from seg_perception.config import NODE_NAME
-from seg_perception.errors import MessageError, ModelError
+from seg_perception.errors import ConfigError, MessageError, ModelError
 from seg_perception.export.verification import read_picture
 from seg_perception.inference.contract import ModelContract
 from seg_perception.inference.onnx_file import OnnxFile
@@ -26,6 +26,8 @@ def read_pictures(source: Path, model: Path, most: int = MOST) -> list[NDArray[n
     Of a bag every image topic counts, but for the truth of a simulated drive and what the node itself publishes. Those
     of a wrong size are left out where the network takes one size. Raises ModelError where there are none.
     """
+    if most < 1:
+        raise ConfigError(f"pictures: at least 1 wanted, {most} seen")
     contract = ModelContract.from_metadata(OnnxFile.read(model).metadata, str(model))
     is_bag = source.suffix in (".mcap", ".db3") or (source / "metadata.yaml").is_file()
     pictures = _of_bag(source, most) if is_bag else _of_folder(source, most)

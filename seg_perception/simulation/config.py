@@ -169,6 +169,9 @@ def standard_rig(
     """
     if not 1 <= count <= MAX_CAMERAS:
         raise ConfigError(f"cameras: 1 to {MAX_CAMERAS} wanted, {count} seen")
+    widest = 360.0 if fisheye else 180.0
+    if not 0.0 < field_of_view_deg < widest:
+        raise ConfigError(f"field of view: above 0 and below {widest:g} degrees wanted, {field_of_view_deg} seen")
     width, height = size
     centre = (lidar or LidarMount()).T_base_lidar[:3, 3]
     ahead, below = distance * math.sqrt(1.0 - 0.35**2), distance * 0.35

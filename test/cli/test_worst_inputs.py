@@ -41,6 +41,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (("models", "list", "--list", "missing.yaml"), "missing.yaml"),
         (("check-calibration", "cut.mcap", "--out", "out", "--config", "file"), "was the recording cut short?"),
         (("check-model", "bytes.onnx", "--rules-only"), "model bytes.onnx"),
+        (("evaluate", "MODEL", "--data", "DRIVE", "--kind", "points", "--every", "0"), "--every: at least 1"),
+        (("evaluate", "MODEL", "--data", "DRIVE", "--kind", "bag", "--json", "none/of.json"), "none/of.json"),
+        (("quantize", "MODEL", "q.onnx", "--target", "cpu", "--calibration", "DRIVE", "--pictures", "0"), "at least 1"),
+        (("simulate", "--out", "s.mcap", "--field-of-view", "0"), "above 0 and below 180 degrees wanted, 0.0 seen"),
     ],
 )  # fmt: skip
 def test_ends_in_a_sentence(command: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str]) -> None:
