@@ -85,7 +85,7 @@ setup(
     entry_points={
         "console_scripts": [
             "seg-perception = seg_perception.cli.main:main",
-            "perception_node = seg_perception.ros.node:main",
+            "perception_node = seg_perception.ros.start:main",
         ],
     },
 )

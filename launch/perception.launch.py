@@ -9,9 +9,10 @@ import tempfile
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction, Shutdown, TimerAction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
+from launch_ros.substitutions import ExecutableInPackage
 
 from launch import LaunchDescription
 from seg_perception.config import CameraConfig, Config, parameters_beside
@@ -32,7 +33,8 @@ ARGUMENTS = {
     "use_sim_time": ("false", "take the time from /clock, as with a bag or a simulator"),
     "autostart": ("true", "configure and activate at once; false: wait for a lifecycle manager"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
-    "bag": ("", "rosbag2 to play; empty: none, sensors are live"),
+    "enclave": ("", "SROS2 enclave of the node; empty: none"),
+    "bag": ("", "rosbag2 to play, at whose end all ends unless RViz is open; empty: none, sensors are live"),
     "rate": ("1.0", "how fast the bag is played"),
     "loop": ("false", "start the bag over at its end"),
     "record": ("", "rosbag2 to record what comes out into; empty: none"),
@@ -44,6 +46,8 @@ ARGUMENTS = {
 PARAMETERS = {"model": "inference.model", "backend": "inference.backend", "lidar_topic": "lidar.topic"}
 BOOLEAN_PARAMETERS = {"use_sim_time": "use_sim_time", "autostart": "autostart"}
 LIST_PARAMETERS = {"cameras": "cameras"}
+
+LAST_S = 2.0  # for what the node still has to say, and the recorder to write, once the bag is at its end
 
 # Below the node's name.
 RECORDED = ("objects", "objects/markers", "bev/drivable", "bev/classes", "map")
@@ -66,34 +70,53 @@ def _processes(context) -> list:
         processes.append(_player(given))
     if given["record"]:
         processes.append(_recorder(given))
-    if _is_true(given["rviz"]):
+    if _is_true(given, "rviz"):
         processes.append(_rviz(given))
     return processes
 
 
 def _node(given: dict) -> LifecycleNode:
     overrides = {parameter: given[name] for name, parameter in PARAMETERS.items() if given[name]}
-    overrides.update({parameter: _is_true(given[name]) for name, parameter in BOOLEAN_PARAMETERS.items()})
+    overrides.update({parameter: _is_true(given, name) for name, parameter in BOOLEAN_PARAMETERS.items()})
     overrides.update({parameter: _names(given[name]) for name, parameter in LIST_PARAMETERS.items() if given[name]})
+    enclave = ["--enclave", given["enclave"]] if given["enclave"] else []
     return LifecycleNode(
         package="seg_perception",
         executable="perception_node",
         name="perception_node",
         namespace=given["namespace"],
         parameters=[_params_file(given), overrides],
-        arguments=["--ros-args", "--log-level", given["log_level"]],
+        ros_arguments=["--log-level", given["log_level"], *enclave],
         additional_env=environment(),
         output="screen",
+        on_exit=_end if given["bag"] else None,
     )
 
 
 def _player(given: dict) -> ExecuteProcess:
-    """Our own player, because it waits for the node to subscribe and needs no plugin for the bag's format."""
-    command = ["ros2", "run", "seg_perception", "seg-perception", "play", given["bag"], "--rate", given["rate"]]
-    command += ["--clock", "100"] if _is_true(given["use_sim_time"]) else []
-    command += ["--loop"] if _is_true(given["loop"]) else []
+    """Our own player, because it waits for the node to subscribe and needs no plugin for the bag's format.
+
+    Not through `ros2 run`, which keeps a signal to itself and leaves the player behind when it is ended.
+    """
+    player = ExecutableInPackage("seg-perception", package="seg_perception")
+    command = [player, "play", given["bag"], "--rate", given["rate"]]
+    command += ["--clock", "100"] if _is_true(given, "use_sim_time") else []
+    command += ["--loop"] if _is_true(given, "loop") else []
     waiting = ["--wait-for-subscribers", "120", "--no-progress"]  # the first start on a machine compiles kernels
-    return ExecuteProcess(cmd=[*command, *waiting], additional_env=environment(), output="screen")
+    return ExecuteProcess(
+        cmd=[*command, *waiting],
+        name="player",
+        additional_env=environment(),
+        output="screen",
+        on_exit=None if _is_true(given, "rviz") else _end,
+    )
+
+
+def _end(_event, context) -> list:
+    """Everything, in a moment, unless it is on its way out already."""
+    if context.is_shutdown:
+        return []
+    return [TimerAction(period=LAST_S, actions=[Shutdown()])]
 
 
 def _recorder(given: dict) -> ExecuteProcess:
@@ -101,7 +124,7 @@ def _recorder(given: dict) -> ExecuteProcess:
     clouds = [points_topic(lidar, node) for lidar in _config(given).lidar_topics()]
     topics = [*clouds, *(f"{node}/{topic}" for topic in RECORDED), *RECORDED_BESIDE]
     command = ["ros2", "bag", "record", "-o", given["record"], *topics]
-    return ExecuteProcess(cmd=command, additional_env=environment(), output="screen")
+    return ExecuteProcess(cmd=command, name="recorder", additional_env=environment(), output="screen")
 
 
 def _rviz(given: dict) -> Node:
@@ -114,7 +137,7 @@ def _rviz(given: dict) -> Node:
         package="rviz2",
         executable="rviz2",
         arguments=["-d", file],
-        parameters=[{"use_sim_time": _is_true(given["use_sim_time"])}],
+        parameters=[{"use_sim_time": _is_true(given, "use_sim_time")}],
         additional_env=environment(),
     )
 
@@ -141,5 +164,8 @@ def _names(text: str) -> list:
     return [entry.strip() for entry in text.split(",")]
 
 
-def _is_true(text: str) -> bool:
-    return text.lower() in ("true", "1")
+def _is_true(given: dict, name: str) -> bool:
+    text = given[name].lower()
+    if text not in ("true", "1", "false", "0"):
+        raise ValueError(f"launch argument {name}: true or false wanted, {given[name]!r} seen")
+    return text in ("true", "1")

@@ -16,7 +16,7 @@ PERCEPTION = Path(get_package_share_directory("seg_perception")) / "launch" / "p
 
 # Argument of perception.launch.py -> (default here, description). None: has to be given.
 ARGUMENTS = {
-    "bag": (None, "rosbag2 to play"),
+    "bag": (None, "rosbag2 to play, at whose end all ends unless RViz is open"),
     "params_file": ("", "parameter file; empty: BAG.param.yaml beside the bag, or the one that comes with the package"),
     "model": ("", "deployed ONNX file; empty: inference.model of the parameter file"),
     "backend": ("", "what runs the network; empty: inference.backend of the parameter file"),

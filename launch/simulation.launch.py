@@ -10,6 +10,7 @@ from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchD
 from launch.event_handlers import OnProcessExit
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
+from launch_ros.substitutions import ExecutableInPackage
 
 from launch import LaunchDescription
 from seg_perception.shipped import MODEL
@@ -38,10 +39,10 @@ def generate_launch_description() -> LaunchDescription:
         for name, (default, description) in ARGUMENTS.items()
     ]
     options = [part for name in SIMULATED for part in (f"--{name}", LaunchConfiguration(name))]
-    simulator = ExecuteProcess(
-        cmd=["ros2", "run", "seg_perception", "seg-perception", "simulate", *options], output="screen"
-    )
+    program = ExecutableInPackage("seg-perception", package="seg_perception")
+    simulator = ExecuteProcess(cmd=[program, "simulate", *options], name="simulator", output="screen")
     arguments = {"bag": LaunchConfiguration("out"), **{name: LaunchConfiguration(name) for name in REPLAYED}}
+    arguments["cameras"] = ""  # what is launched from here sees our arguments: a number here, names there
 
     def then_replay(event, _context) -> list:
         if event.returncode:

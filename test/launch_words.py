@@ -21,12 +21,15 @@ NAMES = {
         "IncludeLaunchDescription",
         "OpaqueFunction",
         "RegisterEventHandler",
+        "Shutdown",
+        "TimerAction",
     ),
     "launch.event_handlers": ("OnProcessExit",),
     "launch.launch_description_sources": ("PythonLaunchDescriptionSource",),
     "launch.substitutions": ("LaunchConfiguration",),
     "launch_ros": (),
     "launch_ros.actions": ("LifecycleNode", "Node"),
+    "launch_ros.substitutions": ("ExecutableInPackage",),
 }
 
 

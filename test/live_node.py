@@ -32,7 +32,7 @@ QUAT_OPTICAL = (-0.5, 0.5, -0.5, 0.5)  # x forward to z forward
 STEP_NS = 100_000_000
 PATIENCE_S = 60.0
 START_S = 180.0  # the first start after a change compiles the kernels
-PROGRAM = ("-m", "seg_perception.ros.node")
+PROGRAM = ("-m", "seg_perception.ros.start")
 
 
 def stretched(seconds: float) -> float:

@@ -63,7 +63,7 @@ def live_run(bag: Path, parameters: Path, model: Path, logs: Path, on_cloud: OnC
         node = stack.enter_context(
             _process(
                 [
-                    *(sys.executable, "-m", "seg_perception.ros.node", "--ros-args"),
+                    *(sys.executable, "-m", "seg_perception.ros.start", "--ros-args"),
                     *("--params-file", str(parameters), "-p", f"inference.model:={model}"),
                 ],
                 environment,

@@ -8,13 +8,11 @@ subscribes.
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from types import FrameType
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -39,6 +37,7 @@ from seg_perception.ros.outputs import Outputs
 from seg_perception.ros.params import Parameters
 from seg_perception.ros.problems import ProblemLog
 from seg_perception.ros.scene_services import SceneServices
+from seg_perception.ros.start import StopSignals
 from seg_perception.ros.taking import TakingExecutor
 from seg_perception.ros.worker import Worker
 from seg_perception.scene_step import SceneStep
@@ -50,17 +49,20 @@ SPIN_S = 0.1  # how long a signal may wait to be seen
 
 
 class PerceptionNode(LifecycleNode):
-    """The lifecycle of the pipeline. Each transition undoes exactly what its counterpart did."""
+    """The lifecycle of the pipeline. Each transition undoes exactly what its counterpart did.
 
-    def __init__(self) -> None:
+    interruptible: the block in which it is configured. It may raise KeyboardInterrupt; the node is to be closed then.
+    """
+
+    def __init__(self, interruptible: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
         super().__init__(NAME, automatically_declare_parameters_from_overrides=True)
+        self._interruptible = interruptible
         self._whole_life = ExitStack()
         self._configured = ExitStack()
         self._active = ExitStack()
         self._whole_life.enter_context(bridged(self.get_logger()))
         self._settings = Parameters(self)
         self._is_configured = False
-        self.is_loading = False  # within a configure, which may compile and load for minutes
         self._intake: Intake | None = None  # while active
         self._reporter: _Reporter | None = None  # while active
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -96,11 +98,8 @@ class PerceptionNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters, load and warm the network, create the publishers."""
-        self.is_loading = True
-        try:
+        with self._interruptible():
             return self._guarded("configure", self._configure, self._configured)
-        finally:
-            self.is_loading = False
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the worker, subscribe."""
@@ -149,6 +148,7 @@ class PerceptionNode(LifecycleNode):
             raise ConfigError("parameter cameras: at least one camera name wanted, none seen")
         self._configured.callback(self._set_configured, False)
         self._set_configured(True)
+        log.info("configuring; what is compiled at the first start on a machine takes a minute or two")
         segmenters = load_segmenters(config, measure=True)
         for segmenter in dict.fromkeys(segmenters.values()):
             self._configured.callback(segmenter.close)
@@ -293,23 +293,14 @@ def _running(config: Config, segmenters: Mapping[str, Segmenter]) -> dict[str, s
     return values | {"settings_without_effect": ", ".join(idle)} if idle else values
 
 
-def main(args: list[str] | None = None) -> int:
+def main(args: list[str] | None = None, stop: StopSignals | None = None) -> int:
     """Run the node until SIGINT or SIGTERM. Returns the exit code: 0, or 1 where it could not start."""
-    stopping: list[int] = []
-    node: PerceptionNode | None = None
-
-    def stop(seen: int, _frame: FrameType | None) -> None:
-        stopping.append(seen)
-        if node is not None and node.is_loading:
-            raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    stop = stop or StopSignals()
     dds.prepare()
     try:
         # Our own handlers: with rclpy's, the context is gone before the node can leave in order.
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-        node = PerceptionNode()
+        node = PerceptionNode(stop.at_once)
     except Exception as error:  # a parameter file that cannot be read, a name that is none: rclpy has no common base
         print(f"{NAME}: {error}", file=sys.stderr)
         return 1
@@ -318,7 +309,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         if node.autostart and not node.start():
             return 1
-        while not stopping:
+        while not stop.seen:
             executor.spin_once(timeout_sec=SPIN_S)
             node.leave_if_lost()
         return 0

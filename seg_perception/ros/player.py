@@ -61,9 +61,10 @@ def play(bag: BagReader, options: PlayOptions, progress: bool = True) -> PlayRep
         if not publishers:
             raise BagError(f"bag {bag.path}: none of its topics can be published: {skipped}")
         clock = node.create_publisher(Clock, CLOCK, qos.output()) if options.clock_hz else None
-        report = PlayReport(Counter(), skipped, _wait_for_subscribers(publishers, options.wait_s))
+        report = PlayReport(Counter(), skipped, [])
         total = None if options.loop else sum(bag.counts[topic] for topic in publishers)
         with tqdm(total=total, unit="msg", disable=not progress) as bar, suppress(KeyboardInterrupt):
+            report.unheard = _wait_for_subscribers(publishers, options.wait_s)
             _play(bag, options, publishers, clock, report, bar)
         with suppress(KeyboardInterrupt):
             for publisher in publishers.values():

@@ -20,7 +20,7 @@ from seg_perception.scene_topics import SceneTopics
 
 _PICTURES = ("label_image", "confidence", "overlay")
 _TEMPLATE_CAMERA = "front"
-_ALWAYS = ("diagnostics", "parameter_events", "rosout", "~/label_info", "~/statistics", "~/transition_event")
+_ALWAYS = ("/diagnostics", "/parameter_events", "/rosout", "~/label_info", "~/statistics", "~/transition_event")
 
 
 def rviz(template: str, config: Config, node: str = NODE) -> str:
@@ -45,7 +45,7 @@ def rviz(template: str, config: Config, node: str = NODE) -> str:
 
 
 def foxglove(template: str, config: Config, node: str = NODE) -> str:
-    """A Foxglove layout: the cloud of each LiDAR in one scene; panels with overlay and labels of each camera."""
+    """A Foxglove layout: the cloud of each LiDAR in one scene; a panel with the overlay of each camera."""
     content = json.loads(template)
     panels = content["configById"]
     scene = panels["3D!scene"]
@@ -54,24 +54,23 @@ def foxglove(template: str, config: Config, node: str = NODE) -> str:
         clouds = _clouds(config, node) if topic == points_topic("") else [topic.replace(NODE, node, 1)]
         drawn |= {cloud: look for cloud in clouds}
     scene["topics"] = drawn
+    panel = panels.pop(f"Image!overlay_{_TEMPLATE_CAMERA}")
     pictures = []
-    for kind in ("overlay", "label_image"):
-        panel = panels.pop(f"Image!{kind}_{_TEMPLATE_CAMERA}")
-        for topic in _of_cameras(config, node, f"{kind}/compressed"):
-            pictures.append(f"Image!{kind}_{_sensor(topic, node)}")
-            panels[pictures[-1]] = copy.deepcopy(panel)
-            panels[pictures[-1]]["imageMode"]["imageTopic"] = topic
+    for topic in _of_cameras(config, node, "overlay/compressed"):
+        pictures.append(f"Image!overlay_{_sensor(topic, node)}")
+        panels[pictures[-1]] = copy.deepcopy(panel)
+        panels[pictures[-1]]["imageMode"]["imageTopic"] = topic
     content["layout"]["second"] = _column([*pictures, "DiagnosticSummary!summary"])
     return json.dumps(content, indent=2) + "\n"
 
 
 def policy(template: str, config: Config, node: str = NODE) -> str:
     """An SROS2 policy that allows the topics which the node uses with these settings, and no other."""
-    subscribed = {"tf", "tf_static"} | {topic.strip("/") for topic in config.lidar_topics().values()}
+    subscribed = {"/tf", "/tf_static", *config.lidar_topics().values()}
     for camera in config.cameras:
-        subscribed.add(camera.resolved_image_topic().strip("/"))
+        subscribed.add(camera.resolved_image_topic())
         if not camera.calibration:
-            subscribed.add(camera.resolved_info_topic().strip("/"))
+            subscribed.add(camera.resolved_info_topic())
     namespace, _, name = node.rpartition("/")
     text = re.sub(r'<profile ns="[^"]*" node="[^"]*">', f'<profile ns="{namespace or "/"}" node="{name}">', template)
     for permission, topics in (("subscribe", subscribed), ("publish", _published(config))):

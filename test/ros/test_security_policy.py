@@ -35,10 +35,10 @@ def graph(tmp_path_factory, model, peer):
 
 
 def named(names_and_types):
-    """`/perception_node/points` as `~/points`, `/points` as `points`."""
+    """`/perception_node/points` as `~/points`, `/points` as it is: without the slash it would be below a namespace."""
     names = {name for name, _ in names_and_types}
     own = f"/{NODE}/"
-    return {f"~/{name.removeprefix(own)}" if name.startswith(own) else name.removeprefix("/") for name in names}
+    return {f"~/{name.removeprefix(own)}" if name.startswith(own) else name for name in names}
 
 
 def allowed():

@@ -1,0 +1,45 @@
+"""A node that is told to stop before it listens does so at once, and in order."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import live_node as live
+import pytest
+
+pytestmark = pytest.mark.ros
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether the process has a handler of its own for this signal; Linux tells in /proc."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (caught,) = (line.split()[1] for line in lines if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+def wait_until(condition):
+    give_up_s = time.monotonic() + live.START_S
+    while not condition():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_it_imports_ends_it_with_exit_code_0_and_no_word(tmp_path, model, number):
+    node = live.NodeProcess(tmp_path, live.parameters(model))
+    wait_until(lambda: catches(node.pid, signal.SIGTERM))  # Python itself leaves SIGTERM alone
+    assert "configuring" not in node.log
+    assert node.stop(number) == 0
+    assert "configuring" not in node.log
+    assert "Traceback" not in node.log
+
+
+def test_a_signal_while_it_is_configured_ends_it_there(tmp_path, model):
+    node = live.NodeProcess(tmp_path, live.parameters(model))
+    wait_until(lambda: "configuring;" in node.log)
+    assert node.stop() == 0
+    assert "told to stop while configuring" in node.log
+    assert "configured: cameras" not in node.log
+    assert "Traceback" not in node.log
