@@ -121,7 +121,7 @@ def drive(tmp_path):
 
 
 def test_a_replay_labels_the_bag_and_ends_with_it(launch, drive):
-    replay = launch("replay", bag=drive, rviz="false", namespace="car", log_level="debug")
+    replay = launch("replay", bag=drive, rviz="false", namespace="car")
     assert replay.wait(2 * live.START_S) == 0, replay.log()
     log = replay.log()
     assert "[car.perception_node]: active: listening to" in log
