@@ -102,7 +102,7 @@ def _player(given: dict) -> ExecuteProcess:
     command = [player, "play", given["bag"], "--rate", given["rate"]]
     command += ["--clock", "100"] if _is_true(given, "use_sim_time") else []
     command += ["--loop"] if _is_true(given, "loop") else []
-    waiting = ["--wait-for-subscribers", "120", "--no-progress"]  # the first start on a machine compiles kernels
+    waiting = ["--wait-for-subscribers", "3600", "--no-progress"]  # the first start compiles, or builds an engine
     return ExecuteProcess(
         cmd=[*command, *waiting],
         name="player",
