@@ -132,7 +132,7 @@ def test_a_replay_labels_the_bag_and_ends_with_it(launch, drive):
 
 def test_an_interrupt_of_the_launch_alone_ends_node_and_player(launch, drive):
     replay = launch("replay", bag=drive, rviz="false", loop="true")
-    said(replay, "stamps jumped back")  # the bag is played for the second time
+    said(replay, "sweep_out_of_order")  # the bag is played for the second time
     replay.send_signal(signal.SIGINT)
     assert replay.wait(live.PATIENCE_S) == 0
     assert replay.log().count("process has finished cleanly") == 2, replay.log()
