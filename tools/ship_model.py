@@ -1,6 +1,6 @@
 """Make what comes with the package of a trained checkpoint: the deployed network in float32 and int8, and its card.
 
-    .venv/bin/python tools/ship_model.py runs/shipped_on/best.pt --data data/simulated      # needs PyTorch and Open3D
+    .venv/bin/python tools/ship_model.py runs/shipped_last/best.pt --data data/simulated      # needs PyTorch and Open3D
 
 The int8 form is refused where it loses more than 2 points of mean IoU on the validation pictures. Every figure on the
 card is measured here, by `make accuracy-labels`, on streets that no part of the training has seen.
