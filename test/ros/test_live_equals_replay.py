@@ -198,9 +198,12 @@ def test_a_looping_player_with_a_clock_goes_on_until_it_is_interrupted(tmp_path,
         stdout=subprocess.PIPE,
         text=True,
     )
-    peer.spin_until(lambda: len(times) > 60, "a second loop's clock")
-    player.send_signal(signal.SIGINT)
-    output, _ = player.communicate(timeout=live.PATIENCE_S)
+    try:
+        peer.spin_until(lambda: len(times) > 60, "a second loop's clock")
+        player.send_signal(signal.SIGINT)
+        output, _ = player.communicate(timeout=live.PATIENCE_S)
+    finally:
+        player.kill()  # or it plays to every test after this one
     assert player.returncode == 0
     published = dict(line.split()[:2] for line in output.splitlines() if " published" in line)
     assert int(published["/points"]) > SWEEPS
