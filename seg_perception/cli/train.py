@@ -29,11 +29,18 @@ def run(args: argparse.Namespace) -> int:
         from seg_perception.training.loop import train
     except ImportError as error:
         raise ModelError(f"PyTorch is needed to train: {error}; `pip install seg_perception[torch]`") from error
-    from seg_perception.evaluation.metrics import ConfusionMatrix
+    from seg_perception.evaluation.metrics import ConfusionMatrix, PanopticQuality
     from seg_perception.training.config import TrainConfig
 
     config = TrainConfig.load(args.config)
-    result = train(config, args.out, ConfusionMatrix, device=args.device, progress=not args.no_progress)
-    score = f"mean IoU {result.best_mean_iou:.2%}" if config.validation else "no validation pictures"
+    result = train(
+        config,
+        args.out,
+        ConfusionMatrix,
+        new_quality=PanopticQuality,
+        device=args.device,
+        progress=not args.no_progress,
+    )
+    score = f"{result.measure} {result.best:.2%}" if config.validation else "no validation pictures"
     print(f"{result.checkpoint}: {result.iteration} steps, {score}")
     return 0

@@ -79,11 +79,14 @@ def _head(config: NetworkConfig, channels: tuple[int, ...]) -> nn.Module:
     classes, width = config.num_classes, config.aspp_channels
     if config.architecture == "fcn":
         return FcnHead(channels[-1], classes, config.dropout)
-    if config.architecture == "panoptic_deeplab":
+    if config.architecture == "panoptic_deeplab" and config.semantic_decoder == "panoptic_deeplab":
         return PanopticDeepLabHead(channels, classes, width, config.dilations, config.separable, config.dropout)
     aspp = Aspp(channels[-1], width, config.dilations, separable=config.separable, dropout=config.dropout)
     if config.architecture == "deeplabv3":
         return DeepLabV3Head(channels[-1], classes, aspp, width, separable=config.separable)
-    return DeepLabV3PlusHead(
+    plus = DeepLabV3PlusHead(
         channels, classes, aspp, width, config.decoder_channels, config.decoder_convs, config.separable
     )
+    if config.architecture == "panoptic_deeplab":
+        return PanopticDeepLabHead(channels, classes, width, config.dilations, config.separable, config.dropout, plus)
+    return plus

@@ -23,6 +23,7 @@ from seg_perception.models.config import NetworkConfig, Preprocessing
 
 FORMAT = "seg_perception checkpoint 1"
 _WRAPPERS = ("model_state", "state_dict", "model", "state")  # under which training scripts put the weights
+_THINGS = ("head.instance.", "head.centre.", "head.offset.")  # what Panoptic-DeepLab has for things
 _KEYS_NAMED = 8  # of a mismatch; the rest is counted
 
 Renames = tuple[tuple[str, str], ...]
@@ -236,9 +237,26 @@ def load_checkpoint(path: str | Path) -> LoadedNetwork:
     return LoadedNetwork(model.eval(), content["taxonomy"], Preprocessing(tuple(given["mean"]), tuple(given["scale"])))
 
 
-def load_weights(model: SegmentationNetwork, path: str | Path) -> None:
-    """Let `model` have the weights of a checkpoint of ours. Raises ModelError naming the keys that do not fit."""
-    _load(model, read_checkpoint(path)["state"], (), str(path))
+def load_weights(model: SegmentationNetwork, path: str | Path) -> str:
+    """Let `model` have the weights of a checkpoint of ours; returns a sentence on what it took and what stays new.
+
+    A Panoptic-DeepLab whose `semantic_decoder` is that of DeepLabV3+ takes all of such a network: its ASPP serves both
+    halves, and only the decoder of things stays as it was initialised. Raises ModelError naming the keys that do not
+    fit.
+    """
+    content = read_checkpoint(path)
+    state, from_plus = content["state"], content["network"]["architecture"] == "deeplabv3plus"
+    new: list[str] = []
+    if model.config.semantic_decoder == "deeplabv3plus" and from_plus:
+        state = {re.sub(r"^head\.", "head.semantic.", key): value for key, value in state.items()}
+        prefix = "head.semantic.aspp."
+        aspp = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        state |= {f"head.instance.aspp.{key}": value for key, value in aspp.items()}
+        own = model.state_dict()
+        new = [key for key in own if key.startswith(_THINGS) and key not in state]
+        state |= {key: own[key] for key in new}
+    _load(model, state, (), str(path))
+    return f"{path}: {len(state) - len(new)} tensors taken, {len(new)} new" + (f": {_listed(new)}" if new else "")
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

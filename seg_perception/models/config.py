@@ -34,6 +34,11 @@ class NetworkConfig(Section):
     aspp_rates: str = setting("", "three dilations as '6,12,18'; empty: that at stride 16, twice that at stride 8")
     decoder_channels: int = setting(256, "channels of the DeepLabV3+ decoder", minimum=8)
     decoder_convs: int = setting(2, "3x3 convolutions in the DeepLabV3+ decoder", minimum=1, maximum=3)
+    semantic_decoder: str = setting(
+        "panoptic_deeplab",
+        "what Panoptic-DeepLab makes class scores with: its own decoder, or that of DeepLabV3+, whose weights then fit",
+        choices=("panoptic_deeplab", "deeplabv3plus"),
+    )
     dropout: float = setting(0.1, "drop-out after ASPP, or in the head of FCN", minimum=0, maximum=0.9)
     auxiliary: bool = setting(False, "a second head on an earlier map, for training only (DeepLabV3, FCN)")
     base_channels: int = setting(64, "channels of the first level of U-Net", minimum=4)
@@ -48,6 +53,8 @@ class NetworkConfig(Section):
         Section.__post_init__(self)
         if self.padding == "block" and self.backbone != "mobilenet_v2":
             raise ConfigError(f"NetworkConfig.padding: 'block' is for mobilenet_v2 only, backbone {self.backbone} seen")
+        if self.semantic_decoder == "deeplabv3plus" and self.architecture != "panoptic_deeplab":
+            raise ConfigError(f"NetworkConfig.semantic_decoder: panoptic_deeplab has one, {self.architecture} seen")
         if self.auxiliary and self.architecture not in ("deeplabv3", "fcn"):
             raise ConfigError(f"NetworkConfig.auxiliary: deeplabv3 or fcn wanted, {self.architecture} seen")
         _ = self.dilations

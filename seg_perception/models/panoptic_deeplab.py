@@ -1,6 +1,7 @@
 """Panoptic-DeepLab (Cheng et al. 2020, arXiv 1911.10194): two ASPPs, two decoders, three outputs.
 
-Widths are the paper's: 5x5 depth-wise separable convolutions, skips from strides 8 and 4.
+Widths are the paper's: 5x5 depth-wise separable convolutions, skips from strides 8 and 4. The semantic half may be the
+head of a DeepLabV3+ instead, so that a network that was trained on classes alone learns things without forgetting them.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seg_perception.models.deeplab import Aspp
+from seg_perception.models.deeplab import Aspp, DeepLabV3PlusHead
 from seg_perception.models.layers import ConvNormAct, SeparableConv, resized
 
 SEMANTIC_WIDTH, SEMANTIC_SKIPS = 256, (64, 32)
@@ -47,6 +48,8 @@ class _Branch(nn.Sequential):
 class PanopticDeepLabHead(nn.Module):
     """Gives, at stride 4: class scores `logits`; `centre` (N, 1, h, w), a heat map whose peaks are centres of things;
     `offset` (N, 2, h, w), from each pixel to the centre of its thing as (v, u), in pixels of the network's input.
+
+    semantic: gives class scores in place of the paper's decoder; None: that decoder.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class PanopticDeepLabHead(nn.Module):
         dilations: tuple[int, int, int],
         separable: bool,
         dropout: float,
+        semantic: DeepLabV3PlusHead | None = None,
     ) -> None:
         super().__init__()
 
@@ -64,9 +68,9 @@ class PanopticDeepLabHead(nn.Module):
             aspp = Aspp(channels[-1], aspp_channels, dilations, separable=separable, dropout=dropout)
             return _Decoder(channels, aspp, aspp_channels, width, skips)
 
-        self.semantic = decoder(SEMANTIC_WIDTH, SEMANTIC_SKIPS)
+        self.semantic = semantic or decoder(SEMANTIC_WIDTH, SEMANTIC_SKIPS)
         self.instance = decoder(INSTANCE_WIDTH, INSTANCE_SKIPS)
-        self.scores = _Branch(SEMANTIC_WIDTH, SEMANTIC_WIDTH, classes)
+        self.scores = nn.Identity() if semantic else _Branch(SEMANTIC_WIDTH, SEMANTIC_WIDTH, classes)
         self.centre = _Branch(INSTANCE_WIDTH, INSTANCE_HEAD, 1)
         self.offset = _Branch(INSTANCE_WIDTH, INSTANCE_HEAD, 2)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -28,7 +29,7 @@ from seg_perception.training.datasets import open_sources
 from seg_perception.training.log import TrainingLog, number_or_none
 from seg_perception.training.losses import SegmentationLoss, log_class_weights
 from seg_perception.training.stream import Pictures, SampleStream, batches, count_pixels, one_by_one
-from seg_perception.training.validation import Confusion, normalised, validate
+from seg_perception.training.validation import Confusion, Quality, normalised, validate
 
 LAST, BEST = "last.pt", "best.pt"
 
@@ -37,10 +38,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """Where a training ended. best_mean_iou: on the validation pictures, NaN where there are none."""
+    """Where a training ended. best: on the validation pictures, NaN where there are none; measure: of what."""
 
     iteration: int
-    best_mean_iou: float
+    best: float
+    measure: str
     checkpoint: Path
 
 
@@ -49,27 +51,36 @@ def train(
     folder: str | Path,
     new_confusion: Callable[[int], Confusion],
     *,
+    new_quality: Callable[[NDArray[np.bool_]], Quality] | None = None,
     device: str = "",
     progress: bool = True,
 ) -> TrainResult:
     """Train, or go on where `folder` holds an unfinished training of the same configuration.
 
     Writes there `last.pt`, `best.pt` (by mean IoU on the validation pictures; without any, the last) and `log.jsonl`.
-    new_confusion: makes an empty confusion matrix for so many classes. device: as torch names it; empty: a GPU where
-    there is one. SIGTERM and Ctrl-C leave a checkpoint behind. Raises ConfigError where data or settings do not fit, or
-    the device is none that works here.
+    new_confusion: makes an empty confusion matrix for so many classes. new_quality: makes empty counts of panoptic
+    quality for classes that are things or not; given that, and a network that tells things apart, best.pt goes by PQ.
+    device: as torch names it; empty: a GPU where there is one. SIGTERM and Ctrl-C leave a checkpoint behind. Raises
+    ConfigError where data or settings do not fit, or the device is none that works here.
     """
-    return _Training(config, Path(folder), new_confusion, _device(device or _best_device())).run(progress)
+    return _Training(config, Path(folder), new_confusion, new_quality, _device(device or _best_device())).run(progress)
 
 
 class _Training:
     """Everything that changes while training."""
 
     def __init__(
-        self, config: TrainConfig, folder: Path, new_confusion: Callable[[int], Confusion], device: torch.device
+        self,
+        config: TrainConfig,
+        folder: Path,
+        new_confusion: Callable[[int], Confusion],
+        new_quality: Callable[[NDArray[np.bool_]], Quality] | None,
+        device: torch.device,
     ) -> None:
         self._config, self._folder, self._device = config, folder, device
         self._new_confusion = new_confusion
+        self._things = config.network.architecture == "panoptic_deeplab"
+        self._new_quality = new_quality if self._things else None
         self._taxonomy = Taxonomy.load(config.taxonomy)
         self._check_classes()
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +95,7 @@ class _Training:
         if saved is None and config.backbone_weights:
             load_backbone(self._model, config.backbone_weights)
         if saved is None and config.start_from:
-            load_weights(self._model, config.start_from)
+            _log.info("start_from %s", load_weights(self._model, config.start_from))
         # The order that tensor cores like, and a CPU that computes in bfloat16.
         self._model.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self._average = copy.deepcopy(self._model) if config.schedule.averaging else None
@@ -99,7 +110,7 @@ class _Training:
     def run(self, progress: bool) -> TrainResult:
         """To the last iteration."""
         config, total = self._config.run, self._config.schedule.iterations
-        things = self._taxonomy.is_thing if self._config.network.architecture == "panoptic_deeplab" else None
+        things = self._taxonomy.is_thing if self._things else None
         stream = SampleStream(self._data, self._config, things)
         bar = tqdm(total=total, initial=self._iteration, unit="step", disable=not progress)
         with bar, _deferred_signals() as stopped:
@@ -117,7 +128,7 @@ class _Training:
         self._logger.close()
         if not len(self._pictures):
             self._save(BEST)
-        return TrainResult(self._iteration, self._best, self._folder / BEST)
+        return TrainResult(self._iteration, self._best, self._measure, self._folder / BEST)
 
     def _step(self, batch: Mapping[str, Tensor]) -> Tensor:
         """One step of the optimiser. Drop-out draws from the iteration's own seed."""
@@ -151,19 +162,33 @@ class _Training:
         """What is validated, and best.pt: the running mean where there is one."""
         return self._model if self._average is None else self._average
 
+    @property
+    def _measure(self) -> str:
+        return "mean IoU" if self._new_quality is None else "PQ"
+
     def _validate(self, bar: tqdm) -> None:
         if not len(self._pictures):
             return
-        confusion = self._new_confusion(self._config.network.num_classes)
-        validate(self._kept, self._pictures, self._preprocessing, confusion, self._device)
+        classes = self._config.network.num_classes
+        confusion, is_thing = self._new_confusion(classes), self._taxonomy.is_thing
+        quality = self._new_quality and self._new_quality(is_thing[:classes])
+        validate(self._kept, self._pictures, self._preprocessing, confusion, self._device, quality, is_thing)
         mean = confusion.mean_iou
         iou = {name: number_or_none(value) for name, value in zip(self._taxonomy.names, confusion.iou, strict=True)}
-        self._logger.write(self._iteration, {"mean_iou": number_or_none(mean)}, iou=iou)
-        if not self._best >= mean:
-            self._best = mean
+        values, score = {"mean_iou": number_or_none(mean)}, mean
+        if quality is not None:
+            score = quality.scores.mean()[0]
+            values |= {
+                "pq": number_or_none(score),
+                "pq_things": number_or_none(quality.scores.mean(is_thing[:classes])[0]),
+            }
+        self._logger.write(self._iteration, values, iou=iou)
+        if not self._best >= score:
+            self._best = score
             self._save(BEST)
         if not bar.disable:
-            bar.write(f"step {self._iteration}: mean IoU {mean:.2%}, best {self._best:.2%}")
+            said = ", ".join(f"{name} {value:.2%}" for name, value in values.items() if value is not None)
+            bar.write(f"step {self._iteration}: {said}; best {self._measure} {self._best:.2%}")
 
     def _report(self, bar: tqdm, loss: float) -> None:
         if not np.isfinite(loss):

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seg_perception.inference.panoptic_merging import MERGING, MergingConfig, merge
+from seg_perception.inference.panoptic_merging import MERGING, MergingConfig
 from seg_perception.labels import Taxonomy
 from seg_perception.models.checkpoints import load_checkpoint
 from seg_perception.models.layers import resized
-from seg_perception.training.validation import normalised
+from seg_perception.training.validation import normalised, panoptic_labels
 
 
 class TorchPredictor:
@@ -34,9 +34,7 @@ class TorchPredictor:
             batch = torch.from_numpy(np.moveaxis(pixels, 2, 0)[None].copy()).to(self._device)
             maps = self._model.maps(normalised(batch, self._preprocessing), auxiliary=False)
             whole = {name: resized(value, size)[0] for name, value in maps.items()}
-            labels = whole["logits"].argmax(dim=0).byte().cpu().numpy()
             if "centre" not in whole:
-                return labels, None
-            centre, offset = whole["centre"][0].cpu().numpy(), whole["offset"].cpu().numpy()
-        merged = merge(labels, centre, offset, self.taxonomy.is_thing, self._merging)
+                return whole["logits"].argmax(dim=0).byte().cpu().numpy(), None
+            merged = panoptic_labels(whole, self.taxonomy.is_thing, self._merging)
         return merged.class_id, merged.instance

@@ -54,7 +54,7 @@ class SampleStream(Dataset):
 
 
 class Pictures(Dataset):
-    """Whole pictures and their labels, as they are."""
+    """Whole pictures and their labels, as they are, and their instances where they have any."""
 
     def __init__(self, source: Joined) -> None:
         self._source = source
@@ -65,7 +65,10 @@ class Pictures(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         sample = self._source[index]
         pixels = torch.from_numpy(np.moveaxis(sample.pixels, 2, 0).copy())
-        return {"pixels": pixels, "labels": torch.from_numpy(sample.labels)}
+        tensors = {"pixels": pixels, "labels": torch.from_numpy(sample.labels)}
+        if sample.instances is not None:
+            tensors["instances"] = torch.from_numpy(sample.instances.astype(np.int32))
+        return tensors
 
 
 def batches(stream: SampleStream, config: TrainConfig, start: int) -> DataLoader:

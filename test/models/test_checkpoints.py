@@ -18,6 +18,7 @@ from seg_perception.models.checkpoints import (  # noqa: E402
     load_backbone,
     load_checkpoint,
     load_published,
+    load_weights,
     read_checkpoint,
     read_weights,
     save_checkpoint,
@@ -136,6 +137,28 @@ def test_a_backbone_starts_from_that_of_another_network_of_ours(tmp_path: Path) 
     assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
     with pytest.raises(ModelError, match=r"as resnet50: .* missing"):
         load_backbone(build_model(NetworkConfig(backbone="resnet50")), tmp_path / "other.pt")
+
+
+def test_a_panoptic_network_with_that_decoder_takes_all_of_a_deeplabv3plus(tmp_path: Path) -> None:
+    small = {"separable": True, "aspp_channels": 16, "decoder_channels": 16}
+    classes_only = scrambled(build_model(NetworkConfig(**small)))
+    save_checkpoint(tmp_path / "plus.pt", classes_only, "cityscapes", Preprocessing())
+    model = build_model(NetworkConfig("panoptic_deeplab", semantic_decoder="deeplabv3plus", **small)).eval()
+    fresh = model.head.centre[1].weight.clone()
+    said = load_weights(model, tmp_path / "plus.pt")
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(model.maps(images)["logits"], classes_only.eval().maps(images)["logits"])
+    aspp = zip(model.head.instance.aspp.parameters(), classes_only.head.aspp.parameters(), strict=True)
+    assert all(torch.equal(ours, theirs) for ours, theirs in aspp)
+    assert torch.equal(model.head.centre[1].weight, fresh)
+    taken = len(classes_only.state_dict()) + len(classes_only.head.aspp.state_dict())
+    assert f"{taken} tensors taken" in said and f"{len(model.state_dict()) - taken} new: head.instance.skips" in said
+    with pytest.raises(ModelError, match=r"of another shape: head\.semantic\.aspp"):
+        load_weights(
+            build_model(NetworkConfig("panoptic_deeplab", semantic_decoder="deeplabv3plus", separable=True)),
+            tmp_path / "plus.pt",
+        )
 
 
 def test_own_checkpoint_brings_back_network_weights_and_preprocessing(tmp_path: Path) -> None:

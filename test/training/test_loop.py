@@ -18,7 +18,7 @@ import yaml
 torch = pytest.importorskip("torch")
 
 from seg_perception.errors import ConfigError, ModelError  # noqa: E402
-from seg_perception.evaluation.metrics import ConfusionMatrix  # noqa: E402
+from seg_perception.evaluation.metrics import ConfusionMatrix, PanopticQuality  # noqa: E402
 from seg_perception.models.checkpoints import load_checkpoint, read_checkpoint  # noqa: E402
 from seg_perception.training.config import ScheduleConfig, TrainConfig  # noqa: E402
 from seg_perception.training.loop import rate_factor, train  # noqa: E402
@@ -76,7 +76,7 @@ def test_a_tiny_set_is_learnt_by_heart(settings: Callable, tmp_path: Path, netwo
     content = settings(network=network, schedule={"iterations": 60, "batch_size": 3}, run={"log_every": 1})
     result = run({**content, "validation": content["train"]}, tmp_path / "out")
     assert result.iteration == 60
-    assert result.best_mean_iou > 0.8
+    assert result.best > 0.8
     assert load_checkpoint(result.checkpoint).model.config.architecture == network["architecture"]
     losses = [entry["loss"] for entry in log_of(tmp_path / "out") if "loss" in entry]
     assert losses[-1] < 0.5 * losses[0]
@@ -96,7 +96,7 @@ def test_a_killed_training_ends_where_it_would_have_ended(
             run(content, tmp_path / "parts")
     assert read_checkpoint(tmp_path / "parts" / "last.pt")["training"]["iteration"] == 4
     parts = run(content, tmp_path / "parts")
-    assert parts.best_mean_iou == whole.best_mean_iou
+    assert parts.best == whole.best
     assert same_weights(tmp_path / "parts" / "last.pt", tmp_path / "whole" / "last.pt")
     assert same_weights(tmp_path / "parts" / "best.pt", tmp_path / "whole" / "best.pt")
     without_time = [
@@ -181,6 +181,42 @@ def test_panoptic_deeplab_learns_where_things_are(settings: Callable, tmp_path: 
     run(content, tmp_path / "out")
     losses = [entry["loss"] for entry in log_of(tmp_path / "out") if "loss" in entry]
     assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:4])
+
+
+def test_the_best_of_a_network_for_things_is_that_of_the_best_panoptic_quality(
+    settings: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from seg_perception.training import loop
+
+    network = {"architecture": "panoptic_deeplab", "aspp_channels": 16, "dropout": 0.0}
+    content = settings(network=network, schedule={"iterations": 3}, run={"validate_every": 1, "log_every": 1})
+    made: list[PanopticQuality] = []
+    wanted = iter([0.2, 0.6, 0.4])
+
+    def validate(*arguments) -> None:  # the real one, then figures of our own
+        loop_validate(*arguments)
+        made.append(arguments[5])
+        arguments[5].matched[:], arguments[5].matched_iou[:] = 1, next(wanted)
+        arguments[5].missed[:] = arguments[5].false_alarms[:] = 0
+
+    loop_validate = loop.validate
+    monkeypatch.setattr(loop, "validate", validate)
+    result = train(
+        TrainConfig.from_mapping(content), tmp_path / "out", ConfusionMatrix, new_quality=PanopticQuality, device="cpu",
+        progress=False,
+    )  # fmt: skip
+    assert len(made) == 3 and (result.best, result.measure) == (pytest.approx(0.6), "PQ")
+    assert read_checkpoint(result.checkpoint)["training"]["iteration"] == 2
+    assert [entry["pq_things"] for entry in log_of(tmp_path / "out") if "pq" in entry] == pytest.approx([0.2, 0.6, 0.4])
+
+
+def test_validation_counts_the_segments_of_pictures_that_tell_things_apart(settings: Callable, tmp_path: Path) -> None:
+    network = {"architecture": "panoptic_deeplab", "aspp_channels": 16, "dropout": 0.0}
+    content = settings(network=network, schedule={"iterations": 1})
+    config = TrainConfig.from_mapping(content)
+    train(config, tmp_path / "out", ConfusionMatrix, new_quality=PanopticQuality, device="cpu", progress=False)
+    (values,) = [entry for entry in log_of(tmp_path / "out") if "pq" in entry]
+    assert 0.0 <= values["pq"] <= 1.0 and values["pq_things"] is not None  # both pictures hold cars
 
 
 def test_auxiliary_head_and_hardest_pixels_train(settings: Callable, tmp_path: Path) -> None:
