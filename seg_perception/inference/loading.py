@@ -23,14 +23,28 @@ log = logging.getLogger(__name__)
 CPU_BACKENDS = ("onnxruntime", "openvino")  # the first is the reference
 
 
-def load_segmenters(config: Config, *, measure: bool = False) -> dict[str, Segmenter]:
+def load_segmenters(
+    config: Config, *, measure: bool = False, on_fallback: Callable[[str], None] | None = None
+) -> dict[str, Segmenter]:
     """The network of each camera by its name, as `load_segmenter` gives it; cameras whose settings ask for the same
-    share one. Where one cannot be loaded, those before it are freed."""
+    share one. Where one cannot be loaded, those before it are freed.
+
+    on_fallback: told why `auto` took no TensorRT, beside the log; each reason once, however many networks it meets.
+    """
     loaded: dict[InferenceConfig, Segmenter] = {}
+    reasons: set[str] = set()
+
+    def fall_back(reason: str) -> None:
+        if reason not in reasons:
+            reasons.add(reason)
+            _warn_of_fallback(reason)
+            if on_fallback is not None:
+                on_fallback(reason)
+
     with ExitStack() as undo:
         for wanted in map(config.inference_of, config.cameras):
             if wanted not in loaded:
-                loaded[wanted] = load_segmenter(wanted, measure=measure)
+                loaded[wanted] = load_segmenter(wanted, measure=measure, on_fallback=fall_back)
                 undo.callback(loaded[wanted].close)
                 log.info("model %s runs on %s", wanted.model, loaded[wanted].backend)
         undo.pop_all()
@@ -48,11 +62,18 @@ def idle_settings(inference: InferenceConfig, segmenters: Iterable[Segmenter]) -
     return [f"inference.{n}: {value}" for n, value in values.items() if value != getattr(InferenceConfig(), n)]
 
 
-def load_segmenter(config: InferenceConfig, *, measure: bool = False) -> Segmenter:
+def _warn_of_fallback(reason: str) -> None:
+    log.warning("backend auto: no TensorRT: %s", reason)
+
+
+def load_segmenter(
+    config: InferenceConfig, *, measure: bool = False, on_fallback: Callable[[str], None] = _warn_of_fallback
+) -> Segmenter:
     """The deployed network that `config` names, loaded and warm. Raises ModelError where its backend cannot run it.
 
     measure: whether `auto` may time the backends of this machine's CPU. Where results are to repeat, as in a replay,
-    it must not, and the reference is taken.
+    it must not, and the reference is taken. on_fallback: told why `auto` took no TensorRT, a sentence that names the
+    piece and the remedy.
     """
     if not config.model:
         raise ModelError("inference.model: path of a deployed ONNX file wanted, nothing seen")
@@ -64,7 +85,7 @@ def load_segmenter(config: InferenceConfig, *, measure: bool = False) -> Segment
         log.info("backend auto: TensorRT")
         return segmenter
     except ModelError as error:
-        log.warning("backend auto: no TensorRT: %s", error)
+        on_fallback(str(error))
     if not measure:
         log.warning("backend auto: onnxruntime, because results are to repeat; name a backend to choose another")
         return _onnxruntime(config)

@@ -149,11 +149,13 @@ class PerceptionNode(LifecycleNode):
         self._configured.callback(self._set_configured, False)
         self._set_configured(True)
         log.info("configuring; what is compiled at the first start on a machine takes a minute or two")
-        segmenters = load_segmenters(config, measure=True)
+        fallbacks: list[str] = []
+        segmenters = load_segmenters(config, measure=True, on_fallback=fallbacks.append)
         for segmenter in dict.fromkeys(segmenters.values()):
             self._configured.callback(segmenter.close)
         pipeline = Intake(config, segmenters, ProblemLog()).pipeline
         self._config, self._segmenters = config, segmenters
+        self._inference = _running(config, segmenters, fallbacks)
         warm_up(config, segmenters)
         of_cameras = {name: network.taxonomy for name, network in pipeline.networks.items()}
         self._outputs = self._configured.enter_context(Outputs(self, config, pipeline.taxonomy, of_cameras))
@@ -168,7 +170,7 @@ class PerceptionNode(LifecycleNode):
         self._active.callback(self._let_go)
         worker = Worker(intake, self._outputs, problems)
         inputs = Inputs(self, self._config, intake, worker)
-        self._reporter = reporter = _Reporter(self, self._config, self._segmenters, inputs, worker, problems)
+        self._reporter = reporter = _Reporter(self, self._config, self._inference, inputs, worker, problems)
         # Closed in the reverse order: nothing comes in any more before the worker stops.
         for part in (reporter, worker, inputs):
             self._active.enter_context(part)
@@ -210,14 +212,14 @@ class _Reporter:
         self,
         node: LifecycleNode,
         config: Config,
-        segmenters: Mapping[str, Segmenter],
+        inference: Mapping[str, str],
         inputs: Inputs,
         worker: Worker,
         problems: ProblemLog,
     ) -> None:
         self._node, self._inputs, self._worker, self._problems = node, inputs, worker, problems
         self._period_s, self._limits = config.output.diagnostics_period_s, config.diagnostics
-        self._inference = _running(config, segmenters)
+        self._inference = inference
         self._before = self._observe()
         self._stack = ExitStack()
 
@@ -276,8 +278,9 @@ class _Reporter:
         self._before = now
 
 
-def _running(config: Config, segmenters: Mapping[str, Segmenter]) -> dict[str, str]:
-    """What really runs, for diagnostics; of each camera by name, where they do not share one network."""
+def _running(config: Config, segmenters: Mapping[str, Segmenter], fallbacks: Sequence[str]) -> dict[str, str]:
+    """What really runs, for diagnostics; of each camera by name, where they do not share one network. fallbacks: why
+    `auto` took no TensorRT."""
     shared = len(set(segmenters.values())) == 1
     values: dict[str, str] = {}
     for camera in config.cameras[: 1 if shared else None]:
@@ -290,7 +293,8 @@ def _running(config: Config, segmenters: Mapping[str, Segmenter]) -> dict[str, s
         }
         values |= {key if shared else f"{camera.name}.{key}": value for key, value in said.items()}
     idle = idle_settings(config.inference, segmenters.values())
-    return values | {"settings_without_effect": ", ".join(idle)} if idle else values
+    said = {"no_tensorrt": " | ".join(fallbacks), "settings_without_effect": ", ".join(idle)}
+    return values | {key: value for key, value in said.items() if value}
 
 
 def main(args: list[str] | None = None, stop: StopSignals | None = None) -> int:

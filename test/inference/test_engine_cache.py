@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -236,7 +237,8 @@ folder = Path(sys.argv[1])
 def build():
     with (folder / "builds").open("a") as file:
         file.write("built\\n")
-    time.sleep(float(sys.argv[2]))
+    while not (folder / "go").exists():
+        time.sleep(0.02)
     return BuiltEngine(b"engine" * 1000, {{}})
 
 engine = EngineCache(folder / "cache").obtain(MODEL, KEY, build)
@@ -244,37 +246,56 @@ print(engine.why_built or "found", len(engine.plan))
 """
 
 
-def start(folder: Path, seconds: float) -> subprocess.Popen[str]:
+def start(folder: Path) -> subprocess.Popen[str]:
+    """A process that obtains the engine; to build it, it waits for the file `go`. Its log goes to a file."""
     script = PROCESS.format(test=str(Path(__file__).parent))
-    command = [sys.executable, "-c", script, str(folder), str(seconds)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
-    )
+    command = [sys.executable, "-c", script, str(folder)]
+    with log_of(folder, len(list(folder.glob("*.log")))).open("w") as log:
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=Path(__file__).parents[2])
+
+
+def log_of(folder: Path, index: int) -> Path:
+    return folder / f"{index}.log"
+
+
+def wait_until(happened: Callable[[], bool], *processes: subprocess.Popen[str]) -> None:
+    """However long it takes, as long as the processes that it takes are there."""
+    while not happened():
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.02)
 
 
 def test_of_three_processes_that_start_at_once_one_builds_and_the_others_wait(tmp_path: Path) -> None:
-    processes = [start(tmp_path, 1.0) for _ in range(3)]
-    results = [process.communicate(timeout=30) for process in processes]
+    processes = [start(tmp_path) for _ in range(3)]
+
+    (tmp_path / "builds").touch()
+
+    def builds_or_waits() -> bool:
+        """Each of them."""
+        logs = "".join(log_of(tmp_path, index).read_text() for index in range(3))
+        return logs.count("another process is building") + (tmp_path / "builds").read_text().count("built") == 3
+
+    wait_until(builds_or_waits, *processes)
+    (tmp_path / "go").touch()
+    results = [process.communicate()[0].strip() for process in processes]
     assert (tmp_path / "builds").read_text() == "built\n"
-    assert sorted(out.strip() for out, _ in results) == ["found 6000", "found 6000", "there is none yet 6000"]
-    assert sum("another process is building" in err for _, err in results) == 2
+    assert sorted(results) == ["found 6000", "found 6000", "there is none yet 6000"]
 
 
 def test_a_builder_that_is_killed_does_not_block_the_next(tmp_path: Path) -> None:
-    killed = start(tmp_path, 60.0)
-    deadline = time.monotonic() + 20
-    while not (tmp_path / "builds").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    killed = start(tmp_path)
+    wait_until((tmp_path / "builds").exists, killed)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
-    out, _ = start(tmp_path, 0.0).communicate(timeout=30)
-    assert out.strip() == "there is none yet 6000"
+    (tmp_path / "go").touch()
+    assert start(tmp_path).communicate()[0].strip() == "there is none yet 6000"
 
 
 def test_a_full_disk_is_named_and_nothing_half_written_stays(tmp_path: Path) -> None:
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))"  # the engine has 6000 bytes
     script = limit + PROCESS.format(test=str(Path(__file__).parent))
-    command = [sys.executable, "-c", script, str(tmp_path), "0.0"]
+    (tmp_path / "go").touch()
+    command = [sys.executable, "-c", script, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert re.search(r"ModelError: engine .*\.engine: cannot be written \(File too large\)", done.stderr)
     assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".lock"]

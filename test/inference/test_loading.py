@@ -5,14 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
+import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from fake_driver import driver
 from fake_gpu import FakeGpu
 from onnx import TensorProto, helper
 
@@ -226,3 +231,66 @@ def test_the_settings_of_an_engine_reach_it(
     assert (config["WORKSPACE"], config["builder_optimization_level"]) == (64 << 20, 4)
     assert list(tmp_path.glob("*.engine"))
     assert isinstance(segmenter.segment(np.zeros((40, 60, 3), np.uint8)), kind)
+
+
+SCRIPT = """
+import logging, sys
+from seg_perception.config import Config
+from seg_perception.inference.loading import load_segmenters
+logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+inference = {"model": sys.argv[1], "backend": "auto", "threads": 1}
+cameras = {"left": {"model": sys.argv[2]}}
+config = Config.from_mapping({"cameras": ["left", "right"], "camera": cameras, "inference": inference})
+segmenters = load_segmenters(config, on_fallback=print)
+assert all("ONNX Runtime" in segmenter.backend for segmenter in segmenters.values())
+"""
+# What the probe asks of TensorRT before it makes anything.
+TENSORRT = "__version__ = '10.3.0'\nclass ICudaEngine: ...\nclass BuilderFlag: FP16 = 1\n"
+
+
+def first_in(name: str, folder: Path) -> str:
+    """A path variable of this environment with a folder before everything else."""
+    return os.pathsep.join(filter(None, (str(folder), os.environ.get(name))))
+
+
+@pytest.mark.parametrize(
+    ("macros", "modules", "sentence"),
+    [
+        (None, {}, "no NVIDIA driver: libcuda.so.1 cannot be loaded (*); install the driver, *--gpus all*"),
+        ({"COUNT": 0}, {}, "GPU 0: the driver shows 0 GPU(s), *--gpus all*"),
+        ({}, {"tensorrt": None}, "tensorrt cannot be imported (*); install it (JetPack: `apt install tensorrt*"),
+        (
+            {},
+            {"tensorrt": "raise OSError('libnvdla_compiler.so: cannot open shared object file')"},
+            "tensorrt cannot be imported (libnvdla_compiler.so: cannot open *); install it (*",
+        ),
+        (
+            {},
+            {"tensorrt": TENSORRT, "cuda": None},
+            "cuda.bindings cannot be imported (*); `pip install cuda-python` *or use backend: onnxruntime",
+        ),
+    ],
+    ids=["no driver", "no GPU", "no TensorRT", "TensorRT broken", "no bindings"],
+)
+def test_auto_says_once_which_piece_of_tensorrt_is_missing_or_broken_and_the_remedy(
+    model: str, tmp_path: Path, macros: Mapping[str, int] | None, modules: Mapping[str, str | None], sentence: str
+) -> None:
+    if macros is None:
+        (tmp_path / "libcuda.so.1").write_bytes(b"")  # found before any real one
+    else:
+        driver(tmp_path, **macros)
+    for name, text in modules.items():
+        (tmp_path / f"{name}.py").write_text(text or f"raise ModuleNotFoundError(\"No module named '{name}'\")\n")
+    other = tmp_path / "other.onnx"
+    shutil.copy(model, other)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, model, str(other)],
+        env={**os.environ, **{name: first_in(name, tmp_path) for name in ("LD_LIBRARY_PATH", "PYTHONPATH")}},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (told,) = done.stdout.splitlines()
+    assert all(part in told for part in sentence.split("*")), told
+    assert done.stderr.count(f"backend auto: no TensorRT: {told}") == 1

@@ -442,7 +442,10 @@ def test_of_two_nodes_that_start_at_once_one_builds_and_both_run(folder: Path, t
     for process in both:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-    answers = sorted(process.communicate("go\n", timeout=120)[0].split() for process in both)
+    for process in both:
+        assert process.stdin is not None
+        print("go", file=process.stdin, flush=True)
+    answers = sorted(process.communicate()[0].split() for process in both)
     wanted = OnnxRuntimeSegmenter(model, threads=1).segment(picture(3)).sample(places()).class_id
     assert answers == [["0", str(wanted.sum())], ["1", str(wanted.sum())]]
 

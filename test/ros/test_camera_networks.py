@@ -1,5 +1,7 @@
 """A camera with a network of its own, in the live node: its labels in the cloud, its classes in its pictures."""
 
+import os
+
 import live_node as live
 import numpy as np
 import pytest
@@ -12,12 +14,16 @@ pytestmark = pytest.mark.ros
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory, model, peer):
-    """`rear` has three classes, of which it calls one otherwise than the cloud."""
+    """`rear` has three classes, of which it calls one otherwise than the cloud. The machine has no driver of a GPU."""
     folder = tmp_path_factory.mktemp("node")
     params = live.parameters(model)
     params["camera"]["rear"].update(live.three_class_model(folder / "three.onnx"))
-    params["inference"]["tf32"] = False  # of engines
-    node = live.NodeProcess(folder, params)
+    params["inference"].update(backend="auto", tf32=False)  # which is of engines
+    (folder / "libcuda.so.1").write_bytes(b"")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("LD_LIBRARY_PATH", str(folder), prepend=os.pathsep)
+        environment.setenv("XDG_CACHE_HOME", str(folder))
+        node = live.NodeProcess(folder, params)
     peer.wait_until_connected()
     yield node
     assert node.stop() == 0
@@ -68,6 +74,14 @@ def test_diagnostics_name_what_runs_each_camera(node, peer):
     assert values["front.model"].endswith("colors.onnx")
     assert "CPU" in values["rear.backend"]
     assert values["settings_without_effect"] == "inference.tf32: False"
+
+
+def test_diagnostics_say_once_for_both_networks_why_auto_took_no_tensorrt(node, peer):
+    status = peer.spin_until(lambda: peer.statuses.get("perception_node: inference"), "its status")
+    reason = {pair.key: pair.value for pair in status.values}["no_tensorrt"]
+    assert reason.startswith("no NVIDIA driver: libcuda.so.1 cannot be loaded (")
+    assert "install the driver" in reason
+    assert node.log.count(f"backend auto: no TensorRT: {reason}") == 1
 
 
 def test_classes_that_have_no_place_in_the_cloud_end_the_start_in_a_sentence(tmp_path, model):
