@@ -7,7 +7,8 @@ other. Latency is from that stamp to the semantic cloud in the listener's hands.
 intake in one process, decoded, labelled, encoded and serialized, but never sent. What a sweep waited for the network is
 taken off both: in the node little, since an image goes through it before its sweep has come. On a busy machine the
 times by the clock say little; the ratio of processor time, the node's to that of its stages alone, with the network in
-both, still does.
+both, still does. All of it twice: with CPUs that sleep as the kernel lets them, and with none that does
+(`node.wake_latency_us: 0`), where that may be asked for.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from seg_perception.messages.header import time_fields
 from seg_perception.messages.pointcloud import cloud_from_columns, encode_semantic_cloud
 from seg_perception.ros import conversions, dds, diagnostics, qos, serialized
 from seg_perception.ros.taking import TakingExecutor
+from seg_perception.ros.wake_latency import AS_IT_IS, WakeLatency, refusal
 
 WIDTH, HEIGHT = 1920, 1200
 POINTS = 130_000
@@ -54,7 +56,17 @@ GOAL_MS, GOAL_RATIO = 14.0, 1.5
 WARM_UP = 10
 START_S, STOP_S = 600.0, 120.0  # on a busy machine
 COLUMNS = (
-    *("cameras", "clouds received", "p50", "p99", "waited for the network", "all but that", "stages alone", "ratio"),
+    *(
+        "cameras",
+        "CPUs may sleep",
+        "clouds received",
+        "p50",
+        "p99",
+        "waited for the network",
+        "all but that",
+        "stages alone",
+        "ratio",
+    ),
     *("CPU of the node", "ratio of CPU", "more CPU, in copies of the bytes"),
 )
 
@@ -189,10 +201,11 @@ class Listener:
         rclpy.shutdown()
 
 
-def live(cameras: int, seconds: float, rate_hz: float, model: Path, folder: Path) -> dict[str, float]:
+def live(args: argparse.Namespace, cameras: int, model: Path, wake_latency_us: int) -> dict[str, float]:
     """The three processes together."""
-    settings = folder / "node.param.yaml"
-    settings.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters(cameras, model)}}))
+    settings = model.with_name("node.param.yaml")
+    asked = {**parameters(cameras, model), "node": {"wake_latency_us": wake_latency_us}}
+    settings.write_text(yaml.safe_dump({"/**": {"ros__parameters": asked}}))
     listener = Listener()
     node = subprocess.Popen([sys.executable, "-m", "seg_perception.ros.node", "--ros-args", "--params-file", settings])
     sender = None
@@ -202,8 +215,8 @@ def live(cameras: int, seconds: float, rate_hz: float, model: Path, folder: Path
             listener.spin()
             if node.poll() is not None or time.monotonic() > give_up_s:
                 raise SystemExit("the node did not come up")
-        command = [sys.executable, __file__, "--send", str(cameras), "--rate", str(rate_hz)]
-        sender = subprocess.Popen([*command, "--seconds", str(seconds)])
+        command = [sys.executable, __file__, "--send", str(cameras), "--rate", str(args.rate)]
+        sender = subprocess.Popen([*command, "--seconds", str(args.seconds)])
         before_s = _cpu_s(node.pid)
         while sender.poll() is None:
             listener.spin()
@@ -220,7 +233,7 @@ def live(cameras: int, seconds: float, rate_hz: float, model: Path, folder: Path
             f"{len(listener.latency_ms)} clouds came, more than {WARM_UP} wanted; causes: {summary['causes']}"
         )
     return {
-        "sent": round(seconds * rate_hz),
+        "sent": round(args.seconds * args.rate),
         "received": len(listener.latency_ms),
         "latency_p50_ms": float(np.median(latency)),
         "latency_p99_ms": float(np.percentile(latency, 99)),
@@ -311,12 +324,19 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def row(cameras: int, found: dict[str, float]) -> str:
-    """One line of the table."""
+def measured(args: argparse.Namespace, cameras: int, model: Path, wake_latency_us: int) -> dict[str, float]:
+    """The stages alone and the live node, while CPUs may take so long to wake."""
+    with WakeLatency(wake_latency_us):
+        found = alone(cameras, model)
+    return {**found, **live(args, cameras, model, wake_latency_us)}
+
+
+def row(cameras: int, sleep: str, found: dict[str, float]) -> str:
+    """One line of the table. sleep: whether CPUs may."""
     beside = found["latency_p50_ms"] - found["network_p50_ms"]
     more_cpu = found["node_cpu_ms"] - found["alone_cpu_ms"]
     return (
-        f"| {cameras} | {found['received']} of {found['sent']} | {found['latency_p50_ms']:.1f} | "
+        f"| {cameras} | {sleep} | {found['received']} of {found['sent']} | {found['latency_p50_ms']:.1f} | "
         f"{found['latency_p99_ms']:.1f} | {found['network_p50_ms']:.1f} | {beside:.1f} | {found['alone_p50_ms']:.1f} | "
         f"{beside / found['alone_p50_ms']:.2f} | {found['node_cpu_ms']:.1f} | "
         f"{found['node_cpu_ms'] / found['alone_cpu_ms']:.2f} | {more_cpu / found['copy_cpu_ms']:.1f} |"
@@ -339,15 +359,23 @@ def main() -> int:
     if missing:  # malloc's thresholds count from the start of a process
         os.environ |= missing
         os.execv(sys.executable, [sys.executable, *sys.argv])
-    figures, load = {}, os.getloadavg()[0]
+    asked = {"yes": AS_IT_IS, "no": 0}
+    refused = refusal()
+    if refused is not None:
+        print(f"CPUs are left to the kernel: {refused}")
+        del asked["no"]
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         model = small_network(Path(folder) / "small.onnx")
-        for cameras in args.cameras:
-            figures[cameras] = {**alone(cameras, model), **live(cameras, args.seconds, args.rate, model, Path(folder))}
+        figures = {
+            cameras: {sleep: measured(args, cameras, model, us) for sleep, us in asked.items()}
+            for cameras in args.cameras
+        }
     print(f"{os.cpu_count()} CPUs, load {load:.1f} before; milliseconds; goal: {GOAL_MS:g}, ratio {GOAL_RATIO:g}")
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
-    for cameras, found in figures.items():
-        print(row(cameras, found))
+    for cameras, runs in figures.items():
+        for sleep, found in runs.items():
+            print(row(cameras, sleep, found))
     out = Path("bench_out") / "node_latency.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps({"load": load, "cpus": os.cpu_count(), "cameras": figures}, indent=2) + "\n")

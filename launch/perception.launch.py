@@ -29,6 +29,7 @@ ARGUMENTS = {
     "model": ("", "deployed ONNX file; empty: inference.model of the parameter file"),
     "backend": ("", "what runs the network; empty: inference.backend of the parameter file"),
     "lidar_topic": ("", "topic of the sweeps; empty: lidar.topic of the parameter file"),
+    "wake_latency_us": ("", "how slowly CPUs may wake; empty: node.wake_latency_us of the parameter file"),
     "namespace": ("", "namespace of the node"),
     "use_sim_time": ("false", "take the time from /clock, as with a bag or a simulator"),
     "autostart": ("true", "configure and activate at once; false: wait for a lifecycle manager"),
@@ -45,6 +46,7 @@ ARGUMENTS = {
 # Argument -> the parameter that it sets, where it is not empty.
 PARAMETERS = {"model": "inference.model", "backend": "inference.backend", "lidar_topic": "lidar.topic"}
 BOOLEAN_PARAMETERS = {"use_sim_time": "use_sim_time", "autostart": "autostart"}
+INTEGER_PARAMETERS = {"wake_latency_us": "node.wake_latency_us"}
 LIST_PARAMETERS = {"cameras": "cameras"}
 
 LAST_S = 2.0  # for what the node still has to say, and the recorder to write, once the bag is at its end
@@ -78,6 +80,7 @@ def _processes(context) -> list:
 def _node(given: dict) -> LifecycleNode:
     overrides = {parameter: given[name] for name, parameter in PARAMETERS.items() if given[name]}
     overrides.update({parameter: _is_true(given, name) for name, parameter in BOOLEAN_PARAMETERS.items()})
+    overrides.update({parameter: int(given[name]) for name, parameter in INTEGER_PARAMETERS.items() if given[name]})
     overrides.update({parameter: _names(given[name]) for name, parameter in LIST_PARAMETERS.items() if given[name]})
     enclave = ["--enclave", given["enclave"]] if given["enclave"] else []
     return LifecycleNode(

@@ -34,6 +34,7 @@ from seg_perception.config.sections import (
     LidarConfig,
     MotionConfig,
     NamedLidarConfig,
+    NodeConfig,
     ObjectsConfig,
     OutputConfig,
     PaintingConfig,
@@ -57,6 +58,7 @@ __all__ = [
     "NamedLidarConfig",
     "NODE_NAME",
     "NODE_ONLY",
+    "NodeConfig",
     "ObjectsConfig",
     "OutputConfig",
     "PaintingConfig",
@@ -96,6 +98,7 @@ class Config(Section):
     voxel_map: VoxelMapConfig = VoxelMapConfig()
     bev: BevConfig = BevConfig()
     output: OutputConfig = OutputConfig()
+    node: NodeConfig = NodeConfig()
     diagnostics: DiagnosticsConfig = DiagnosticsConfig()
 
     def __post_init__(self) -> None:

@@ -292,6 +292,19 @@ class OutputConfig(Section):
 
 
 @dataclass(frozen=True, slots=True)
+class NodeConfig(Section):
+    """What the live node asks of the machine that it runs on."""
+
+    wake_latency_us: int = setting(
+        -1,
+        "how long a sleeping CPU of this machine may take to wake while the node is active, microseconds; 0: none "
+        "sleeps; -1: as the kernel has it. Costs power: docs/deployment.md",
+        minimum=-1,
+        maximum=2_000_000_000,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class DiagnosticsConfig(Section):
     """From when on /diagnostics says WARN and ERROR. 0: never, of that figure."""
 

@@ -17,6 +17,7 @@ from seg_perception.inference import cuda_device, tensorrt_library
 from seg_perception.inference.cuda_runtime import Cuda, compile_cubin
 from seg_perception.inference.score_kernels import PREAMBLE, SOURCE
 from seg_perception.ros.dds import MALLOC, PROFILE_VARIABLES, profile
+from seg_perception.ros.wake_latency import AS_IT_IS, DEVICE, refusal
 
 PACKAGES = ("numpy", "numba", "opencv-python-headless", "onnxruntime", "onnx", "scipy", "rosbags")
 OTHER_NAMES = {"opencv-python-headless": "cv2"}
@@ -40,6 +41,7 @@ def machine() -> Iterator[Finding]:
     yield shared_memory(Path("/dev/shm"))
     yield leftovers(Path("/dev/shm"))
     yield sockets(Path("/proc/sys/net/core/rmem_max"))
+    yield wake_latency()
     yield gpu()
 
 
@@ -155,6 +157,17 @@ def sockets(path: Path) -> Finding:
         remedy = "sudo sysctl -w net.core.rmem_max=67108864; only matters where sensors are on another machine"
         return warn("sockets", f"receive buffers of at most {most} bytes, {SOCKET_BYTES} wanted", remedy)
     return ok("sockets", f"receive buffers of up to {most} bytes")
+
+
+def wake_latency(wanted_us: int = AS_IT_IS, device: Path = DEVICE) -> Finding:
+    """Whether the node may keep CPUs from sleeping deeply. wanted_us: node.wake_latency_us."""
+    refused = refusal(device)
+    if wanted_us == AS_IT_IS:
+        could = f"could not: {refused.seen}" if refused else "could"
+        return ok("wake latency", f"left to the kernel; node.wake_latency_us {could}")
+    if refused:
+        return warn("wake latency", f"node.wake_latency_us is {wanted_us}: {refused.seen}", refused.remedy)
+    return ok("wake latency", f"CPUs will wake within {wanted_us} us while the node is active")
 
 
 def gpu(wanted: str = "") -> Finding:

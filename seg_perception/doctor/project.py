@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.bags import BagReader
-from seg_perception.config import Config, InferenceConfig
+from seg_perception.config import Config, InferenceConfig, NodeConfig
 from seg_perception.doctor.finding import Finding, error, ok, warn
-from seg_perception.doctor.machine import gpu
+from seg_perception.doctor.machine import gpu, wake_latency
 from seg_perception.errors import SegPerceptionError
 from seg_perception.inference.contract import Alignment, ModelContract
 from seg_perception.inference.loading import idle_settings, image_size, load_segmenter
@@ -40,7 +40,10 @@ def parameters(path: Path) -> tuple[list[Finding], Config | None]:
     except SegPerceptionError as problem:
         return [error("parameters", str(problem), "docs/interfaces.md lists every setting")], None
     cameras = ", ".join(camera.name for camera in config.cameras)
-    return [ok("parameters", f"{path}: cameras {cameras}, backend {config.inference.backend}")], config
+    found = [ok("parameters", f"{path}: cameras {cameras}, backend {config.inference.backend}")]
+    if config.node != NodeConfig():
+        found.append(wake_latency(config.node.wake_latency_us))
+    return found, config
 
 
 def network(config: Config) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from seg_perception.config import DiagnosticsConfig
 from seg_perception.datatypes import ViewReport
 from seg_perception.inference.nvml import GpuState
 from seg_perception.ros.problems import INTERNAL, QUIET
+from seg_perception.ros.wake_latency import AS_IT_IS, WakeLatency
 from seg_perception.scene_step import FAULT, MAP_FULL, WITHOUT_ODOMETRY
 
 SUMMARY = "sweeps"
@@ -66,6 +67,7 @@ class Observation:
     inputs: Mapping[str, InputState] = field(default_factory=dict)
     gpus: Sequence[GpuState] = ()
     scene: Mapping[str, Any] = field(default_factory=dict)
+    awake: WakeLatency | None = None
 
 
 def statuses(
@@ -79,6 +81,7 @@ def statuses(
         _inference(node, now, limits),
         _inputs(node, now, limits),
         *([_scene(node, before, now)] if now.scene else []),
+        *([_machine(node, now.awake)] if now.awake and now.awake.us != AS_IT_IS else []),
     ]
 
 
@@ -279,6 +282,14 @@ def _scene(node: str, before: Observation, now: Observation) -> DiagnosticStatus
     if causes:
         return status(node, "scene", WARN, "not all of the sweeps is in the scene" + _because(causes), now.scene)
     return status(node, "scene", OK, "remembered", now.scene)
+
+
+def _machine(node: str, awake: WakeLatency) -> DiagnosticStatus:
+    """What was asked of it, and is held."""
+    values = {"wake_latency_us": awake.us, "wake_latency_held": str(awake.refusal is None).lower()}
+    if awake.refusal is not None:
+        return status(node, "machine", WARN, f"CPUs wake as slowly as the kernel lets them: {awake.refusal}", values)
+    return status(node, "machine", OK, f"CPUs wake within {awake.us} us", values)
 
 
 def _risen(before: Observation, now: Observation) -> dict[str, int]:

@@ -39,6 +39,7 @@ from seg_perception.ros.problems import ProblemLog
 from seg_perception.ros.scene_services import SceneServices
 from seg_perception.ros.start import StopSignals
 from seg_perception.ros.taking import TakingExecutor
+from seg_perception.ros.wake_latency import CAUSE, WakeLatency
 from seg_perception.ros.worker import Worker
 from seg_perception.scene_step import SceneStep
 
@@ -168,9 +169,13 @@ class PerceptionNode(LifecycleNode):
         intake = Intake(self._config, self._segmenters, problems)
         self._intake = intake
         self._active.callback(self._let_go)
+        awake = self._active.enter_context(WakeLatency(self._config.node.wake_latency_us))
+        if awake.refusal is not None:
+            intake.statistics.count(CAUSE)
+            problems(CAUSE, f"node.wake_latency_us: {awake.refusal}")
         worker = Worker(intake, self._outputs, problems)
         inputs = Inputs(self, self._config, intake, worker)
-        self._reporter = reporter = _Reporter(self, self._config, self._inference, inputs, worker, problems)
+        self._reporter = reporter = _Reporter(self, self._config, self._inference, inputs, worker, problems, awake)
         # Closed in the reverse order: nothing comes in any more before the worker stops.
         for part in (reporter, worker, inputs):
             self._active.enter_context(part)
@@ -216,7 +221,9 @@ class _Reporter:
         inputs: Inputs,
         worker: Worker,
         problems: ProblemLog,
+        awake: WakeLatency,
     ) -> None:
+        self._awake = awake
         self._node, self._inputs, self._worker, self._problems = node, inputs, worker, problems
         self._period_s, self._limits = config.output.diagnostics_period_s, config.diagnostics
         self._inference = inference
@@ -257,6 +264,7 @@ class _Reporter:
             inputs=self._inputs.states(),
             gpus=gpu_states(),
             scene=intake.scene.state,
+            awake=self._awake,
         )
 
     def _tick(self) -> None:

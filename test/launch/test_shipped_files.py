@@ -63,12 +63,14 @@ def test_without_arguments_the_node_alone_starts_with_the_shipped_parameters():
 
 
 def test_what_is_given_becomes_parameters_that_the_node_takes():
-    found = started(cameras="front, left", model="m.onnx", backend="openvino", lidar_topic="/top", use_sim_time="True")
+    given = {"model": "m.onnx", "backend": "openvino", "lidar_topic": "/top", "wake_latency_us": "20"}
+    found = started(cameras="front, left", use_sim_time="True", **given)
     _, overrides = node_parameters(found["perception_node"])
     assert (overrides.pop("use_sim_time"), overrides.pop("autostart")) == (True, True)
     config = Config.from_mapping(as_mapping(overrides, "overrides"))
     assert [camera.name for camera in config.cameras] == ["front", "left"]
     assert (config.inference.model, config.inference.backend, config.lidar.topic) == ("m.onnx", "openvino", "/top")
+    assert config.node.wake_latency_us == 20
 
 
 def test_an_enclave_is_handed_to_the_node_alone():
@@ -83,7 +85,7 @@ def test_every_parameter_that_the_launch_file_sets_is_one_of_the_node():
 
     namespace, _ = described("perception")
     known = {setting.name for setting in settings()} | {AUTOSTART, "cameras", *ROS_OWN}
-    tables = ("PARAMETERS", "BOOLEAN_PARAMETERS", "LIST_PARAMETERS")
+    tables = ("PARAMETERS", "BOOLEAN_PARAMETERS", "INTEGER_PARAMETERS", "LIST_PARAMETERS")
     assert {name for table in tables for name in namespace[table].values()} <= known
 
 
