@@ -30,8 +30,8 @@ WIDTH, HEIGHT = 200, 100
 K = [100.0, 0.0, 99.5, 0.0, 100.0, 49.5, 0.0, 0.0, 1.0]
 QUAT_OPTICAL = (-0.5, 0.5, -0.5, 0.5)  # x forward to z forward
 STEP_NS = 100_000_000
-PATIENCE_S = 60.0
-START_S = 180.0  # the first start after a change compiles the kernels
+PATIENCE_S = 120.0
+START_S = 600.0  # the first start after a change compiles the kernels, on whatever the machine can spare
 PROGRAM = ("-m", "seg_perception.ros.start")
 
 
