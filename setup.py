@@ -75,6 +75,7 @@ setup(
             "hypothesis>=6.100",
             "mypy>=1.10",
             "pytest>=8.0",
+            "pytest-rerunfailures>=14.0",
             "pytest-timeout>=2.3",
             "ruff>=0.6",
             "setuptools>=65",

@@ -40,3 +40,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         missing = [name for name in packages if item.get_closest_marker(marker) and find_spec(name) is None]
         if missing:
             pytest.skip(f"{', '.join(missing)} not installed")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A live test shares the machine with others: one that fails is run once more, and the summary says so."""
+    if not config.pluginmanager.hasplugin("rerunfailures"):
+        return
+    for item in items:
+        if item.get_closest_marker("ros") and not item.get_closest_marker("soak"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What made each test fail that was run again, as it would be told of one that failed for good."""
+    for report in terminalreporter.getreports("rerun"):
+        terminalreporter.section(f"failed at first, in its {report.when}: {report.nodeid}", "_")
+        report.toterminal(terminalreporter._tw)
