@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_perception.errors import SegPerceptionError
 from seg_perception.inference.contract import Alignment
 from seg_perception.inference.cuda_device import CudaDevice
 from seg_perception.inference.cuda_runtime import Cuda
@@ -37,29 +36,28 @@ def cuda_of(device: CudaDevice) -> Cuda:
 
 def check_kernels(report: Report, device: CudaDevice, seconds: float) -> None:
     """Points, label images and samples of things of made-up class scores, on the GPU and on the CPU."""
-    try:
+    if "kernels" in report.failures:
+        return
+    with report.attempt("kernels"):
         cuda = cuda_of(device)
         kernels = ScoreKernels(cuda)
-    except SegPerceptionError as error:
-        report.fail("kernels", error)
-        return
     for shape in SCORES:
         name = f"{'x'.join(map(str, shape))} float16"
-        if report.has("kernels", scores=name):
-            continue
-        coarse = np.random.default_rng(0).normal(0.0, 3.0, (shape[1] // 8, shape[2] // 8, shape[0])).astype(np.float32)
-        smooth = np.stack(
-            [cv2.resize(coarse[..., c], shape[:0:-1], interpolation=cv2.INTER_CUBIC) for c in range(shape[0])]
-        )
-        scores = np.ascontiguousarray(smooth, np.float16)
-        try:
-            there = on_the_gpu(cuda, scores)
-            things_equal = float((things_there(cuda, kernels, there) == thing_samples(scores, THINGS)).mean())
-            row = {"scores": name, **compare_kernels(there, scores, kernels, seconds), "things_equal": things_equal}
-            report.add("kernels", row)
-        except SegPerceptionError as error:
-            report.fail(f"kernels on {name}", error)
+        report.measure("kernels", {"scores": name}, _compared(cuda, kernels, shape, seconds))
     kernels.close()
+
+
+def _compared(
+    cuda: Cuda, kernels: ScoreKernels, shape: tuple[int, int, int], seconds: float
+) -> Iterator[dict[str, Any]]:
+    coarse = np.random.default_rng(0).normal(0.0, 3.0, (shape[1] // 8, shape[2] // 8, shape[0])).astype(np.float32)
+    smooth = np.stack(
+        [cv2.resize(coarse[..., c], shape[:0:-1], interpolation=cv2.INTER_CUBIC) for c in range(shape[0])]
+    )
+    scores = np.ascontiguousarray(smooth, np.float16)
+    there = on_the_gpu(cuda, scores)
+    yield {"things_equal": float((things_there(cuda, kernels, there) == thing_samples(scores, THINGS)).mean())}
+    yield from compare_kernels(there, scores, kernels, seconds)
 
 
 def on_the_gpu(cuda: Cuda, scores: NDArray[Any]) -> DeviceScores:
@@ -83,18 +81,22 @@ def things_there(cuda: Cuda, kernels: ScoreKernels, there: DeviceScores) -> NDAr
     return host.host.reshape(height, width)
 
 
-def compare_kernels(there: DeviceScores, here: NDArray[Any], kernels: ScoreKernels, seconds: float) -> dict[str, Any]:
+def compare_kernels(
+    there: DeviceScores, here: NDArray[Any], kernels: ScoreKernels, seconds: float
+) -> Iterator[dict[str, Any]]:
     """The same (C, h, w) scores asked on the GPU and on the CPU, for a camera image of four times their size."""
     size = (4 * here.shape[2], 4 * here.shape[1])
     alignment = Alignment.of_resize(size, (here.shape[2], here.shape[1]))
     on_gpu = ResidentSegmentation(there, alignment, size, are_logits=True, kernels=kernels)
     on_cpu = LogitsSegmentation(here, alignment, size)
     uv = places(size)
-    return {
-        "points_equal": float((on_gpu.sample(uv).class_id == on_cpu.sample(uv).class_id).mean()),
-        "pixels_equal": float((on_gpu.label_image() == on_cpu.label_image()).mean()),
+    yield {"points_equal": float((on_gpu.sample(uv).class_id == on_cpu.sample(uv).class_id).mean())}
+    yield {"pixels_equal": float((on_gpu.label_image() == on_cpu.label_image()).mean())}
+    yield {
         "sample_gpu_ms": median(times_ms(lambda: on_gpu.sample(uv), seconds)),
         "sample_cpu_ms": median(times_ms(lambda: LogitsSegmentation(here, alignment, size).sample(uv), seconds)),
+    }
+    yield {
         "label_gpu_ms": median(times_ms(on_gpu.label_image, seconds)),
         "label_cpu_ms": median(times_ms(on_cpu.label_image, seconds)),
     }

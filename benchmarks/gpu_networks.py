@@ -30,7 +30,8 @@ def batch_of(path: Path, scratch: Path) -> Path | None:
 
 
 def made_networks(folder: Path) -> Iterator[Path]:
-    """DeepLabV3+ of the three backbones at both sizes, random weights, 19 classes: in float16, for six, in float32."""
+    """DeepLabV3+ of the three backbones at both sizes, random weights, 19 classes: in float16, for six, in float32.
+    What is there already is not made again."""
     import torch
 
     from seg_perception.export.from_torch import export_network
@@ -44,10 +45,14 @@ def made_networks(folder: Path) -> Iterator[Path]:
             torch.manual_seed(0)
             model = build_model(NetworkConfig(backbone=backbone, num_classes=19)).eval()
             path = folder / f"deeplabv3plus_{backbone}_{width}x{height}.onnx"
+            half = path.with_suffix(".fp16.onnx")
+            if path.exists() and half.exists():
+                yield half
+                yield path
+                continue
             export_network(
                 LoadedNetwork(model, "cityscapes", Preprocessing()), path, (width, height), [noise((width, height))]
             )
-            half = path.with_suffix(".fp16.onnx")
             to_half(path, half, min_agreement=0.0)
             if batch_of(half, folder) is not None:
                 log.info("%s: and for %d pictures", half.name, CAMERAS)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
 import torch
-from gpu_kernels import CAMERAS, compare_kernels, times_ms
+from gpu_kernels import CAMERAS, compare_kernels, cuda_of, times_ms
 from gpu_networks import BACKBONES, SIZES
 from gpu_report import Report
 from torch import Tensor
 
 from seg_perception.errors import ModelError
-from seg_perception.inference.cuda_runtime import Cuda, Memory
+from seg_perception.inference.cuda_device import CudaDevice
+from seg_perception.inference.cuda_runtime import Memory
 from seg_perception.inference.score_kernels import DeviceScores, ScoreKernels
 from seg_perception.models.build import SegmentationNetwork, build_model
 from seg_perception.models.config import NetworkConfig
@@ -21,53 +23,45 @@ PRECISIONS = {"tf32": torch.float32, "fp16": torch.float16}
 DEVICE = "cuda"
 
 
-def check_torch(report: Report, cuda: Cuda, seconds: float) -> None:
+def check_torch(report: Report, device: CudaDevice, seconds: float) -> None:
     """Every network at every size, one picture and six at once."""
-    if DEVICE == "cuda" and not torch.cuda.is_available():
-        report.fail("PyTorch", ModelError(f"a build for CUDA that sees the GPU wanted, {torch.__version__} seen"))
+    if DEVICE == "cuda" and "PyTorch" not in report.failures:
+        with report.attempt("PyTorch"):
+            if not torch.cuda.is_available():
+                raise ModelError(f"a build for CUDA that sees the GPU wanted, {torch.__version__} seen")
+    if "PyTorch" in report.failures:
         return
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
-    try:
-        kernels: ScoreKernels | None = ScoreKernels(cuda)
-    except ModelError as error:
-        report.fail("kernels", error)
-        kernels = None
+    cuda = cuda_of(device)
+    kernels = None if "kernels" in report.failures else ScoreKernels(cuda)
     for backbone in BACKBONES:
-        for width, height in SIZES:
-            name = f"deeplabv3plus_{backbone}_{width}x{height}"
+        for size in SIZES:
             for precision, dtype in PRECISIONS.items():
-                what = {"network": name, "precision": precision, "library": f"torch {torch.__version__}"}
-                if report.has("torch", **what):
-                    continue
-                torch.manual_seed(0)
-                model = build_model(NetworkConfig(backbone=backbone, num_classes=19)).eval()
-                model = model.to(DEVICE, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-                try:
-                    report.add("torch", {**what, **measure(model, (width, height), dtype, kernels, seconds)})
-                except RuntimeError as error:  # the GPU's memory is full, say
-                    report.fail(f"{name} {precision} in PyTorch", error)
-                del model
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
+                network = f"deeplabv3plus_{backbone}_{size[0]}x{size[1]}"
+                what = {"network": network, "precision": precision, "library": f"torch {torch.__version__}"}
+                report.measure("torch", what, measure(backbone, size, dtype, kernels, seconds))
     cuda.close()
 
 
-@torch.inference_mode()
 def measure(
-    model: SegmentationNetwork, size: tuple[int, int], dtype: torch.dtype, kernels: ScoreKernels | None, seconds: float
-) -> dict[str, Any]:
+    backbone: str, size: tuple[int, int], dtype: torch.dtype, kernels: ScoreKernels | None, seconds: float
+) -> Iterator[dict[str, Any]]:
     """One picture, six at once, and the points of what the first gave."""
-    one, six = (pictures(count, size, dtype) for count in (1, CAMERAS))
-    network_ms, scores = timed(model, one, seconds)
-    batch_ms, _ = timed(model, six, seconds)
-    row = {"network_ms": network_ms, "batch_network_ms": batch_ms / CAMERAS}
-    if kernels is None:
-        return row | dict.fromkeys(("points_equal", "pixels_equal", "sample_gpu_ms", "sample_cpu_ms"))
-    planes = scores[0].contiguous()
-    here = planes.cpu().numpy()  # waits for PyTorch's stream, which the kernels' own does not
-    there = DeviceScores(memory_of(planes), here.shape, here.dtype, planes=True, owner=planes)
-    return row | compare_kernels(there, here, kernels, seconds)
+    torch.manual_seed(0)
+    model = build_model(NetworkConfig(backbone=backbone, num_classes=19)).eval()
+    model = model.to(DEVICE, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.inference_mode():
+        network_ms, scores = timed(model, pictures(1, size, dtype), seconds)
+    yield {"network_ms": network_ms}
+    with torch.inference_mode():
+        batch_ms, _ = timed(model, pictures(CAMERAS, size, dtype), seconds)
+    yield {"batch_network_ms": batch_ms / CAMERAS}
+    if kernels is not None:
+        planes = scores[0].contiguous()
+        here = planes.cpu().numpy()  # waits for PyTorch's stream, which the kernels' own does not
+        there = DeviceScores(memory_of(planes), here.shape, here.dtype, planes=True, owner=planes)
+        yield from compare_kernels(there, here, kernels, seconds)
 
 
 def pictures(count: int, size: tuple[int, int], dtype: torch.dtype) -> Tensor:

@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -72,6 +73,8 @@ class FakeDriver:
     is_lost: asked at each call; once it says so, every call fails, as after a kernel that broke the context."""
 
     CUstream_flags = SimpleNamespace(CU_STREAM_NON_BLOCKING=1)
+    CUctx_flags = SimpleNamespace(CU_CTX_SCHED_AUTO=0, CU_CTX_SCHED_SPIN=1, CU_CTX_SCHED_BLOCKING_SYNC=4)
+    CUevent_flags = SimpleNamespace(CU_EVENT_DEFAULT=0, CU_EVENT_BLOCKING_SYNC=1)
     CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL="thread local")
     CU_MEMHOSTALLOC_PORTABLE = 1
     CU_MEMHOSTALLOC_DEVICEMAP = 2
@@ -84,6 +87,9 @@ class FakeDriver:
         self.memory: dict[int, tuple[str, Any]] = {}  # address -> kind, bytes
         self.live: Counter[str] = Counter()
         self.kernels: Callable[[str], Callable[..., None]] | None = None  # by name
+        self.schedule = -1  # of the context
+        self.event_flags: set[int] = set()
+        self.priorities: list[int] = []  # of the streams
         self._current = threading.local()
         self._capturing: dict[int, Handle] = {}
         self._streams: dict[int, Handle] = {}
@@ -103,7 +109,7 @@ class FakeDriver:
                 if name == "cuStreamEndCapture":  # the capture has ended all the same
                     self._capturing.pop(int(arguments[0]))
                 return (self.fail[name].pop(0), None)
-            free = name in ("cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuDevicePrimaryCtxRelease")
+            free = name in ("cuInit", "cuDeviceGet") or name.startswith("cuDevicePrimaryCtx")
             if not free and name != "cuCtxSetCurrent" and not getattr(self._current, "context", None):
                 return (Status.CUDA_ERROR_INVALID_CONTEXT, None)
             result = getattr(self, f"_{name}")(**dict(zip(wanted, arguments, strict=True)))
@@ -164,15 +170,20 @@ class FakeDriver:
     def _cuDevicePrimaryCtxRetain(self, dev: int) -> Handle:
         return self._new("context")
 
+    def _cuDevicePrimaryCtxSetFlags(self, dev: int, flags: int) -> None:
+        assert not self.live["context"]  # it has to be known when the context is made
+        self.schedule = flags
+
     def _cuDevicePrimaryCtxRelease(self, dev: int) -> None:
         self.live["context"] -= 1
 
     def _cuCtxSetCurrent(self, ctx: Handle) -> None:
         self._current.context = ctx
 
-    def _cuStreamCreate(self, Flags: int) -> Handle:
-        assert Flags == 1
+    def _cuStreamCreateWithPriority(self, flags: int, priority: int) -> Handle:
+        assert flags == 1
         stream = self._new("stream")
+        self.priorities.append(priority)
         self._streams[int(stream)] = stream
         return stream
 
@@ -183,6 +194,7 @@ class FakeDriver:
         return (self._drain(hStream),)
 
     def _cuEventCreate(self, Flags: int) -> Handle:
+        self.event_flags.add(Flags)
         return self._new("event")
 
     def _cuEventDestroy(self, hEvent: Handle) -> None:
@@ -627,4 +639,5 @@ class FakeGpu:
         """From now on it is this machine's GPU, with its TensorRT and its cuda.bindings."""
         monkeypatch.setattr(cuda_device, "probe", lambda: self.device)
         monkeypatch.setattr(tensorrt_library, "load", lambda name: self.library)
-        monkeypatch.setattr(tensorrt_segmenter, "Cuda", lambda device, *_: Cuda(device, self.driver, self.nvrtc))
+        make = partial(Cuda, driver=self.driver, nvrtc=self.nvrtc)
+        monkeypatch.setattr(tensorrt_segmenter, "Cuda", lambda device, *_, **more: make(device, **more))

@@ -151,6 +151,12 @@ class InferenceConfig(Section):
         "where an engine's class scores become labels of points; gpu: they stay there, and only labels come back",
         choices=("cpu", "gpu"),
     )
+    gpu_wait: str = setting(
+        "auto",
+        "how a thread waits for an engine; spin: on a core of its own, and goes on at once; block: asleep; auto: block "
+        "on a Jetson, spin elsewhere",
+        choices=("auto", "spin", "block"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from seg_perception.inference.cuda_device import CudaDevice
 
 _REMEDY = "`pip install cuda-python` of the driver's CUDA major version (12 or 13), or use backend: onnxruntime"
 
+_HIGHEST = -1000  # priority of a stream: clamped to the highest that the GPU has
+
 
 class CudaError(ModelError):
     """A call that the GPU or its driver refused."""
@@ -48,17 +50,23 @@ class Memory:
 class Cuda:
     """One GPU's primary context. device: a probed one. driver, nvrtc: modules of `cuda.bindings`.
 
-    Raises ModelError where the bindings are missing, CudaError where the GPU refuses.
+    wait: how a thread waits for the GPU: `spin` keeps a core busy, `block` sleeps and is woken later; `auto` blocks on
+    a Jetson and leaves others to the driver, which spins there. Raises ModelError where the bindings are missing,
+    CudaError where the GPU refuses.
     """
 
-    def __init__(self, device: CudaDevice, driver: Any = None, nvrtc: Any = None) -> None:
+    def __init__(self, device: CudaDevice, driver: Any = None, nvrtc: Any = None, wait: str = "auto") -> None:
         self.device = device
         self._driver, self._nvrtc = driver, nvrtc
         if driver is None:
             self._driver = _bindings("driver")
+        self._blocks = wait == "block" or (wait == "auto" and device.integrated)
         self._stack = contextlib.ExitStack()
         self._call("cuInit", 0)
         handle = self._call("cuDeviceGet", device.index)
+        schedule = "BLOCKING_SYNC" if self._blocks else wait.upper()  # of streams; events are told so themselves
+        flags = getattr(self._driver.CUctx_flags, f"CU_CTX_SCHED_{schedule}")
+        self._call("cuDevicePrimaryCtxSetFlags", handle, int(flags))
         self._context = self._call("cuDevicePrimaryCtxRetain", handle)
         self._stack.callback(self._free, "cuDevicePrimaryCtxRelease", handle)
         self.make_current()
@@ -78,14 +86,16 @@ class Cuda:
             raise CudaError(f"{self.device.name} was let go of")
         self._call("cuCtxSetCurrent", self._context)
 
-    def stream(self) -> Any:
-        """A stream that does not wait for the default one."""
-        flags = self._driver.CUstream_flags.CU_STREAM_NON_BLOCKING
-        return self._owned(self._call("cuStreamCreate", int(flags)), "cuStreamDestroy")
+    def stream(self, *, urgent: bool = False) -> Any:
+        """A stream that does not wait for the default one. urgent: what is on it goes before what waits on others."""
+        flags, priority = self._driver.CUstream_flags.CU_STREAM_NON_BLOCKING, _HIGHEST if urgent else 0
+        return self._owned(self._call("cuStreamCreateWithPriority", int(flags), priority), "cuStreamDestroy")
 
     def event(self) -> Any:
         """An event that can be waited for, and that knows its time."""
-        return self._owned(self._call("cuEventCreate", 0), "cuEventDestroy")
+        flags = self._driver.CUevent_flags
+        flag = flags.CU_EVENT_BLOCKING_SYNC if self._blocks else flags.CU_EVENT_DEFAULT
+        return self._owned(self._call("cuEventCreate", int(flag)), "cuEventDestroy")
 
     def device_memory(self, nbytes: int) -> Memory:
         """Memory of the GPU."""

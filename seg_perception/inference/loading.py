@@ -134,7 +134,12 @@ def _tensorrt(config: InferenceConfig, library: str = "tensorrt") -> Segmenter:
     )
     cache = Path(config.engine_cache).expanduser() if config.engine_cache else None
     return TensorRtSegmenter(
-        config.model, library=library, options=options, cache=cache, sample_on_gpu=config.sample_on == "gpu"
+        config.model,
+        library=library,
+        options=options,
+        cache=cache,
+        sample_on_gpu=config.sample_on == "gpu",
+        wait=config.gpu_wait,
     )
 
 

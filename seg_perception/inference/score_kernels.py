@@ -188,7 +188,7 @@ class ScoreKernels:
         self._cuda = cuda
         self._lock = threading.RLock()
         self._label_picture, self._sample_points, self._mark_things = cuda.compile(PREAMBLE + SOURCE, *NAMES)
-        self._stream = cuda.stream()
+        self._stream = cuda.stream(urgent=True)  # short, and a sweep waits for it: before the next pictures' network
         self._memory: dict[str, tuple[Memory, Memory]] = {}
 
     def close(self) -> None:

@@ -39,7 +39,16 @@ log = logging.getLogger(__name__)
 MOST_SIZES = 8  # each holds memory of the GPU for good
 LANES = 2
 SETTINGS = frozenset(
-    {"max_image_size", "engine_cache", "workspace_mib", "optimization_level", "dla_core", "tf32", "sample_on"}
+    {
+        "max_image_size",
+        "engine_cache",
+        "workspace_mib",
+        "optimization_level",
+        "dla_core",
+        "tf32",
+        "sample_on",
+        "gpu_wait",
+    }
 )
 
 
@@ -51,9 +60,9 @@ class TensorRtSegmenter:
     """Runs a deployed ONNX file as an engine. May be called from any thread; calls wait for each other.
 
     library: `tensorrt` or `tensorrt_rtx`. cache: folder of engines; None: this user's. sample_on_gpu: class scores stay
-    on the GPU, where the network gives any. A call that fails is repeated once with everything started anew;
-    after that every call raises EngineLostError. Raises ModelError where driver, TensorRT, bindings or engine are
-    missing or unfit, each in a sentence with its remedy.
+    on the GPU, where the network gives any. wait: see `Cuda`. A call that fails is repeated once with everything
+    started anew; after that every call raises EngineLostError. Raises ModelError where driver, TensorRT, bindings or
+    engine are missing or unfit, each in a sentence with its remedy.
 
     device, loaded, driver, nvrtc: found by themselves; given by tests.
     """
@@ -67,6 +76,7 @@ class TensorRtSegmenter:
         cache: str | Path | None = None,
         lanes: int = LANES,
         sample_on_gpu: bool = False,
+        wait: str = "auto",
         on_progress: Progress | None = None,
         device: CudaDevice | None = None,
         loaded: TensorRT | None = None,
@@ -85,7 +95,7 @@ class TensorRtSegmenter:
             EngineCache(cache or default_directory()),
         )
         self._open: Callable[[Progress | None], _Running] = lambda progress: _Running(
-            self._source, device, self._contract, lanes, sample_on_gpu, progress, driver, nvrtc
+            self._source, self._contract, lanes, sample_on_gpu, progress, lambda: Cuda(device, driver, nvrtc, wait=wait)
         )
         self._lock = threading.Lock()
         self._lost = ""
@@ -174,20 +184,18 @@ class _Running:
     def __init__(
         self,
         source: EngineSource,
-        device: CudaDevice,
         contract: ModelContract,
         lanes: int,
         sample_on_gpu: bool,
         on_progress: Progress | None,
-        driver: Any,
-        nvrtc: Any,
+        make_cuda: Callable[[], Cuda],
     ) -> None:
         self._contract = contract
         self._library = source.library
         self._lanes_wanted = lanes
         self._lanes: dict[tuple[tuple[int, int], int], deque[Lane]] = {}  # by size and pictures in a call
         self._kernels: ScoreKernels | None = None
-        self.cuda = Cuda(device, driver, nvrtc)
+        self.cuda = make_cuda()
         try:
             plan = source.obtain(on_progress)
             self._logger = tensorrt_library.make_logger(source.library)

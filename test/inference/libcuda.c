@@ -13,13 +13,17 @@
 int cuInit(unsigned flags) { return flags; }
 int cuDriverGetVersion(int *version) { *version = 13000; return 0; }
 int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return 0; }
+int cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags) { printf("schedule %u\n", flags); return 0; }
 int cuDevicePrimaryCtxRetain(void **context, int device) { *context = CONTEXT; return 0; }
 int cuDevicePrimaryCtxRelease_v2(int device) { printf("release %d\n", device); return 0; }
 int cuCtxSetCurrent(void *context) { return context == CONTEXT ? 0 : 201; }
-int cuStreamCreate(void **stream, unsigned flags) { return flags == 1 ? MADE(stream) : 1; }
+int cuStreamCreateWithPriority(void **stream, unsigned flags, int priority) {
+    printf("stream of priority %d\n", priority);
+    return flags == 1 ? MADE(stream) : 1;
+}
 int cuStreamDestroy_v2(void *stream) { return FREED(stream); }
 int cuStreamSynchronize(void *stream) { return 0; }
-int cuEventCreate(void **event, unsigned flags) { return MADE(event); }
+int cuEventCreate(void **event, unsigned flags) { printf("event %u\n", flags); return MADE(event); }
 int cuEventDestroy_v2(void *event) { return FREED(event); }
 int cuEventRecord(void *event, void *stream) { return 0; }
 int cuEventSynchronize(void *event) { return 0; }

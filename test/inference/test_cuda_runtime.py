@@ -22,7 +22,7 @@ from seg_perception.inference.contract import Alignment
 from seg_perception.inference.cuda_device import CudaDevice
 
 cuda_runtime.compile_cubin = lambda *_: b"cubin and more"
-cuda = cuda_runtime.Cuda(CudaDevice(0, "C", (9, 0), 132, 1 << 33, (13, 0), "", False))
+cuda = cuda_runtime.Cuda(CudaDevice(0, "C", (9, 0), 132, 1 << 33, (13, 0), "", False), wait="block")
 stream = cuda.stream()
 sent, there, back = cuda.host_memory(1000), cuda.device_memory(1000), cuda.host_memory(1000)
 sent.host[:] = np.arange(1000) % 251
@@ -85,6 +85,10 @@ def test_every_call_arrives_as_it_was_meant(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     out = done.stdout
     assert "cuMemAlloc failed on C: CUDA_ERROR_OUT_OF_MEMORY (2)" in out
+    assert "schedule 4\n" in out  # CU_CTX_SCHED_BLOCKING_SYNC
+    assert "event 1\n" in out  # CU_EVENT_BLOCKING_SYNC
+    assert "stream of priority 0\n" in out
+    assert "stream of priority -1000\n" in out
     assert "host memory 1000, flags 1" in out  # portable
     assert "host memory 8, flags 3" in out  # portable and mapped
     assert "graph" in out

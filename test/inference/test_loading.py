@@ -224,12 +224,14 @@ def test_the_settings_of_an_engine_reach_it(
         "workspace_mib": 64,
         "optimization_level": 4,
         "engine_cache": str(tmp_path),
+        "gpu_wait": "block",
     }
     segmenter = load_segmenter(InferenceConfig(model=model, backend="tensorrt", sample_on=sample_on, **settings))
     config = gpu.trt.configs[1]
     assert config["profile"]["pixels"][2] == (480, 640, 3)
     assert (config["WORKSPACE"], config["builder_optimization_level"]) == (64 << 20, 4)
     assert list(tmp_path.glob("*.engine"))
+    assert gpu.driver.event_flags == {1}
     assert isinstance(segmenter.segment(np.zeros((40, 60, 3), np.uint8)), kind)
 
 

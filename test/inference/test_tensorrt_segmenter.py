@@ -366,7 +366,7 @@ def test_a_gpu_that_stays_away_is_lost_and_said_so_ever_after(folder: Path, tmp_
     ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
     ours.segment(picture(0))
     gpu.driver.fail["cuGraphLaunch"] = [Status.CUDA_ERROR_LAUNCH_FAILED] * 3
-    gpu.driver.fail["cuStreamCreate"] = [Status.CUDA_ERROR_OUT_OF_MEMORY] * 9
+    gpu.driver.fail["cuStreamCreateWithPriority"] = [Status.CUDA_ERROR_OUT_OF_MEMORY] * 9
     for _ in range(2):
         with pytest.raises(EngineLostError, match=r"is lost: cuGraphLaunch failed .*OUT_OF_MEMORY") as caught:
             ours.segment(picture(0))
@@ -545,6 +545,26 @@ def test_scores_that_stay_on_the_gpu_are_not_downloaded(folder: Path, tmp_path: 
     assert gpu.driver.calls == [
         "cuCtxSetCurrent", "cuGraphLaunch", "cuMemcpyDtoDAsync", "cuEventRecord", "cuEventSynchronize"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("device", "wait", "schedule"),
+    [(DESKTOP, "auto", 0), (DESKTOP, "spin", 1), (DESKTOP, "block", 4), (JETSON, "auto", 4), (JETSON, "spin", 1)],
+)
+def test_threads_wait_for_the_gpu_as_told_and_asleep_on_a_jetson(
+    folder: Path, tmp_path: Path, device: CudaDevice, wait: str, schedule: int
+) -> None:
+    gpu = FakeGpu(device=device)
+    segmenter_on(gpu, folder / "any.onnx", tmp_path, wait=wait).segment(picture(0))
+    assert (gpu.driver.schedule, gpu.driver.event_flags) == (schedule, {int(schedule == 4)})
+
+
+def test_points_go_before_the_networks_of_the_next_pictures(folder: Path, tmp_path: Path) -> None:
+    gpu = FakeGpu()
+    segmenter_on(gpu, folder / "any.onnx", tmp_path)
+    of_kernels, *of_lanes = gpu.driver.priorities
+    assert of_kernels < 0
+    assert of_lanes == [0, 0]
 
 
 def test_what_cannot_stay_on_the_gpu_is_sampled_on_the_cpu_and_said(
