@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from seg_perception.config import CameraConfig, Config
 from seg_perception.datatypes import CameraImage, LidarScan
-from seg_perception.errors import SegPerceptionError
+from seg_perception.errors import MessageError, ModelError, SegPerceptionError
 from seg_perception.fusion.pairing import FAR_OFF, TIME_JUMP_NS, Pairer, Pairing, RateLimit
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.inference.networks import Segmenters
@@ -34,6 +34,7 @@ from seg_perception.scene_step import SceneStep
 from seg_perception.statistics import RunStatistics, StageTimer
 
 _MOVING_KEPT = 1000  # messages on /tf, some seconds of them
+_OF_PICTURE = (ModelError.cause, MessageError.cause)
 _TF_GRACE_S = 0.05  # for /tf, from when a sweep is first looked at: under load its deadline may have passed by then
 _SETTLING_S = 2.0  # from the first sweep on, frames that nobody has named yet are waited for as well
 
@@ -109,6 +110,7 @@ class Intake:
         )
         self._held: dict[str, _Decoded] = {}  # by LiDAR
         self._moving: deque[Any] = deque(maxlen=_MOVING_KEPT)  # the last of /tf, in the order in which they came
+        self._told: deque[tuple[str, int]] = deque(maxlen=100)  # pictures that the network did not take
         self._first_s = math.inf  # when the first sweep came
         self._jumps = 0  # of the sweeps' clock
         self._jumps_in_scene = 0
@@ -248,7 +250,7 @@ class Intake:
                         self._timed(self.pipeline.segment_ahead, image)
             else:
                 image = self._image(camera, arrived)
-                with self.refusing():
+                with self.refusing(image):
                     if image is not None:
                         return Picture(image, self._timed(self.pipeline.segment, image))
 
@@ -343,6 +345,13 @@ class Intake:
 
         return arrived.picture(read)
 
+    def _unusable(self, image: CameraImage, cause: str, sentence: str) -> None:
+        """The network cannot take a picture: told once, whether it was shown by itself, for a sweep or for several."""
+        with self._lock:
+            if (image.camera, image.stamp_ns) not in self._told:
+                self._told.append((image.camera, image.stamp_ns))
+                self._problem(f"{cause}/{image.camera}", f"camera '{image.camera}' skipped: {sentence}")
+
     def _compare_frames(self, image: CameraImage) -> None:
         info = self._infos.get(image.camera)
         if info is not None and info.frame_id != image.frame_id and not self._cameras[image.camera].frame_id:
@@ -356,8 +365,10 @@ class Intake:
         report = result.report
         self.statistics.add_sweep(result.cloud, report)
         for camera, view in report.views.items():
-            if view.skipped:
-                self._on_problem(f"{view.skipped}/{camera}", f"camera '{camera}' skipped: {view.detail}")
+            if view.skipped in _OF_PICTURE:
+                self._unusable(result.images[camera], view.skipped, view.detail)
+            elif view.skipped:
+                self._problem(f"{view.skipped}/{camera}", f"camera '{camera}' skipped: {view.detail}")
             elif not view.in_view and len(result.cloud):
                 self._problem(
                     f"nothing_in_view/{camera}",
@@ -368,12 +379,15 @@ class Intake:
             self._on_problem("motion_assumed_static", f"assuming that nothing moved: {report.motion_fallback}")
 
     @contextmanager
-    def refusing(self) -> Iterator[None]:
-        """What the block refuses is counted and told, and goes no further."""
+    def refusing(self, picture: CameraImage | None = None) -> Iterator[None]:
+        """What the block refuses is counted and told, and goes no further. picture: that it is about, if any."""
         try:
             yield
         except SegPerceptionError as error:
-            self._problem(error.cause, str(error))
+            if picture is None or error.cause not in _OF_PICTURE:
+                self._problem(error.cause, str(error))
+            else:
+                self._unusable(picture, error.cause, str(error))
 
     def _offset_ns(self, camera: str) -> int:
         return round(self._cameras[camera].offset_ms * 1e6)

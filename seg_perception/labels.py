@@ -21,6 +21,7 @@ from seg_perception.errors import ConfigError
 
 SHIPPED = Path(__file__).parent / "taxonomies"
 _GROUP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # it becomes part of a topic
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # read for each network of each camera
 UNKNOWN_COLOR = (90, 90, 90)
 
 
@@ -66,7 +67,7 @@ class Taxonomy:
             shipped = sorted(entry.stem for entry in SHIPPED.glob("*.yaml"))
             raise ConfigError(f"taxonomy '{name_or_path}': no such file; shipped ones are {shipped}")
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise ConfigError(f"taxonomy {path}: {' '.join(str(error).split())}") from error
         return cls.from_mapping(content, str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from seg_perception.bags import BagReader
 from seg_perception.config import NODE_NAME, CameraConfig, Config, parameters_beside
 from seg_perception.datatypes import NO_CAMERA, SemanticCloud
 from seg_perception.drawing import Pixels
-from seg_perception.errors import BagError, ConfigError
+from seg_perception.errors import BagError, ConfigError, MessageError
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.motion import MovedSweep
 from seg_perception.geometry.projection import Projection, project
@@ -33,6 +34,8 @@ TF, TF_STATIC = "/tf", "/tf_static"
 IMAGE_TYPES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
 NODE = f"/{NODE_NAME}"  # topics below it are those of the live node
 POINTS_TOPIC = f"{NODE}/points"  # of the only LiDAR
+
+_log = logging.getLogger(__name__)
 
 
 def replay(bag: BagReader, intake: Intake) -> Iterator[SweepResult]:
@@ -63,6 +66,29 @@ def replay(bag: BagReader, intake: Intake) -> Iterator[SweepResult]:
     yield from _ready(intake, math.inf)
 
 
+def recorded_transforms(bag: BagReader) -> TransformTree:
+    """All that an open bag says on /tf and /tf_static. What of it cannot be used costs itself, and one warning says how
+    much that was."""
+    tree = TransformTree(cache_ns=None)
+    taken, refused = 0, []
+    for message in bag.messages({TF, TF_STATIC}):
+        try:
+            count, errors = insert_tf(tree, message.msg, static=message.topic == TF_STATIC)
+        except MessageError as error:
+            count, errors = 0, [error]
+        taken += count
+        refused += errors
+    if refused:
+        _log.warning(
+            "bag %s: %d of %d transforms refused, the first: %s",
+            bag.path,
+            len(refused),
+            taken + len(refused),
+            refused[0],
+        )
+    return tree
+
+
 def points_topic(lidar: str, node: str = NODE) -> str:
     """Where the labelled clouds of a LiDAR go; "": of the only one."""
     return f"{node}/{lidar}/points" if lidar else f"{node}/points"
@@ -80,9 +106,7 @@ def labelled_sweep(bag: BagReader, config: Config) -> tuple[SemanticCloud, dict[
     class_id, probability, instance_id = labels_from_cloud(cloud)
     no_camera = np.full(len(scan), NO_CAMERA, np.uint8)
     semantic = SemanticCloud(scan, class_id, probability, instance_id, no_camera, ())
-    tree = TransformTree(cache_ns=None)
-    for message in bag.messages({TF, TF_STATIC}):
-        insert_tf(tree, message.msg, static=message.topic == TF_STATIC)
+    tree = recorded_transforms(bag)
     sweep = MovedSweep(scan, tree, config.motion)
     visibility = with_spacing(config.visibility, scan.points)
     views = {}

@@ -63,9 +63,6 @@ class RunStatistics:
             self.sweeps_labelled += bool(by_class[:UNKNOWN].any())
             self.points += len(cloud)
             self.points_by_class += by_class
-            for name, view in report.views.items():
-                if view.skipped:
-                    self.count(f"{view.skipped}/{name}")
             if report.motion_fallback:
                 self.count("motion_assumed_static")
             for stage, seconds in report.stage_seconds.items():

@@ -12,6 +12,7 @@ import yaml
 from small_world import CAR, HEIGHT, MS, ROAD, T0, WIDTH, header, message
 
 from seg_perception.datatypes import UNKNOWN
+from seg_perception.errors import ModelError
 from seg_perception.intake import Intake
 
 S = 1_000 * MS
@@ -425,6 +426,25 @@ def test_an_image_that_cannot_be_decoded_costs_itself():
     drive.intake.cloud(cloud_message(), now_s=0.0)
     assert drive.labels(1.0) == [UNKNOWN] * 4
     assert drive.causes["bad_message"] == 1
+
+
+@pytest.mark.parametrize("segment", ["every", "paired"])
+def test_a_picture_that_the_network_cannot_take_is_counted_once(segment):
+    drive = Drive(camera={"front": {"segment": segment}}, lidars=["top", "left"])
+
+    def fail(_: np.ndarray) -> object:
+        raise ModelError("no picture of mine")
+
+    drive.network.segment = fail
+    for i in range(3):
+        stamp_ns = T0 + i * 100 * MS
+        drive.intake.image("front", image_message(stamp_ns))
+        assert drive.intake.next_picture() is None
+        for lidar in ("top", "left"):
+            drive.intake.cloud(cloud_message(stamp_ns), 0.1 * i, lidar)
+            assert drive.labels(0.1 * i + 1.0) == [UNKNOWN] * 4
+    assert {cause: count for cause, count in drive.causes.items() if "model" in cause} == {"model/front": 3}
+    assert "no picture of mine" in drive.said["model/front"]
 
 
 def test_images_wait_for_their_sweep_unless_told_otherwise():

@@ -15,7 +15,7 @@ from seg_perception.intake import Intake
 from seg_perception.messages.camera_info import CameraInfoRecord
 from seg_perception.messages.pointcloud import decode_cloud, encode_semantic_cloud, labels_from_cloud
 from seg_perception.messages.transforms import StampedTransform
-from seg_perception.offline import POINTS_TOPIC, config_for, labelled_sweep, points_topic, replay
+from seg_perception.offline import POINTS_TOPIC, config_for, labelled_sweep, points_topic, recorded_transforms, replay
 
 SWEEPS = 5
 
@@ -108,6 +108,20 @@ def test_a_damaged_message_costs_itself_and_not_the_bag(bag, tmp_path):
     clouds, intake = replayed(damaged, world.config())
     assert len(clouds) == SWEEPS - 1
     assert intake.statistics.causes["bad_message"] == 1
+
+
+def test_transforms_of_a_bag_that_cannot_be_used_cost_themselves_and_are_told_in_one_line(bag, tmp_path, caplog):
+    damaged = tmp_path / "damaged.mcap"
+    with BagReader(bag) as reader, BagWriter(damaged) as writer:
+        writer.write_tf("/tf", [transform("lidar", "base_link", np.eye(4)), transform("odom", "lidar", np.eye(4))], T0)
+        writer.write_raw("/tf", "tf2_msgs/msg/TFMessage", T0, b"\x00\x01\x00\x00short")
+        for message in reader.messages({"/tf_static"}):
+            writer.write_raw(message.topic, message.type, message.log_ns, message.data)
+    with BagReader(damaged) as reader:
+        tree = recorded_transforms(reader)
+    assert tree.can_transform("base_link", "front_optical", T0)
+    (record,) = caplog.records
+    assert "2 of 5 transforms refused, the first: /tf at" in record.message
 
 
 def test_the_same_bag_gives_the_same_bytes(bag):

@@ -20,8 +20,7 @@ from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.messages.header import stamp_ns
 from seg_perception.messages.image import decode
 from seg_perception.messages.pointcloud import decode_scan
-from seg_perception.messages.transforms import insert_tf
-from seg_perception.offline import TF, TF_STATIC, camera_of, check_topics
+from seg_perception.offline import camera_of, check_topics, recorded_transforms
 
 LATEST_S = 0.1
 """How much later or earlier than its stamp a picture may be supposed to be taken."""
@@ -104,9 +103,7 @@ def gather(
     camera, and for those of which there is nothing, why. Raises BagError where the bag lacks the configured topics.
     """
     check_topics(bag, config)
-    tree = TransformTree(cache_ns=None)
-    for message in bag.messages({TF, TF_STATIC}):
-        insert_tf(tree, message.msg, static=message.topic == TF_STATIC)
+    tree = recorded_transforms(bag)
     for (parent, child), T in (replacing or {}).items():
         tree.insert(parent, child, 0, T, static=True)
     stamps = {camera.name: _stamps(bag, camera.resolved_image_topic()) for camera in config.cameras}

@@ -12,18 +12,16 @@ import numpy as np
 from tqdm import tqdm
 
 from seg_perception.bags import BagReader
-from seg_perception.cli.replay import with_model
+from seg_perception.cli.replay import warn_once, with_model
 from seg_perception.config import Config
 from seg_perception.datatypes import NO_CAMERA, NO_INSTANCE, UNKNOWN, SemanticCloud
 from seg_perception.errors import BagError, ConfigError, MessageError, TransformError
 from seg_perception.geometry.motion import MovedSweep
-from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.inference.loading import load_segmenters
 from seg_perception.intake import Intake
 from seg_perception.labels import Taxonomy
 from seg_perception.messages.pointcloud import decode_scan
-from seg_perception.messages.transforms import insert_tf
-from seg_perception.offline import TF, TF_STATIC, config_for, points_topic, replay
+from seg_perception.offline import config_for, points_topic, recorded_transforms, replay
 from seg_perception.scene.map_files import check_suffix, save_map
 from seg_perception.scene.memory import SceneMemory
 
@@ -69,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
             memory = SceneMemory(config, taxonomy)
             found = _recorded(bag, labelled, config, memory)
         else:
-            intake = Intake(config, load_segmenters(config), lambda cause, sentence: None)
+            intake = Intake(config, load_segmenters(config), warn_once())
             found = ((result.cloud, result.scene is not None) for result in replay(bag, intake))
         total = sum(bag.counts.get(topic, 0) for topic in labelled or lidars.values())
         for cloud, taken in tqdm(islice(found, args.limit), total=min(total, args.limit or total), unit="sweep"):
@@ -110,9 +108,7 @@ def _recorded(bag: BagReader, topics: Sequence[str], config: Config, memory: Sce
     for topic in topics:
         if bag.topics.get(topic) != "sensor_msgs/msg/PointCloud2":
             raise BagError(f"bag {bag.path}: no cloud on {topic}; its topics are {list(bag.topics)}")
-    tree = TransformTree(cache_ns=None)
-    for message in bag.messages({TF, TF_STATIC}):
-        insert_tf(tree, message.msg, static=message.topic == TF_STATIC)
+    tree = recorded_transforms(bag)
     for message in bag.messages(topics):
         cloud = _labelled(message.msg)
         sweep = MovedSweep(cloud.scan, tree, config.motion)

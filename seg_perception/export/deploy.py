@@ -94,7 +94,12 @@ def deploy(
         raise ModelError(
             f"centre and offset: things and stuff wanted, taxonomy '{taxonomy.name}' has no such two kinds"
         )
-    model = _wanted_outputs(read_model(source), spec)
+    model = read_model(source)
+    if METADATA_KEY in (entry.key for entry in model.metadata_props):
+        raise ModelError(
+            f"model {source}: is deployed already, and can be used as it is; to change how, start from its source"
+        )
+    model = _wanted_outputs(model, spec)
     network = _at_network_size(model, spec)
     head = _head(network, spec, taxonomy)
     _check_classes(head, taxonomy)

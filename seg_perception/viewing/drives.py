@@ -14,13 +14,11 @@ from seg_perception.config import MotionConfig
 from seg_perception.datatypes import NO_INSTANCE, UNKNOWN, LidarScan, PointCloud
 from seg_perception.errors import BagError, MessageError, TransformError
 from seg_perception.geometry.motion import MovedSweep
-from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.transforms import from_quat_translation
 from seg_perception.labels import Taxonomy
 from seg_perception.messages.header import time_ns
 from seg_perception.messages.pointcloud import decode_cloud, scan_from_cloud
-from seg_perception.messages.transforms import insert_tf
-from seg_perception.offline import NODE, POINTS_TOPIC, TF, TF_STATIC
+from seg_perception.offline import NODE, POINTS_TOPIC, recorded_transforms
 from seg_perception.scene.voxel_map import MapCloud
 from seg_perception.viewing.shown import Boxes, Points, ShownSweep, in_frame
 
@@ -60,9 +58,7 @@ class LabelledDrive:
             boxes = boxes[2:]
         self.boxes_topic = next((name for name in boxes if topics.get(name) in (MARKERS, DETECTIONS)), "")
         self.map_topic = MAP_TOPIC if topics.get(MAP_TOPIC) == CLOUD else ""
-        self.tree = TransformTree(cache_ns=None)
-        for message in bag.messages({TF, TF_STATIC}):
-            insert_tf(self.tree, message.msg, static=message.topic == TF_STATIC)
+        self.tree = recorded_transforms(bag)
         self.missed = 0
         self._log_ns: list[int] = []  # of the sweeps that were come by so far
         self._recent: dict[int, ShownSweep] = {}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from seg_perception.cli import deploy as command
+from seg_perception.errors import ModelError
 from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
 
 
@@ -40,6 +41,15 @@ def test_command_writes_a_network_and_says_what_it_is(
     contract = OnnxRuntimeSegmenter(out).contract
     assert contract.mean == (110.0, 110.0, 110.0)
     assert contract.scale == (1 / 64, 1 / 64, 1 / 64)
+
+
+def test_a_network_that_is_deployed_already_is_named_as_such(source: str, tmp_path: Path, taxonomy_of) -> None:
+    once, twice = str(tmp_path / "once.onnx"), tmp_path / "twice.onnx"
+    options = ["--taxonomy", taxonomy_of(4), "--preset", "unit"]
+    assert run(source, once, *options) == 0
+    with pytest.raises(ModelError, match=r"once\.onnx: is deployed already"):
+        run(once, str(twice), *options)
+    assert not twice.exists()
 
 
 def test_preset_is_what_single_values_replace(source: str, tmp_path: Path, taxonomy_of: Callable[[int], str]) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from seg_perception.config import PaintingConfig
 from seg_perception.datatypes import NO_CAMERA, UNKNOWN, LidarScan, PointCloud, PointLabels, SemanticCloud
+from seg_perception.fusion import painting
 from seg_perception.fusion.painting import Painting
 from seg_perception.geometry.projection import Projection
 
@@ -117,3 +118,10 @@ def test_of_a_turning_lidar_each_point_counts_its_own_time():
     turned = replace(scan(2), stamps_ns=np.array([1, 50_000_001]))
     early, late = View("a", [0, 1], [1, 1], [0.5, 0.5]), View("b", [0, 1], [2, 2], [0.5, 0.5], image_ns=50_000_001)
     assert paint(turned, [early, late], PaintingConfig()).class_id.tolist() == [1, 2]
+
+
+def test_a_sweep_without_points_has_no_time_to_look_at(monkeypatch):
+    """Through Python, which checks the bounds that the compiled loop does not."""
+    monkeypatch.setattr(painting, "_take", painting._take.py_func)
+    empty = replace(scan(0), stamps_ns=np.empty(0, np.int64))
+    assert len(paint(empty, [View("front", [], [], [])], PaintingConfig())) == 0

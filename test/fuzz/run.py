@@ -57,6 +57,10 @@ SCENE: dict[str, Any] = {
     "voxel_map": {"enabled": True, "capacity": 1 << 12, "period_s": 0.5},
     "bev": {"enabled": True, "side_m": 20.0, "period_s": 0.3},
 }
+SPACING: dict[str, Any] = {"visibility": {"spacing_deg": 2.0, "beam_spacing_deg": 2.0}}
+FINE_EVERY = (
+    4  # worlds, one with the spacing that is read from the sweeps: its image of ranges is a hundred times larger
+)
 
 
 class Seeds:
@@ -122,10 +126,11 @@ class Seeds:
 class World:
     """One intake, two cameras, and the sweeps that go through it."""
 
-    def __init__(self, seeds: Seeds) -> None:
+    def __init__(self, seeds: Seeds, number: int) -> None:
         self.seeds = seeds
+        spacing = SPACING if number % FINE_EVERY else {}
         cameras = {"front": {}, "rear": {"transport": "compressed", "offset_ms": 1.0, "readout_ms": 5.0}}
-        config = world.config(cameras=list(cameras), camera=cameras, **SCENE)
+        config = world.config(cameras=list(cameras), camera=cameras, **SCENE, **spacing)
         self.said: Counter[str] = Counter()
         self.intake = Intake(config, world.LeftRightSegmenter(), self._note)
         self.topics = SceneTopics(config, self.intake.pipeline.taxonomy)
@@ -211,7 +216,8 @@ class Run:
     def __init__(self, seed: int) -> None:
         self.seeds = Seeds()
         self.mutator = Mutator(self.seeds.store, seed)
-        self.world = World(self.seeds)
+        self.worlds = 0
+        self.world = World(self.seeds, 0)
         self.cases: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
         self.said: Counter[str] = Counter()
@@ -259,7 +265,8 @@ class Run:
             last = dict(self.world.intake.statistics.causes.most_common(8))
             self.findings.setdefault("good sweeps are not labelled, or not in the scene, any more", str(last))
         self.said += self.world.said
-        self.world = World(self.seeds)
+        self.worlds += 1
+        self.world = World(self.seeds, self.worlds)
         gc.collect()  # worlds, which know their intake, which tells them of problems
 
     def report(self) -> dict[str, Any]:
