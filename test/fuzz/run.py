@@ -36,6 +36,7 @@ from small_world import MS, T0
 
 from seg_perception.bags import BagReader, BagWriter
 from seg_perception.datatypes import UNKNOWN, PointCloud
+from seg_perception.geometry.transform_edges import CONVINCED
 from seg_perception.intake import Intake
 from seg_perception.messages.camera_info import record_of
 from seg_perception.messages.image import compressed_fields
@@ -45,6 +46,7 @@ from seg_perception.scene_step import FAULT
 from seg_perception.scene_topics import OBJECTS, SceneTopics
 
 HEALTH_EVERY = 100
+SETTLED = CONVINCED + 3  # good rounds, of which one has to come through: so long one wrong stamp can be believed
 SAME_LENS = 50  # rounds with one calibration, because making a camera takes long
 AHEAD_NS = 200 * MS  # what odometry is stamped after the sweep, so that no point has to wait for it
 GROWTH_MIB = 300
@@ -259,11 +261,14 @@ class Run:
     def health(self) -> None:
         """A good sweep is labelled as ever, whatever came before. Then a new world, so that the next cases go deep."""
         before, remembered = self.world.labelled, self.world.remembered
-        for number in range(3):
+        for number in range(SETTLED):
             self.world.round(number)
-        if self.world.labelled == before or self.world.remembered == remembered:
+            if self.world.labelled > before and self.world.remembered > remembered:
+                break
+        else:
             last = dict(self.world.intake.statistics.causes.most_common(8))
-            self.findings.setdefault("good sweeps are not labelled, or not in the scene, any more", str(last))
+            where = f"before case {sum(self.cases.values())}"
+            self.findings.setdefault("good sweeps are not labelled, or not in the scene, any more", f"{where}: {last}")
         self.said += self.world.said
         self.worlds += 1
         self.world = World(self.seeds, self.worlds)
