@@ -34,6 +34,9 @@ class SegmentationNetwork(nn.Module):
             channels = self.backbone.channels[AUXILIARY_LEVEL[config.backbone]]
             self.auxiliary = FcnHead(channels, config.num_classes, config.dropout)
         initialise(self)
+        for part in self.modules():
+            if isinstance(part, PanopticDeepLabHead):
+                part.begin_near_zero()
 
     def forward(self, images: Tensor) -> Tensor:
         size = (images.shape[-2], images.shape[-1])

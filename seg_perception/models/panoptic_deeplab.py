@@ -74,6 +74,13 @@ class PanopticDeepLabHead(nn.Module):
         self.centre = _Branch(INSTANCE_WIDTH, INSTANCE_HEAD, 1)
         self.offset = _Branch(INSTANCE_WIDTH, INSTANCE_HEAD, 2)
 
+    def begin_near_zero(self) -> None:
+        """Let centre and offset begin near 0: a heat map that begins anywhere else costs thousands in its loss, which
+        for a while is all that the backbone learns from."""
+        for branch in (self.centre, self.offset):
+            for parameter in branch[-1].parameters():
+                nn.init.normal_(parameter, std=1e-3)
+
     def forward(self, pyramid: list[Tensor]) -> dict[str, Tensor]:
         instance = self.instance(pyramid)
         return {

@@ -152,6 +152,8 @@ def test_a_panoptic_network_with_that_decoder_takes_all_of_a_deeplabv3plus(tmp_p
     aspp = zip(model.head.instance.aspp.parameters(), classes_only.head.aspp.parameters(), strict=True)
     assert all(torch.equal(ours, theirs) for ours, theirs in aspp)
     assert torch.equal(model.head.centre[1].weight, fresh)
+    with torch.no_grad():
+        assert model.maps(images)["centre"].abs().max() < 0.5  # it begins near what nearly all of a heat map is
     taken = len(classes_only.state_dict()) + len(classes_only.head.aspp.state_dict())
     assert f"{taken} tensors taken" in said and f"{len(model.state_dict()) - taken} new: head.instance.skips" in said
     with pytest.raises(ModelError, match=r"of another shape: head\.semantic\.aspp"):
