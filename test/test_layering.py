@@ -52,7 +52,7 @@ DOORS = {
     "tensorrt": ("inference/tensorrt_library.py",),
     "cuda": ("inference/cuda_runtime.py",),
     "openvino": ("inference/openvino_segmenter.py",),
-    "open3d": ("simulation/raycast.py", "viewing/open3d_window.py"),
+    "open3d": ("simulation/raycast.py", "importers/lidar_odometry.py", "viewing/open3d_window.py"),
     "rerun": ("viewing/rerun_file.py",),
     "scipy": ("scene/", "calibration/"),
     "torch": ("models/", "export/", "training/"),

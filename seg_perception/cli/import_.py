@@ -39,6 +39,12 @@ def _add_kitti(formats: Any) -> None:
         "--camera", action="append", choices=["00", "01", "02", "03"], help="may be repeated; default: 02"
     )
     parser.add_argument("--timestamps", type=Path, help="folder with the stamps, where the drive has none")
+    parser.add_argument(
+        "--odometry",
+        choices=["oxts", "sweeps"],
+        default="oxts",
+        help="where the vehicle is: as recorded, where it was; or estimated from the sweeps (needs Open3D)",
+    )
     parser.add_argument("--loop", type=int, default=1, help="repeat the drive this often, stamps going on")
     _add_compressed(parser)
     _add_output(parser, _kitti)
@@ -98,6 +104,7 @@ def _kitti(args: argparse.Namespace) -> Imported:
         timestamps=args.timestamps,
         loop=args.loop,
         transport=args.transport,
+        odometry=args.odometry,
         progress=True,
     )
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from seg_perception.errors import ConfigError, MessageError
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.transforms import from_rotation_translation, inverse
 from seg_perception.importers.calibration import nearest_rigid, numbers, read_table
+from seg_perception.importers.lidar_odometry import poses_from_sweeps
 from seg_perception.importers.oxts import poses_from_oxts, read_oxts
 from seg_perception.importers.recording import (
     FIXED_FRAME,
@@ -39,13 +41,16 @@ from seg_perception.importers.recording import (
     require_file,
     require_folder,
 )
-from seg_perception.messages.pointcloud import cloud_from_columns
+from seg_perception.importers.twist import exp_se3, log_se3
+from seg_perception.messages.pointcloud import cloud_from_columns, scan_from_cloud
 
 _log = logging.getLogger(__name__)
 
 LIDAR_TOPIC = "/velodyne/points"
 BODY_FRAME = "base_link"
 LIDAR_FRAME = "velodyne"
+
+Odometry = Literal["oxts", "sweeps"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +102,7 @@ def import_kitti(
     timestamps: Path | None = None,
     loop: int = 1,
     transport: Transport = "raw",
+    odometry: Odometry = "oxts",
     progress: bool = False,
 ) -> Imported:
     """Turn a drive into a bag.
@@ -104,6 +110,7 @@ def import_kitti(
     drive: holds `image_0X/data/*.png`, `velodyne_points/data/*.bin`, their `timestamps*.txt`, and perhaps `oxts`.
     timestamps: a folder of `image_0X_timestamps.txt` and `velodyne_timestamps{,_start,_end}.txt` to use instead.
     loop: times that the drive is repeated; stamps go on, with the drive's own period across the seam.
+    odometry: what `odom` to `base_link` comes from; "sweeps": estimated, see `lidar_odometry`.
     Raises ConfigError for what is missing, MessageError for broken files, CalibrationError.
     """
     if loop < 1:
@@ -121,7 +128,10 @@ def import_kitti(
         edges[(LIDAR_FRAME, camera.frame_id)] = inverse(T_cam_velo)
         recorded.append(camera)
         pictures.append(_stream(drive, f"image_{number}", "*.png", timestamps))
-    poses = _poses(drive, sweeps)
+    if odometry == "sweeps":
+        poses = _poses_from_sweeps(sweeps, ends_ns, T_base_velo)
+    else:
+        poses = _poses(drive, sweeps)
 
     recording = Recording(recorded, LIDAR_TOPIC)
     lap_ns = _lap_ns(sweeps) if loop > 1 else 0
@@ -225,6 +235,24 @@ def _poses(drive: Path, sweeps: _Stream) -> dict[int, NDArray[np.float64]]:
         return {}
     T_odom_base = poses_from_oxts([read_oxts(path) for path in packets.files.values()])
     return {packets.stamp_ns(frame): T for frame, T in zip(packets.files, T_odom_base, strict=True)}
+
+
+def _poses_from_sweeps(
+    sweeps: _Stream, ends_ns: Sequence[int], T_base_velo: NDArray[np.float64]
+) -> dict[int, NDArray[np.float64]]:
+    """`T_odom_base` by stamp, estimated; `odom` is the first. The first and the last step go on over the half turns
+    before the first stamp and after the last, in which pictures were taken too."""
+    frames = sorted(sweeps.files)
+    scans = (scan_from_cloud(read_velodyne(sweeps.files[frame], sweeps.stamp_ns(frame)))[0] for frame in frames)
+    T_odom_base = [T_base_velo @ T @ inverse(T_base_velo) for T in poses_from_sweeps(scan.points for scan in scans)]
+    poses = dict(zip(map(sweeps.stamp_ns, frames), T_odom_base, strict=True))
+    if len(frames) > 1:
+        for end, beside in ((-1, -2), (0, 1)):
+            stamp_ns, half_turn_ns = sweeps.stamp_ns(frames[end]), ends_ns[frames[end]] - sweeps.stamp_ns(frames[end])
+            step = log_se3(inverse(T_odom_base[beside]) @ T_odom_base[end])
+            share = half_turn_ns / abs(stamp_ns - sweeps.stamp_ns(frames[beside]))
+            poses[stamp_ns + (half_turn_ns if end else -half_turn_ns)] = T_odom_base[end] @ exp_se3(share * step)
+    return dict(sorted(poses.items()))
 
 
 def _lap_poses(poses: dict[int, NDArray[np.float64]], lap: int) -> dict[int, NDArray[np.float64]]:
