@@ -2,11 +2,14 @@
 
 rclpy's builds its wait set anew for each message, half a millisecond of Python in which no other thread has the lock.
 This one keeps its own until something else than a message is due, and goes past rclpy where messages are large (see
-`serialized`). Timers, services, events and whatever else there may be are left to rclpy as they are.
+`serialized`). Timers, services, events and whatever else there may be are left to rclpy as they are. Events of QoS, two
+or three of every subscription and publisher, are looked at now and then alone: they made up most of what is waited for,
+and no message has to wait for that any more.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 from inspect import iscoroutine
@@ -23,6 +26,7 @@ from rclpy.waitable import NumberOfEntities
 
 from seg_perception.ros.serialized import Rcl, find_rcl
 
+EVENTS_S = 0.5  # how long an event of QoS may wait to be told
 _INNER = ("_guard", "_sigint_gc", "_is_shutdown")  # of rclpy's executors, that is needed here
 
 
@@ -32,6 +36,7 @@ class TakingExecutor(SingleThreadedExecutor):
     def __init__(self, *, context: Context | None = None) -> None:
         self._rcl: Rcl | None = None
         self._waiting: _Waiting | None = None
+        self._events_due_s = 0.0  # when events are looked at next, on a steady clock
         super().__init__(context=context)
         # Humble divides the work between executor and subscription otherwise.
         if hasattr(Subscription, "CallbackType") and all(hasattr(self, name) for name in _INNER):
@@ -45,7 +50,7 @@ class TakingExecutor(SingleThreadedExecutor):
         try:
             if self._waiting is None:
                 self._waiting = _Waiting(self)
-            subscriptions, others = self._waiting.wait(timeout_sec)
+            subscriptions, others = self._wait(self._waiting, timeout_sec)
         except InvalidHandle:  # of what was destroyed since the last time
             self._let_go()
             return
@@ -56,6 +61,17 @@ class TakingExecutor(SingleThreadedExecutor):
         if others or not subscriptions:
             self._let_go()  # what is waited for may have changed, and may change now
             super().spin_once(0.0)
+
+    def _wait(self, waiting: _Waiting, timeout_sec: float | None) -> tuple[list[Any], bool]:
+        """As `_Waiting.wait`, events included where it is time for them; as long as there are some, it is."""
+        left_s = self._events_due_s - time.monotonic()
+        if left_s <= 0:
+            subscriptions, others = waiting.wait(0.0, events=True)
+            if not others:
+                self._events_due_s, left_s = time.monotonic() + EVENTS_S, EVENTS_S
+            if subscriptions or others:
+                return subscriptions, others
+        return waiting.wait(left_s if timeout_sec is None or timeout_sec < 0 else min(timeout_sec, left_s))
 
     def spin_once_until_future_complete(self, future: Future, timeout_sec: Any = None) -> None:
         """As rclpy's. timeout_sec: or what holds it as `timeout`."""
@@ -103,9 +119,11 @@ class _Waiting:
         self._services = self._hold(entity for node in nodes for entity in node.services)
         self._guards = self._hold(entity for node in nodes for entity in node.guards)
         self._own_guards = self._hold((executor._guard, executor._sigint_gc))
-        self._waitables = [waitable for node in nodes for waitable in node.waitables if self._enter(waitable)]
+        waitables = [waitable for node in nodes for waitable in node.waitables if self._enter(waitable)]
+        self._events = [waitable for waitable in waitables if waitable.get_num_entities().num_events]
+        self._others = [waitable for waitable in waitables if waitable not in self._events]
         self._held.enter_context(executor.context.handle)  # type: ignore[arg-type]
-        of_waitables = sum((waitable.get_num_entities() for waitable in self._waitables), NumberOfEntities())
+        of_waitables = sum((waitable.get_num_entities() for waitable in waitables), NumberOfEntities())
         room = of_waitables + NumberOfEntities(
             len(self._subscriptions),
             len(self._guards) + len(self._own_guards),
@@ -126,9 +144,10 @@ class _Waiting:
     def close(self) -> None:
         self._held.close()
 
-    def wait(self, timeout_sec: float | None) -> tuple[list[Any], bool]:
-        """The subscriptions that have a message, and whether anything else is due."""
+    def wait(self, timeout_sec: float, events: bool = False) -> tuple[list[Any], bool]:
+        """The subscriptions that have a message, and whether anything else is due; events only where asked for."""
         wait_set = self._wait_set
+        waitables = self._others + self._events if events else self._others
         wait_set.clear_entities()
         for add, entities in (
             (wait_set.add_subscription, self._subscriptions),
@@ -139,7 +158,7 @@ class _Waiting:
         ):
             for entity in entities.values():
                 add(entity.handle)
-        for waitable in self._waitables:
+        for waitable in waitables:
             waitable.add_to_wait_set(wait_set)
         wait_set.wait(timeout_sec_to_nsec(timeout_sec))
         guards = wait_set.get_ready_entities("guard_condition")
@@ -147,7 +166,7 @@ class _Waiting:
             self._guards[pointer].trigger()  # once more, for rclpy to see
         others = [bool(guards)]
         others += [bool(wait_set.get_ready_entities(kind)) for kind in ("timer", "client", "service")]
-        others += [waitable.is_ready(wait_set) for waitable in self._waitables]  # each of which remembers it
+        others += [waitable.is_ready(wait_set) for waitable in waitables]  # each of which remembers it
         return [self._subscriptions[pointer] for pointer in wait_set.get_ready_entities("subscription")], any(others)
 
     def _hold(self, entities: Iterable[Any]) -> dict[int, Any]:
