@@ -35,7 +35,7 @@ from seg_perception.labels import Taxonomy
 from seg_perception.messages.pointcloud import cloud_from_columns, encode_semantic_cloud, scan_from_cloud
 from seg_perception.once import Once
 from seg_perception.scene import memory as scene_memory
-from seg_perception.statistics import StageTimer
+from seg_perception.statistics import RunStatistics, StageTimer
 
 _UNFRAMED = Frame()
 _KEPT = 4  # segmentations of each camera: so many images may it be ahead of the sweeps
@@ -316,7 +316,11 @@ def _run_once(config: Config, segmenter: Segmenter) -> None:
     count = 16
     points = np.column_stack([np.zeros((count, 2)), np.linspace(1.0, 9.0, count)]).astype(np.float32)
     columns = {**dict(zip("xyz", points.T, strict=True)), "t": np.arange(count, dtype=np.uint32)}
-    scan, _ = scan_from_cloud(cloud_from_columns("lidar", 1, columns))
+    cloud = cloud_from_columns("lidar", 1, columns)
+    scan, _ = scan_from_cloud(cloud)
+    frozen = cloud.data.view()
+    frozen.flags.writeable = False
+    scan_from_cloud(replace(cloud, data=frozen))  # as of a bag, which goes another way through the kernels
     tree = TransformTree()
     for stamp_ns in (1, count):
         tree.insert(config.motion.fixed_frame, "lidar", stamp_ns, np.eye(4))
@@ -329,4 +333,5 @@ def _run_once(config: Config, segmenter: Segmenter) -> None:
         pipeline.config = replace(config, visibility=replace(config.visibility, method=method))
         result = pipeline.process(scan, {"camera": image})
     result.segmentations["camera"].label_image()
+    RunStatistics().add_sweep(result.cloud, result.report)
     encode_semantic_cloud(result.cloud, pipeline.taxonomy.colors)

@@ -65,8 +65,8 @@ def decode_scan(msg: Any) -> tuple[LidarScan, str]:
 
 def scan_from_cloud(cloud: PointCloud) -> tuple[LidarScan, str]:
     """As `decode_scan`, from a record that has x, y and z."""
-    points = _xyz(cloud)
-    stamps, note = point_stamps_ns(cloud, _returns(points))
+    points, valid = _positions(cloud)
+    stamps, note = point_stamps_ns(cloud, valid)
     return LidarScan(cloud.frame_id, cloud.stamp_ns, points, stamps, cloud), note
 
 
@@ -126,8 +126,6 @@ def encode_semantic_cloud(
     point_step = start + _LABEL_BYTES if added else source.point_step
     shape = len(source), point_step
     data = room(shape) if room else np.empty(shape, np.uint8)
-    _copy_points(source.data, data)
-    data[:, source.point_step : start] = 0  # padding is published too: the same bytes for the same labels
     cloud = PointCloud(
         source.frame_id,
         source.stamp_ns,
@@ -141,10 +139,15 @@ def encode_semantic_cloud(
     order = ">" if source.is_bigendian else "<"
     rgb_of_class = packed_colors(colors).astype(f"{order}u4")
     if len(added) == len(_LABEL_FIELDS):
+        words = data.view(np.uint32)
+        points = source.data.view(np.uint32) if _in_words(source.data) else words[:, :0]
+        if not points.size:
+            _copy_points(source, data, start)
         probability, instance_id = semantic.probability.astype(f"{order}f4"), semantic.instance_id.astype(f"{order}u2")
-        words = data.view(np.uint32)[:, start // 4 :]
-        _write_labels(words, rgb_of_class.view("u4"), semantic.class_id, probability.view("u4"), instance_id.view("u2"))
+        labels = semantic.class_id, probability.view("u4"), instance_id.view("u2")
+        _write(words, points, start // 4, rgb_of_class.view("u4"), *labels)
         return cloud
+    _copy_points(source, data, start)
     data[:, start:] = 0
     cloud.field("rgb").view(rgb_of_class.dtype)[:] = rgb_of_class[semantic.class_id]
     cloud.field("class_id")[:] = semantic.class_id
@@ -153,20 +156,30 @@ def encode_semantic_cloud(
     return cloud
 
 
-def _copy_points(source: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
-    """Each point's bytes to the beginning of a longer one; as things of that size, twice as fast as byte by byte."""
-    whole = np.dtype((np.void, source.shape[1]))
+def _copy_points(source: PointCloud, target: NDArray[np.uint8], start: int) -> None:
+    """Each point's bytes to the beginning of a longer one, zeros behind them up to `start`."""
+    whole = np.dtype((np.void, source.point_step))  # as things of that size, twice as fast as byte by byte
     longer = np.dtype({"names": ["whole"], "formats": [whole], "itemsize": target.shape[1]})
-    target.view(longer)["whole"] = np.ascontiguousarray(source).view(whole)
+    target.view(longer)["whole"] = np.ascontiguousarray(source.data).view(whole)
+    target[:, source.point_step : start] = 0  # padding is published too: the same bytes for the same labels
+
+
+def _in_words(data: NDArray[np.uint8]) -> bool:
+    """Whether points (N, point_step) can be read four bytes at a time by what is compiled beforehand."""
+    flags = data.flags
+    return data.shape[1] % 4 == 0 and data.ctypes.data % 4 == 0 and flags.writeable and flags.c_contiguous
 
 
 @numba.njit(cache=True, nogil=True)
-def _write_labels(words, rgb_of_class, class_id, probability, instance_id):  # type: ignore[no-untyped-def]
-    """All of `_LABEL_FIELDS` into words (N, 3); each value's bytes are in the cloud's order already."""
+def _write(words, points, start, rgb_of_class, class_id, probability, instance_id):  # type: ignore[no-untyped-def]
+    """The points and, from word `start` on, all of `_LABEL_FIELDS` into words (N, M); each value's bytes are in the
+    cloud's order already. points: (N, any number) words, or none of a point where they lie there."""
     for i in range(words.shape[0]):
-        words[i, 0] = rgb_of_class[class_id[i]]
-        words[i, 1] = probability[i]
-        words[i, 2] = np.uint32(instance_id[i]) | np.uint32(class_id[i]) << np.uint32(16)
+        for k in range(points.shape[1]):
+            words[i, k] = points[i, k]
+        words[i, start] = rgb_of_class[class_id[i]]
+        words[i, start + 1] = probability[i]
+        words[i, start + 2] = np.uint32(instance_id[i]) | np.uint32(class_id[i]) << np.uint32(16)
 
 
 def packed_colors(colors: NDArray[np.uint8]) -> NDArray[np.uint32]:
@@ -222,13 +235,39 @@ def _check_positions(fields: tuple[PointField, ...], what: str) -> None:
                 )
 
 
-def _xyz(cloud: PointCloud) -> NDArray[np.float32]:
-    """(N, 3) float32, a copy."""
+def _positions(cloud: PointCloud) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """(N, 3) float32, a copy, and (N,) which of them are returns; one at exactly (0, 0, 0) becomes NaN."""
+    axes = [cloud.field(axis) for axis in "xyz"]
+    if _compiled_for(axes):
+        return _gather(*axes)
     points = np.empty((len(cloud), 3), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # a FLOAT64 that no float32 holds becomes infinite: no return
-        for column, axis in enumerate("xyz"):  # by columns: twice as fast as three in a row
-            points[:, column] = cloud.field(axis)
-    return points
+        for column, values in enumerate(axes):  # by columns: twice as fast as three in a row
+            points[:, column] = values
+    return points, _returns(points)
+
+
+def _compiled_for(fields: list[NDArray]) -> bool:
+    """Whether views of fields are of the one kind that is compiled beforehand: float32 as most drivers send it, in
+    memory that is not read-only, as that of DDS is not."""
+    return all(
+        view.dtype == np.float32 and view.flags.aligned and view.flags.writeable and not view.flags.c_contiguous
+        for view in fields
+    )
+
+
+@numba.njit(cache=True, nogil=True)
+def _gather(x, y, z):  # type: ignore[no-untyped-def]
+    """What `_positions` wants, of fields (N,) float32, touching each point once."""
+    points, valid = np.empty((x.shape[0], 3), np.float32), np.empty(x.shape[0], np.bool_)
+    for i in range(x.shape[0]):
+        if x[i] == 0 and y[i] == 0 and z[i] == 0:
+            points[i] = np.nan
+            valid[i] = False
+        else:
+            points[i, 0], points[i, 1], points[i, 2] = x[i], y[i], z[i]
+            valid[i] = np.isfinite(x[i]) and np.isfinite(y[i]) and np.isfinite(z[i])
+    return points, valid
 
 
 @numba.njit(cache=True, nogil=True)

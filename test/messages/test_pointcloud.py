@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import warnings
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -84,12 +85,36 @@ def test_labels_are_added_and_no_other_byte_changes(cloud_msg, points: np.ndarra
     assert instance_id.tolist() == [7, 0, 65535, 0]
 
 
+@pytest.mark.parametrize("kind", ["<f4", ">f4", "<f8"])
+@pytest.mark.parametrize("more", [[], [("ring", "<u2")]], ids=["words", "odd"])
+def test_it_is_all_the_same_whether_the_messages_memory_may_be_written_to(cloud_msg, kind: str, more: list) -> None:
+    points = np.tile(_points([(name, kind) for name in "xyz"] + [(n, kind[0] + k[1:]) for n, k in more]), 3)
+    points["x"][:6] = np.nan, np.inf, 0.0, 0.0, -0.0, 3.0
+    points["y"][2:5] = points["z"][3:5] = 0.0
+    found = []
+    for hold in (bytes, bytearray):
+        msg = cloud_msg(points)
+        scan, _ = decode_scan(SimpleNamespace(**{**vars(msg), "data": hold(msg.data)}))
+        assert scan.cloud.data.flags.writeable == (hold is bytearray)
+        labels = [np.tile(column, 3) for column in _labels()]
+        semantic = SemanticCloud(scan, *labels, ("front",))
+        found.append((scan.points.tobytes(), encode_semantic_cloud(semantic, COLORS).data.tobytes()))
+    assert found[0] == found[1]
+    returns = np.isfinite(np.frombuffer(found[0][0], np.float32).reshape(-1, 3)).all(axis=1)
+    assert returns.tolist() == [False, False, True, False, False] + [True] * 7
+
+
 def _semantic(scan) -> SemanticCloud:
+    return SemanticCloud(scan, *_labels(), ("front",))
+
+
+def _labels() -> tuple[np.ndarray, ...]:
+    """class_id, probability, instance_id and camera of four points."""
     class_id = np.array([13, UNKNOWN, 13, UNKNOWN], np.uint8)
     camera = np.where(class_id == UNKNOWN, NO_CAMERA, 0).astype(np.uint8)
     probability = np.array([0.5, 0.0, 1.0, 0.0], np.float32)
     instance_id = np.array([7, 0, 65535, 0], np.uint16)
-    return SemanticCloud(scan, class_id, probability, instance_id, camera, ("front",))
+    return class_id, probability, instance_id, camera
 
 
 FLOAT_XYZ = [("x", "<f4"), ("y", "<f4"), ("z", "<f4")]
