@@ -18,8 +18,9 @@ from seg_perception.datatypes import LidarScan
 from seg_perception.fusion.edges import Surfaces
 from seg_perception.fusion.painting import Painting
 from seg_perception.geometry.camera import CameraModel
+from seg_perception.geometry.columns import bounds_of
 from seg_perception.geometry.motion import MovedSweep
-from seg_perception.geometry.projection import by_axis, project
+from seg_perception.geometry.projection import project
 from seg_perception.geometry.spacing import with_spacing
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.visibility import hiding, range_image
@@ -135,9 +136,9 @@ def ours(scan: LidarScan, tree: TransformTree, labels: Labels, cameras: int, set
         T_each_lidar = [moved.T_cam_lidar(f"camera_{k}", T0) for k in range(cameras)]
         by_direction = range_image(moved.points, visibility, workspace)
         surfaces = Surfaces(by_direction, config.edges, workspace)
-        columns = by_axis(moved.points, workspace)
+        bounds = bounds_of(moved.points, workspace)
         for k in range(cameras):
-            in_view = project(moved.points, T_each_lidar[k], labels.camera, None, workspace, columns)
+            in_view = project(moved.points, T_each_lidar[k], labels.camera, None, workspace, bounds)
             said = segmentation.sample(in_view.uv)
             classes = said.class_id, free
             hider = hiding(in_view, by_direction, labels.camera, visibility, workspace, classes)

@@ -22,8 +22,9 @@ from seg_perception.errors import BackendLostError, CalibrationError, SegPercept
 from seg_perception.fusion.edges import Surfaces
 from seg_perception.fusion.painting import Painting
 from seg_perception.geometry.camera import CameraModel
+from seg_perception.geometry.columns import bounds_of
 from seg_perception.geometry.motion import MovedSweep, awaits_transforms
-from seg_perception.geometry.projection import Projection, by_axis, project
+from seg_perception.geometry.projection import Projection, project
 from seg_perception.geometry.spacing import with_spacing
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.visibility import hiding, range_image
@@ -71,9 +72,9 @@ class _Look:
         self,
         points: NDArray[np.float32],
         workspace: Workspace | None = None,
-        columns: NDArray[np.float32] | None = None,
+        bounds: NDArray[np.float32] | None = None,
     ) -> Projection:
-        return project(points, self.T_cam_lidar, self.camera, self.T_rows, workspace, columns)
+        return project(points, self.T_cam_lidar, self.camera, self.T_rows, workspace, bounds)
 
 
 class _Visible(Mapping[str, Projection]):
@@ -162,7 +163,7 @@ class Pipeline:
                     looks[name] = self._look(image, camera, sweep)
         visible, painting = _Visible(sweep.points), Painting(scan, looks, config.painting)
         with timer.stage("project"):
-            columns = by_axis(sweep.points, self._workspace)
+            bounds = bounds_of(sweep.points, self._workspace)
         with timer.stage("hide"):
             by_direction = range_image(sweep.points, visibility, self._workspace)
             surfaces = Surfaces(by_direction, config.edges, self._workspace)
@@ -170,7 +171,7 @@ class Pipeline:
             image, camera = images[name], look.camera
             with _costs_itself(name, reports):
                 with timer.stage("project"):
-                    in_view = look.project(sweep.points, self._workspace, columns)
+                    in_view = look.project(sweep.points, self._workspace, bounds)
                 with timer.stage("segment"):  # as late as can be: another thread may be at it
                     segmentations[name] = self.segment(image)
                     self._forget_before(image)

@@ -2,7 +2,7 @@
 
 Points are moved once (deskewed) into the LiDAR's frame at the sweep's stamp; from there one rigid transform leads
 through the fixed frame to each camera at its exposure. The composition is the same as carrying each point straight to
-each camera, at the cost of one pass.
+each camera, at the cost of one pass. Moved points lie in memory all x, all y, all z (`columns`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from seg_perception.config import MotionConfig
 from seg_perception.datatypes import LidarScan
 from seg_perception.errors import TransformError
+from seg_perception.geometry.columns import BLOCK, by_axis, split
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.transforms import compose
 
@@ -27,69 +28,89 @@ INSTANTS = 4096
 def deskew(scan: LidarScan, tree: TransformTree, fixed_frame: str) -> NDArray[np.float32]:
     """(N, 3) float32: where each point was, seen from the LiDAR as it stood at `scan.stamp_ns`, metres.
 
-    A scan without per-point stamps is returned as it is: one stamp stands for all its points.
+    A scan without per-point stamps stays as it is: one stamp stands for all its points.
     Raises TransformError where the tree cannot say how the LiDAR stood in `fixed_frame` at any of those instants.
     """
     if scan.stamps_ns is None or len(scan) == 0:
         tree.T(fixed_frame, scan.frame_id, scan.stamp_ns)
-        return scan.points
-    stamps_ns, which = _instants(scan.stamps_ns)
+        return by_axis(scan.points).T
+    points, moved = np.ascontiguousarray(scan.points), np.empty((3, len(scan)), np.float32)
+    stamps_ns, first, which = _instants(scan.stamps_ns)
     T_sweep_point = tree.T_fixed(scan.frame_id, scan.stamp_ns, scan.frame_id, stamps_ns, fixed_frame)
-    return _move_each(T_sweep_point, which, scan.points)
+    if which is None:
+        _move_runs(T_sweep_point, first, points, moved)
+    else:
+        _move_each(T_sweep_point, which, points, moved)
+    return moved.T
 
 
-def _instants(stamps_ns: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """(K,) stamps and, for each point, which of them is its own (N,): exactly, where points that were fired together
-    follow one another or are few; the nearest of `INSTANTS` where each point has a time of its own."""
-    which = np.empty(len(stamps_ns), np.int32)
-    stamps = np.empty(len(stamps_ns), np.int64)
-    count = _runs(stamps_ns, min(len(stamps_ns) // 8, INSTANTS), which, stamps)
-    if count:
-        return stamps[:count], which
-    if len(stamps_ns) <= INSTANTS:
+def _instants(
+    stamps_ns: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32] | None]:
+    """(K,) stamps, and which of them is a point's own: exactly, where points that were fired together follow one
+    another or are few; the nearest of `INSTANTS` where each point has a time of its own.
+
+    Where they follow one another, (K + 1,) says with which point each stamp begins, and where the last one ends; else
+    (N,) says of each point which stamp it has.
+    """
+    count, most = len(stamps_ns), min(len(stamps_ns) // 8, INSTANTS)
+    first = np.empty(most + 1, np.int32)
+    runs = _runs(stamps_ns, first)
+    if runs:
+        return stamps_ns[first[:runs]], first[: runs + 1], None
+    if count <= INSTANTS:
         stamps, order = np.unique(stamps_ns, return_inverse=True)
-        return stamps, order.astype(np.int32)
+        return stamps, first[:0], order.astype(np.int32)
     first_ns, last_ns = int(stamps_ns.min()), int(stamps_ns.max())
     step_ns = (last_ns - first_ns) // INSTANTS + 1
     middles = first_ns + step_ns // 2 + step_ns * np.arange(INSTANTS, dtype=np.int64)
     # Nothing later than the last point is asked for: /tf may not know it yet.
-    return np.minimum(middles, last_ns), ((stamps_ns - first_ns) // step_ns).astype(np.int32)
+    return np.minimum(middles, last_ns), first[:0], ((stamps_ns - first_ns) // step_ns).astype(np.int32)
 
 
 @numba.njit(cache=True, nogil=True)
-def _runs(stamps_ns, most, which, stamps):  # type: ignore[no-untyped-def]
-    """Number the runs of equal stamps; how many there are, 0 where more than `most`."""
-    count = 0
-    for i in range(stamps_ns.shape[0]):
-        if i == 0 or stamps_ns[i] != stamps_ns[i - 1]:
-            if count == most:
-                return 0
-            stamps[count] = stamps_ns[i]
-            count += 1
-        which[i] = count - 1
+def _runs(stamps_ns, first):  # type: ignore[no-untyped-def]
+    """Where runs of equal stamps begin, and where the last one ends, into first (K,); how many there are, 0 where they
+    are K or more."""
+    count, i, end = 0, 0, stamps_ns.shape[0]
+    while i < end:
+        if count == first.shape[0] - 1:
+            return 0
+        first[count] = i
+        count += 1
+        stamp_ns = stamps_ns[i]
+        i += 1
+        while i < end and stamps_ns[np.uint32(i)] == stamp_ns:
+            i += 1
+    first[count] = end
     return count
 
 
 class MovedSweep:
     """A sweep's points at one instant, and the way from there to each camera, by the configured mode.
 
-    points: (N, 3) float32 in the LiDAR's frame at the sweep's stamp. Where the fixed frame cannot be reached, mode
-    `auto` assumes that nothing moved and leaves the reason in `fallback`; mode `required` raises TransformError.
+    points: (N, 3) float32 in the LiDAR's frame at the sweep's stamp, all x first in memory. Where the fixed frame
+    cannot be reached, mode `auto` assumes that nothing moved and leaves the reason in `fallback`; mode `required`
+    raises TransformError.
     """
 
     def __init__(self, scan: LidarScan, tree: TransformTree, config: MotionConfig) -> None:
-        self.points = scan.points
         self.kind = "static"  # or "per_sweep", "per_point"
         self.fallback = ""
         self._scan, self._tree, self._config = scan, tree, config
         self._T_fixed_lidar: NDArray[np.float64] | None = None
-        if config.mode == "static":
-            return
-        try:
-            self.points = deskew(scan, tree, config.fixed_frame)
-            self.kind = "per_sweep" if scan.stamps_ns is None else "per_point"
-        except TransformError as error:
-            self._fall_back(error)
+        self.points = self._moved()
+
+    def _moved(self) -> NDArray[np.float32]:
+        scan = self._scan
+        if self._config.mode != "static":
+            try:
+                moved = deskew(scan, self._tree, self._config.fixed_frame)
+                self.kind = "per_sweep" if scan.stamps_ns is None else "per_point"
+                return moved
+            except TransformError as error:
+                self._fall_back(error)
+        return by_axis(scan.points).T
 
     def T_fixed_lidar(self) -> NDArray[np.float64]:
         """(4, 4): from `points` to the fixed frame, whatever the mode. Raises TransformError."""
@@ -167,12 +188,39 @@ def _latest_ns(tree: TransformTree, target: str, source: str) -> int | None:
 
 
 @numba.njit(cache=True, nogil=True)
-def _move_each(poses, which, points):  # type: ignore[no-untyped-def]
-    """Each point by the pose of its own instant; poses (M, 4, 4) float64, which (N,) into them, points (N, 3)."""
-    moved = np.empty_like(points)
+def _move_runs(poses, first, points, moved):  # type: ignore[no-untyped-def]
+    """Points (N, 3) from first[k] to first[k + 1] by pose k of (K, 4, 4) float64, into moved (3, N)."""
+    columns, run = np.empty((3, BLOCK), np.float32), 0
+    xs, ys, zs = columns[0], columns[1], columns[2]
+    for begin in range(0, points.shape[0], BLOCK):
+        end = min(begin + BLOCK, points.shape[0])
+        split(points[begin:end], xs, ys, zs)
+        X, Y, Z = moved[0, begin:end], moved[1, begin:end], moved[2, begin:end]
+        at = begin
+        while at < end:
+            while first[run + 1] <= at:
+                run += 1
+            to = min(end, first[run + 1])
+            _move_run(poses[run], np.uint32(at - begin), np.uint32(to - begin), xs, ys, zs, X, Y, Z)
+            at = to
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _move_run(T, begin, end, x, y, z, X, Y, Z):  # type: ignore[no-untyped-def]
+    """A few points by one pose: of slices, which cost more than such a run, nothing is made."""
+    for k in range(begin, end):
+        X[k] = T[0, 0] * x[k] + T[0, 1] * y[k] + T[0, 2] * z[k] + T[0, 3]
+    for k in range(begin, end):
+        Y[k] = T[1, 0] * x[k] + T[1, 1] * y[k] + T[1, 2] * z[k] + T[1, 3]
+    for k in range(begin, end):
+        Z[k] = T[2, 0] * x[k] + T[2, 1] * y[k] + T[2, 2] * z[k] + T[2, 3]
+
+
+@numba.njit(cache=True, nogil=True)
+def _move_each(poses, which, points, moved):  # type: ignore[no-untyped-def]
+    """The same, each point by pose which (N,) says."""
     for i in range(points.shape[0]):
         T = poses[which[i]]
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
         for row in range(3):
-            moved[i, row] = T[row, 0] * x + T[row, 1] * y + T[row, 2] * z + T[row, 3]
-    return moved
+            moved[row, i] = T[row, 0] * x + T[row, 1] * y + T[row, 2] * z + T[row, 3]

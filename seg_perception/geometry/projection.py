@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from seg_perception.geometry import lens
 from seg_perception.geometry.camera import CameraModel
+from seg_perception.geometry.columns import BLOCK, bounds_of, by_axis
 from seg_perception.geometry.workspace import Workspace
 
 _ROLLING_STEPS = 3
 _BEYOND = 0.25  # of the image's height: points may enter from that far above or below
-_BLOCK = 512  # points whose columns stay in the nearest cache
 _ROUNDING = 1e-6  # of |x| + |y| + |z|: more than float32 errs by in five products and their sum
 _FEW = 0.5  # of a block: fewer are sorted out before the lens, of more all go through it
 _SAMPLES, _MORE = 129, 0.02  # rays to each side of an image; share by which they may miss its outermost point
@@ -51,38 +51,33 @@ class Projection:
         return Projection(*kept, self.points)
 
 
-def by_axis(points: NDArray[np.float32], workspace: Workspace | None = None) -> NDArray[np.float32]:
-    """(3, N): the columns of points (N, 3), for `project`. workspace: whose array to use for the answer."""
-    columns = (workspace or Workspace()).array("by_axis", (3, len(points)), np.float32)
-    _split(np.ascontiguousarray(points), columns[0], columns[1], columns[2])
-    return columns
-
-
 def project(
     points: NDArray[np.float32],
     T_cam_lidar: NDArray[np.float64],
     camera: CameraModel,
     T_rows: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
     workspace: Workspace | None = None,
-    columns: NDArray[np.float32] | None = None,
+    bounds: NDArray[np.float32] | None = None,
 ) -> Projection:
     """Project points (N, 3), metres in the LiDAR's frame, through the camera's lens into the pixels of its image.
 
     T_rows: for a rolling shutter, T_cam_lidar at its first and its last row; each point is projected at the instant of
     the row on which it falls, the camera moving evenly in between. Points that are not finite, beyond the lens's valid
-    angle or outside the image are left out. One pass, one core. workspace: whose arrays to use for the answer. columns:
-    `by_axis(points)`, where several cameras share it.
+    angle or outside the image are left out. One pass, one core. workspace: whose arrays to use for the answer. Points
+    whose axes lie one after the other in memory are read as they are, others are turned first. bounds:
+    `bounds_of(points)`, where several cameras share it.
     """
     workspace, count = workspace or Workspace(), len(points)
     index = workspace.array("index", count, np.int32)
     uv, distance = workspace.array("uv", 2 * count, np.float32), workspace.array("distance", count, np.float32)
     T = camera.T_lens_cam @ T_cam_lidar
+    columns = by_axis(points)
     if T_rows is None:
-        columns = by_axis(points, workspace) if columns is None else columns
-        found = _project(camera.params, T, _window(camera), columns, index, uv, distance)
+        bounds = bounds_of(columns.T, workspace) if bounds is None else bounds
+        found = _project(camera.params, T, _window(camera), columns, bounds, index, uv, distance)
     else:
         first, last = (camera.T_lens_cam @ T_row for T_row in T_rows)
-        found = _project_rolling(camera.params, T, first, last, points, index, uv, distance)
+        found = _project_rolling(camera.params, T, first, last, columns, index, uv, distance)
     return Projection(index[:found], uv[: 2 * found].reshape(2, found).T, distance[:found], points)
 
 
@@ -120,28 +115,25 @@ def _carried(T, x, y, z):  # type: ignore[no-untyped-def]
     )
 
 
-@numba.njit(cache=True, nogil=True)
-def _split(points, xs, ys, zs):  # type: ignore[no-untyped-def]
-    for i in range(points.shape[0]):
-        xs[i], ys[i], zs[i] = points[i, 0], points[i, 1], points[i, 2]
-
-
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _project(params, T_lens_lidar, window, by_axis, index, uv, distance):  # type: ignore[no-untyped-def]
+def _project(params, T_lens_lidar, window, by_axis, bounds, index, uv, distance):  # type: ignore[no-untyped-def]
     """Fill the outputs from their start, uv (2N,) with all u and then all v; return how many points lie in the image.
 
     A block of points at a time, in columns, so that the compiler takes several points at once: most are turned away by
-    the planes around what the image shows, in float32; those that are left go through the lens, in float64. Where only
-    a few of a block are left, these alone.
+    the planes around what the image shows, in float32, a whole block by its bounds alone; those that are left go
+    through the lens, in float64. Where only a few of a block are left, these alone.
     """
-    room, passing, planes = np.empty((6, _BLOCK)), np.empty(_BLOCK, np.uint8), _planes(window, T_lens_lidar)
+    room, passing, planes = np.empty((6, BLOCK)), np.empty(BLOCK, np.uint8), _planes(window, T_lens_lidar)
     X, Y, Z, u, v, far = room[0], room[1], room[2], room[3], room[4], room[5]
-    rounded, us, vs = np.empty((3, _BLOCK), np.float32), uv[: index.shape[0]], uv[index.shape[0] :]
+    rounded, us, vs = np.empty((3, BLOCK), np.float32), uv[: index.shape[0]], uv[index.shape[0] :]
     found, count = 0, by_axis.shape[1]
-    for first in range(0, count, _BLOCK):
-        last = min(first + _BLOCK, count)
+    for block in range(bounds.shape[0]):
+        outside, crossed = _beside(planes, bounds[block])
+        if outside:
+            continue
+        first, last = block * BLOCK, min((block + 1) * BLOCK, count)
         xs, ys, zs = by_axis[0, first:last], by_axis[1, first:last], by_axis[2, first:last]
-        waiting = _pass(planes, xs, ys, zs, passing)
+        waiting = _pass(planes, xs, ys, zs, passing) if crossed else last - first
         if waiting == 0:
             continue
         some = waiting < _FEW * (last - first)
@@ -152,26 +144,52 @@ def _project(params, T_lens_lidar, window, by_axis, index, uv, distance):  # typ
             waiting = last - first
             _carry(T_lens_lidar, xs, ys, zs, X, Y, Z)
         lens.project_columns(params, X[:waiting], Y[:waiting], Z[:waiting], u[:waiting], v[:waiting])
-        _round(params, X[:waiting], Y[:waiting], Z[:waiting], u, v, rounded, passing)
-        begin = found
-        for k in range(waiting):  # without a branch
-            index[found] = index[begin + k] if some else first + k
-            us[found], vs[found], distance[found] = rounded[0, k], rounded[1, k], rounded[2, k]
-            found += passing[k]
+        if _round(params, X[:waiting], Y[:waiting], Z[:waiting], u, v, rounded, passing) < waiting or some:
+            begin = found
+            for k in range(waiting):  # without a branch
+                index[found] = index[begin + k] if some else first + k
+                us[found], vs[found], distance[found] = rounded[0, k], rounded[1, k], rounded[2, k]
+                found += passing[k]
+            continue
+        here = slice(found, found + waiting)
+        for k in range(waiting):
+            index[found + k] = first + k
+        us[here], vs[here], distance[here] = rounded[0, :waiting], rounded[1, :waiting], rounded[2, :waiting]
+        found += waiting
     uv[found : 2 * found] = vs[:found]
     return found
 
 
+@numba.njit(cache=True, nogil=True)
+def _beside(planes, bounds):  # type: ignore[no-untyped-def]
+    """Whether all within bounds (2, 3) lies beyond one of the planes; and whether some of it may."""
+    outside, crossed = bounds[0, 0] > bounds[1, 0], False  # nothing but NaN
+    for n in range(planes.shape[0]):
+        least = most = np.float64(planes[n, 3])
+        for k in range(3):
+            one, other = np.float64(planes[n, k]) * bounds[0, k], np.float64(planes[n, k]) * bounds[1, k]
+            least, most = least + min(one, other), most + max(one, other)
+        outside |= most < 0.0
+        crossed |= not least >= 0.0
+    return outside, crossed
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _round(params, X, Y, Z, u, v, rounded, inside):  # type: ignore[no-untyped-def]
-    """u, v and distance as float32, and whether they then lie in the image, as 1 or 0."""
+    """u, v and distance as float32, and whether they then lie in the image, as 1 or 0; returns how many do."""
     us, vs, far = rounded[0], rounded[1], rounded[2]
     for k in range(X.shape[0]):
-        us[k], vs[k], far[k] = u[k], v[k], math.sqrt(X[k] * X[k] + Y[k] * Y[k] + Z[k] * Z[k])
+        us[k], vs[k] = u[k], v[k]
+    for k in range(X.shape[0]):
+        far[k] = math.sqrt(np.float32(X[k] * X[k] + Y[k] * Y[k] + Z[k] * Z[k]))
     right, bottom = np.float32(params.width - 0.5), np.float32(params.height - 0.5)
     first = np.float32(-0.5)
     for k in range(X.shape[0]):
         inside[k] = (us[k] >= first) & (us[k] < right) & (vs[k] >= first) & (vs[k] < bottom)
+    count = 0
+    for k in range(X.shape[0]):
+        count += inside[k]
+    return count
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -234,11 +252,11 @@ def _carry(T, x, y, z, X, Y, Z):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _project_rolling(params, T_middle, T_first, T_last, points, index, uv, distance):  # type: ignore[no-untyped-def]
+def _project_rolling(params, T_middle, T_first, T_last, by_axis, index, uv, distance):  # type: ignore[no-untyped-def]
     """The same; from the row on which a point falls follows where the camera was, from that the row, three times."""
-    found, count = 0, points.shape[0]
+    found, count = 0, by_axis.shape[1]
     for i in range(count):
-        x, y, z = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
+        x, y, z = np.float64(by_axis[0, i]), np.float64(by_axis[1, i]), np.float64(by_axis[2, i])
         X, Y, Z = _carried(T_middle, x, y, z)
         u, v = lens.project_point(params, X, Y, Z)
         if math.isnan(v):

@@ -15,11 +15,11 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_perception.geometry.columns import BLOCK, by_axis
 from seg_perception.geometry.workspace import Workspace
 
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 _EDGE = 2  # cells around the image: neighbours are looked up without asking where it ends
-_BLOCK = 512  # points whose columns stay in the nearest cache
 _NOWHERE = np.float32(4.0)  # elevation of a point without a direction
 _NONE, _HALF = np.float32(0.0), np.float32(0.5)
 
@@ -46,7 +46,7 @@ class RangeImage:
         self.azimuth, self.rise = azimuth, rise
         self.range = workspace.array("range", count, np.float32)
         self.cell = workspace.array("cell", count, np.int32)
-        lowest, highest = _look(np.ascontiguousarray(points), self.range, azimuth, rise)
+        lowest, highest = _look(by_axis(points), self.range, azimuth, rise)
         row_angle = math.radians(row_deg)
         self.rows = int(max(highest - lowest, 0.0) / row_angle + 0.5) + 2 + 2 * _EDGE
         shape = max(8, round(360.0 / column_deg)) + 2 * _EDGE, self.rows
@@ -59,18 +59,15 @@ class RangeImage:
 
 
 @_compiled
-def _look(points, ranges, azimuth, rise):  # type: ignore[no-untyped-def]
-    """Fill range, azimuth and elevation of each point, a block at a time in columns. Returns the lowest and the highest
-    elevation, radians."""
-    columns, extremes = np.empty((3, _BLOCK), np.float32), np.empty((2, _BLOCK), np.float32)
+def _look(by_axis, ranges, azimuth, rise):  # type: ignore[no-untyped-def]
+    """Fill range, azimuth and elevation of each point, a block at a time. Returns the lowest and the highest elevation,
+    radians."""
+    extremes = np.empty((2, BLOCK), np.float32)
     extremes[0], extremes[1] = _NOWHERE, -_NOWHERE
-    for first in range(0, points.shape[0], _BLOCK):
-        rows = points[first : first + _BLOCK]
-        count = rows.shape[0]
-        for i in range(count):
-            columns[0, i], columns[1, i], columns[2, i] = rows[i, 0], rows[i, 1], rows[i, 2]
-        last = first + count
-        _directions(columns[0], columns[1], columns[2], ranges[first:last], azimuth[first:last], rise[first:last])
+    for first in range(0, by_axis.shape[1], BLOCK):
+        last = min(first + BLOCK, by_axis.shape[1])
+        xs, ys, zs = by_axis[0, first:last], by_axis[1, first:last], by_axis[2, first:last]
+        _directions(xs, ys, zs, ranges[first:last], azimuth[first:last], rise[first:last])
         _widen(rise[first:last], extremes[0], extremes[1])
     return extremes[0].min(), extremes[1].max()
 

@@ -130,7 +130,7 @@ def warm_up(config: Config, taxonomy: Taxonomy) -> None:
         return
     classes = [entry.train_id for entry in taxonomy.trained]
     things = np.stack(np.meshgrid(np.arange(len(classes)) * 8.0, np.arange(4) * 0.1 + 5.0, np.arange(9) * 0.1), -1)
-    points = things.reshape(-1, 3).astype(np.float32)
+    points = things.reshape(-1, 3).astype(np.float32, order="F")  # as those of a moved sweep lie
     class_id = np.tile(np.repeat(classes, 9), 4).astype(np.uint8)
     count = len(points)
     table = PointCloud("lidar", 1, count, 1, (), np.zeros((count, 0), np.uint8))
@@ -155,7 +155,7 @@ def _instances(objects: Objects, tracks: Tracks) -> NDArray[np.uint16]:
 @numba.njit(cache=True, nogil=True)
 def _turned(points, R):  # type: ignore[no-untyped-def]
     """Points (N, 3) float32 turned by a rotation (3, 3)."""
-    turned = np.empty_like(points)
+    turned = np.empty(points.shape, np.float32)
     for n in range(len(points)):
         x, y, z = points[n, 0], points[n, 1], points[n, 2]
         for row in range(3):

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seg_perception.geometry.camera import CameraModel
-from seg_perception.geometry.projection import by_axis, project
+from seg_perception.geometry.columns import by_axis
+from seg_perception.geometry.projection import project
 from seg_perception.geometry.workspace import Workspace
 
 K = np.array([[500.0, 0, 319.5], [0, 500.0, 239.5], [0, 0, 1]])
@@ -128,13 +129,28 @@ def test_blocks_of_which_few_or_many_or_no_points_are_in_view_give_the_same_poin
     assert np.array_equal(projection.uv, uv[inside].astype(np.float32))
 
 
-def test_cameras_that_share_the_columns_of_a_sweep_find_the_same_points():
+def test_blocks_of_points_beside_the_image_are_left_out_whole_and_no_point_in_it_is():
+    """In the order of a turning LiDAR: some blocks lie in the image, some around it, one across its border."""
+    azimuth = np.repeat(np.linspace(-np.pi, np.pi, 400), 16)
+    rng = np.random.default_rng(8)
+    far, rise = rng.uniform(2.0, 40.0, azimuth.size), np.tile(np.linspace(-0.6, 0.3, 16), 400)
+    points = np.column_stack([far * np.sin(azimuth), -far * rise, far * np.cos(azimuth)]).astype(np.float32)
+    points[rng.integers(0, len(points), 9)] = np.nan
+    shuffled = rng.permutation(len(points))
+    for camera in CAMERAS:
+        fired, mixed = project(points, pose(), camera), project(points[shuffled], pose(), camera)
+        order = np.argsort(shuffled[mixed.index])
+        assert np.array_equal(fired.index, shuffled[mixed.index][order])
+        assert np.array_equal(fired.uv, mixed.uv[order])
+        assert np.array_equal(fired.distance, mixed.distance[order])
+
+
+def test_points_lie_in_memory_point_by_point_or_axis_by_axis():
     points = np.random.default_rng(6).normal(0, 5, (2000, 3)).astype(np.float32)
     columns = by_axis(points)
-    assert np.array_equal(columns.T, points)
     for camera in CAMERAS:
-        shared, alone = project(points, pose(), camera, columns=columns), project(points, pose(), camera)
-        assert np.array_equal(shared.index, alone.index) and np.array_equal(shared.uv, alone.uv)
+        turned, as_is = project(columns.T, pose(), camera), project(points, pose(), camera)
+        assert np.array_equal(turned.index, as_is.index) and np.array_equal(turned.uv, as_is.uv)
 
 
 def test_pixels_are_rounded_once_and_those_that_round_out_of_the_image_are_not_in_view():
