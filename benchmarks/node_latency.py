@@ -303,7 +303,7 @@ def small_network(path: Path) -> Path:
     )
     source = path.with_name("source.onnx")
     save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), source)
-    deploy(source, path, DeploySpec(taxonomy="cityscapes", mean=(0.0,) * 3, scale=(1 / 255,) * 3))
+    deploy(source, path, DeploySpec(taxonomy="cityscapes", mean=(0.0,) * 3, scale=(1 / 255,) * 3, target="cpu"))
     return path
 
 

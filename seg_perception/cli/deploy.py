@@ -40,6 +40,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--gives", choices=("auto", "logits", "labels"), default="auto", help="what that output holds")
     parser.add_argument("--labels", action="store_true", help="put out labels and confidence instead of class scores")
+    parser.add_argument(
+        "--target",
+        choices=("any", "cpu"),
+        default="any",
+        help="cpu: ONNX Runtime and OpenVINO alone, which then take less time for large pictures (%(default)s)",
+    )
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="take up to N pictures in one call (1)")
     parser.add_argument("--picture", help="a real picture to compare both networks on (a synthetic one)")
     parser.set_defaults(run=run)
@@ -71,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
         output=args.output,
         gives=args.gives,
         labels=args.labels,
+        target=args.target,
         centre=args.centre,
         offset=args.offset,
     )

@@ -28,6 +28,7 @@ from seg_perception.inference.contract import MAPS, METADATA_KEY, ModelContract
 from seg_perception.labels import Taxonomy
 
 _INPUT_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8)
+TARGETS = ("any", "cpu")
 _PREFIX = "net/"
 LARGEST_MAP_DIFFERENCE = 1e-3
 """Between centres and offsets of the source and of the deployed network, as a share of the largest above 1."""
@@ -43,8 +44,9 @@ class DeploySpec:
     None: as exported. image_size: of the camera, for backends that need fixed shapes; None: any. output: name, where
     the network has several. gives: what the output holds, logits or labels; auto: from the graph. labels: put out
     labels and confidence at the network's own output size instead of logits. min_agreement: share of labels that must
-    equal the source's. centre, offset: names of the outputs that tell things apart, as `ModelContract` has them; empty:
-    none.
+    equal the source's. target: any keeps to what every backend is known to take; cpu: a large picture is resized before
+    its channels become planes, which is the same and less work for ONNX Runtime and OpenVINO. centre, offset: names of
+    the outputs that tell things apart, as `ModelContract` has them; empty: none.
     """
 
     taxonomy: str = "cityscapes"
@@ -58,6 +60,7 @@ class DeploySpec:
     gives: str = "auto"
     labels: bool = False
     min_agreement: float = 0.999
+    target: str = "any"
     centre: str = ""
     offset: str = ""
 
@@ -65,6 +68,7 @@ class DeploySpec:
         _one_of("channel_order", self.channel_order, ("rgb", "bgr"))
         _one_of("layout", self.layout, ("auto", "NCHW", "NHWC"))
         _one_of("gives", self.gives, ("auto", "logits", "labels"))
+        _one_of("target", self.target, TARGETS)
         if bool(self.centre) != bool(self.offset):
             raise ModelError(f"centre and offset: both wanted, or neither; '{self.centre}' and '{self.offset}' seen")
         if self.centre and self.labels:
@@ -107,7 +111,7 @@ def deploy(
     contract = dataclasses.replace(_contract(source, spec, taxonomy, network, head), things=things)
     if picture is None:
         picture = synthetic_picture(spec.image_size or network.size)
-    deployed = _wrapped(network, head, maps, contract)
+    deployed = _wrapped(network, head, maps, contract, spec.target)
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".deploy") as folder:
         path = Path(folder) / "model.onnx"
@@ -255,7 +259,9 @@ def _contract(source: Path, spec: DeploySpec, taxonomy: Taxonomy, network: Sourc
     )
 
 
-def _wrapped(network: SourceNetwork, head: Head, maps: dict[str, MapTaps], contract: ModelContract) -> ModelProto:
+def _wrapped(
+    network: SourceNetwork, head: Head, maps: dict[str, MapTaps], contract: ModelContract, target: str
+) -> ModelProto:
     """The network with raw pixels in and the contract's outputs out."""
     deployed = ModelProto()
     deployed.CopyFrom(network.model)
@@ -273,6 +279,7 @@ def _wrapped(network: SourceNetwork, head: Head, maps: dict[str, MapTaps], contr
         scale=contract.scale,
         network_size=network.size,
         image_size=contract.image_size,
+        planes_first=target != "cpu",
     )
     return deployed
 

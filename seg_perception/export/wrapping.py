@@ -54,19 +54,28 @@ def prepend_input(
     scale: tuple[float, ...],
     network_size: tuple[int, int],
     image_size: tuple[int, int] | None,
+    planes_first: bool = True,
 ) -> None:
-    """Put before the network: raw pixels (H, W, 3) uint8 RGB -> float -> resized -> (x - mean) * scale -> in order."""
+    """Put before the network: raw pixels (H, W, 3) uint8 RGB -> float -> resized -> (x - mean) * scale -> in order.
+
+    planes_first: the whole picture becomes planes, and these are resized; else what it was resized to becomes planes.
+    """
     source = model.graph.input[0]
     source_type = source.type.tensor_type.elem_type
     write = _Writer(model, INPUT_NAME)
     write.add("Cast", "float", to=TensorProto.FLOAT)
-    write.add("Transpose", "planes", perm=[2, 0, 1])
+    if planes_first:
+        write.add("Transpose", "planes", perm=[2, 0, 1])
     write.add("Unsqueeze", "batch", np.array([0]))
     if image_size != network_size:
-        nothing, sizes = np.zeros(0, np.float32), np.array([1, 3, network_size[1], network_size[0]])
+        width, height = network_size
+        nothing, sizes = np.zeros(0, np.float32), [1, 3, height, width] if planes_first else [1, height, width, 3]
+        how = "half_pixel"
         write.add(
-            "Resize", "resized", nothing, nothing, sizes, mode="linear", coordinate_transformation_mode="half_pixel"
+            "Resize", "resized", nothing, nothing, np.array(sizes), mode="linear", coordinate_transformation_mode=how
         )
+    if not planes_first:
+        write.add("Transpose", "planes", perm=[0, 3, 1, 2])
     if any(mean):
         write.add("Sub", "centred", np.array(mean, np.float32).reshape(1, -1, 1, 1))
     if any(value != 1.0 for value in scale):

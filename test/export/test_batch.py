@@ -64,7 +64,11 @@ def deployed(writer: Any, tmp_path: Path, taxonomy_of: Callable[[int], str]) -> 
 
 
 @pytest.mark.parametrize("opset", [17, 18])
-@pytest.mark.parametrize("more", [{}, {"labels": True}, {"image_size": (96, 60)}], ids=["logits", "labels", "fixed"])
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"labels": True}, {"image_size": (96, 60)}, {"target": "cpu"}],
+    ids=["logits", "labels", "fixed", "cpu"],
+)
 @pytest.mark.parametrize("half", [False, True], ids=["fp32", "fp16"])
 def test_each_picture_keeps_its_labels(
     deployed: Callable[..., Path], tmp_path: Path, opset: int, more: dict, half: bool

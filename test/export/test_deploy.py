@@ -397,3 +397,22 @@ def test_file_that_is_no_onnx_is_refused_by_name(deployed, tmp_path: Path) -> No
         deployed(tmp_path / "broken.onnx")
     with pytest.raises(ModelError, match=r"absent\.onnx"):
         deployed(tmp_path / "absent.onnx")
+
+
+@pytest.mark.parametrize("image_size", [None, (211, 133), (EVEN[1], EVEN[0])], ids=["any", "fixed", "its own"])
+def test_for_cpus_the_picture_is_resized_before_it_becomes_planes_and_the_scores_are_the_same(
+    writer, deployed, tmp_path: Path, image_size: tuple[int, int] | None
+) -> None:
+    writer.body()
+    source = writer.save(tmp_path / "network.onnx", [1, 3, *EVEN])
+    width, height = image_size or (211, 133)
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    scores, order = {}, {}
+    for target in ("any", "cpu"):
+        _, path = deployed(source, target=target, image_size=image_size, channel_order="bgr")
+        (scores[target],) = run_plain(path, {"pixels": pixels})
+        order[target] = [node.op_type for node in onnx.load(path).graph.node if node.name.startswith("deploy/")]
+    np.testing.assert_allclose(scores["cpu"], scores["any"], rtol=0, atol=1e-5)
+    if "Resize" in order["any"]:
+        assert order["any"].index("Transpose") < order["any"].index("Resize")
+        assert order["cpu"].index("Transpose") > order["cpu"].index("Resize")
