@@ -105,6 +105,12 @@ def test_a_bag_brings_its_parameter_file_a_player_and_a_recorder_that_know_their
     assert "FASTRTPS_DEFAULT_PROFILES_FILE" in found["play"].kwargs["additional_env"]
 
 
+def test_the_queue_of_who_receives_holds_the_pieces_of_four_full_segments():
+    profile = ElementTree.parse(live.ROOT / "config" / "fastdds.xml")
+    sizes = {element.tag.rpartition("}")[2]: element.text for element in profile.iter()}
+    assert int(sizes["port_queue_capacity"]) * (1 << 16) >= 4 * int(sizes["segment_size"])
+
+
 def test_replay_passes_on_only_what_perception_takes():
     perception, replay = described("perception")[0], described("replay")
     (included,) = [entity for entity in replay[1] if entity.kind == "IncludeLaunchDescription"]
