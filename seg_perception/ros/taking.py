@@ -140,6 +140,13 @@ class _Waiting:
             room.num_events,
             executor.context.handle,
         )
+        self._added = [
+            (self._wait_set.add_subscription, _handles(self._subscriptions)),
+            (self._wait_set.add_guard_condition, _handles(self._guards) + _handles(self._own_guards)),
+            (self._wait_set.add_timer, _handles(self._timers)),
+            (self._wait_set.add_client, _handles(self._clients)),
+            (self._wait_set.add_service, _handles(self._services)),
+        ]
 
     def close(self) -> None:
         self._held.close()
@@ -149,15 +156,9 @@ class _Waiting:
         wait_set = self._wait_set
         waitables = self._others + self._events if events else self._others
         wait_set.clear_entities()
-        for add, entities in (
-            (wait_set.add_subscription, self._subscriptions),
-            (wait_set.add_guard_condition, {**self._guards, **self._own_guards}),
-            (wait_set.add_timer, self._timers),
-            (wait_set.add_client, self._clients),
-            (wait_set.add_service, self._services),
-        ):
-            for entity in entities.values():
-                add(entity.handle)
+        for add, handles in self._added:
+            for handle in handles:
+                add(handle)
         for waitable in waitables:
             waitable.add_to_wait_set(wait_set)
         wait_set.wait(timeout_sec_to_nsec(timeout_sec))
@@ -179,3 +180,7 @@ class _Waiting:
         except InvalidHandle:  # being destroyed
             return False
         return True
+
+
+def _handles(entities: dict[int, Any]) -> list[Any]:
+    return [entity.handle for entity in entities.values()]
