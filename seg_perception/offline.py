@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,11 @@ def replay(bag: BagReader, intake: Intake) -> Iterator[SweepResult]:
     still waits goes with what is there. Raises BagError where the bag holds none of the configured clouds.
     """
     config = intake.config
-    images = {camera.resolved_image_topic(): camera.name for camera in config.cameras}
-    infos = {camera.resolved_info_topic(): camera.name for camera in config.cameras if not camera.calibration}
+    images, infos = defaultdict(list), defaultdict(list)  # of each topic, which cameras
+    for camera in config.cameras:
+        images[camera.resolved_image_topic()].append(camera.name)
+        if not camera.calibration:
+            infos[camera.resolved_info_topic()].append(camera.name)
     lidars = {topic: name for name, topic in config.lidar_topics().items()}
     check_topics(bag, config)
     intake.without_pictures()
@@ -55,9 +59,11 @@ def replay(bag: BagReader, intake: Intake) -> Iterator[SweepResult]:
         now_s = message.log_ns * 1e-9
         with intake.refusing():  # a damaged message costs itself, not the bag
             if message.topic in images:
-                intake.image(images[message.topic], message.msg)
+                for name in images[message.topic]:
+                    intake.image(name, message.msg)
             elif message.topic in infos:
-                intake.camera_info(infos[message.topic], message.msg)
+                for name in infos[message.topic]:
+                    intake.camera_info(name, message.msg)
             elif message.topic in lidars:
                 intake.cloud(message.msg, now_s, lidars[message.topic])
             else:

@@ -33,7 +33,7 @@ from seg_perception.inference.framing import Frame
 from seg_perception.inference.networks import Network, Segmenters, by_camera, networks
 from seg_perception.inference.segmenter import Segmentation, Segmenter
 from seg_perception.labels import Taxonomy
-from seg_perception.messages.pointcloud import cloud_from_columns, encode_semantic_cloud, scan_from_cloud
+from seg_perception.messages.pointcloud import any_return, cloud_from_columns, encode_semantic_cloud, scan_from_cloud
 from seg_perception.once import Once
 from seg_perception.scene import memory as scene_memory
 from seg_perception.statistics import RunStatistics, StageTimer
@@ -322,6 +322,7 @@ def _run_once(config: Config, segmenter: Segmenter) -> None:
     frozen = cloud.data.view()
     frozen.flags.writeable = False
     scan_from_cloud(replace(cloud, data=frozen))  # as of a bag, which goes another way through the kernels
+    any_return(scan.points)
     tree = TransformTree()
     for stamp_ns in (1, count):
         tree.insert(config.motion.fixed_frame, "lidar", stamp_ns, np.eye(4))

@@ -42,6 +42,14 @@ def test_defaults_need_no_file():
         ({"lidar": {"left": {"topic": "/a"}}}, ["left", "not in lidars"]),
         ({"cameras": ["a"], "camera": {"a": {"name": "b"}}}, ["name", "a"]),
         ({"cameras": ["a"], "camera": {"a": {"transport": "pigeon"}}}, ["camera.a", "pigeon", "compressed"]),
+        ({"lidar": {"topic": "not a topic!"}}, ["not a topic!", "slashes"]),
+        ({"lidar": {"topic": "/points/"}}, ["/points/", "slashes"]),
+        ({"lidar": {"topic": ""}}, ["topic ''", "wanted"]),
+        ({"cameras": ["a"], "camera": {"a": {"image_topic": "/für"}}}, ["/für", "letters"]),
+        ({"cameras": ["a"], "camera": {"a": {"info_topic": "/a//b"}}}, ["/a//b", "slashes"]),
+        ({"cameras": ["a"], "camera": {"a": {"image_topic": "/points"}}}, ["/points", "PointCloud2", "Image"]),
+        ({"cameras": ["a"], "camera": {"a": {"image_topic": "/tf"}}}, ["/tf", "TFMessage", "Image"]),
+        ({"cameras": ["2nd"]}, ["2nd", "letter"]),
     ],
 )
 def test_bad_setting_is_refused_by_name(content, names):
@@ -49,6 +57,17 @@ def test_bad_setting_is_refused_by_name(content, names):
         Config.from_mapping(content)
     for name in names:
         assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("topic", ["image", "/a/b_1/c", "~/image", "{node}/image", "/a/{ns}x"])
+def test_every_name_that_ros_takes_may_be_a_topic(topic):
+    assert Config.from_mapping({"lidar": {"topic": topic}}).lidar.topic == topic
+
+
+def test_two_cameras_may_look_at_one_topic():
+    """As where each is a part of one wide picture."""
+    shared = {"image_topic": "/wide", "info_topic": "/wide_info"}
+    assert len(Config.from_mapping({"cameras": ["a", "b"], "camera": {"a": shared, "b": shared}}).cameras) == 2
 
 
 def test_whole_number_serves_as_a_float():

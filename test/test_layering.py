@@ -14,7 +14,7 @@ NAME = "seg_perception"
 PACKAGE = Path(__file__).resolve().parent.parent / NAME
 
 TIERS = (
-    ("errors", "shipped"),
+    ("errors", "shipped", "folders", "compiling"),
     ("datatypes", "config"),
     ("labels", "once", "statistics", "pcd", "schema"),
     ("geometry",),
@@ -128,7 +128,8 @@ def test_everything_outside_its_door_imports_without_ros_torch_tensorrt_and_open
 def test_imports_follow_the_arrows(module: Path) -> None:
     room = room_of(dotted(module))
     if not room:
-        assert not [name for name in imports(module) if name.startswith(f"{NAME}.")]
+        ours = {name for name in imports(module) if name.startswith(f"{NAME}.")}
+        assert ours == {f"{NAME}.folders"}  # which has to speak before numba is imported
         return
     assert room in TIER_OF, f"{room} has no tier yet"
     for name in imports(module):

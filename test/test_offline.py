@@ -87,6 +87,14 @@ def test_the_clouds_of_several_lidars_are_labelled_each_for_itself(bag, tmp_path
     assert points_topic("") == POINTS_TOPIC
 
 
+def test_two_cameras_of_one_topic_both_see(bag):
+    shared = {"image_topic": "/front/image_raw", "info_topic": "/front/camera_info"}
+    left, right = ({**shared, "crop": f"{world.WIDTH // 2}x{world.HEIGHT}+{x}+0"} for x in (0, world.WIDTH // 2))
+    _, intake = replayed(bag, world.config(cameras=["left", "right"], camera={"left": left, "right": right}))
+    assert not [cause for cause in intake.statistics.causes if cause.startswith("no_image")]
+    assert intake.statistics.points_by_class[[world.ROAD, world.CAR]].tolist() == [SWEEPS, SWEEPS]
+
+
 def test_the_last_sweep_goes_out_though_its_image_never_came(bag, tmp_path):
     cut = tmp_path / "cut.mcap"
     with BagReader(bag) as reader, BagWriter(cut) as writer:

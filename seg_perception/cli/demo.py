@@ -28,6 +28,7 @@ Clouds = dict[str, dict[int, bytes]]  # of each LiDAR by name (the only one: "")
 
 LOG_SLACK_NS = 70_000_000  # a sweep is recorded when it ends, half a turn after its stamp
 WANTED = 0.95  # share of sweeps that a live run at real speed has to label
+WORDS = 80  # of the node's log, beside the progress bar while it comes up
 RESULTS = ("labelled.mcap", "picture.png", "summary.json", "node.log", "player.log")
 
 
@@ -63,10 +64,17 @@ def run(args: argparse.Namespace) -> int:
     with tqdm(total=sweeps, unit="sweep") as bar:
 
         def on_cloud(lidar: str, stamp_ns: int, data: bytes) -> None:
+            if not bar.n:
+                bar.set_postfix_str("")
+                bar.unpause()  # what the node took to come up is no time of a sweep
             bar.update()
             clouds[lidar][stamp_ns] = data
 
-        done = live_run(drive, parameters_beside(drive), args.model, args.out, on_cloud, args.rate)
+        def on_word(text: str) -> None:
+            if not bar.n:
+                bar.set_postfix_str(text.splitlines()[0][:WORDS])
+
+        done = live_run(drive, parameters_beside(drive), args.model, args.out, on_cloud, args.rate, on_word)
     if not any(clouds.values()):
         raise SegPerceptionError(f"the node published no cloud; see {args.out / 'node.log'}")
     truth = _write_results(args.out, drive, config, clouds)

@@ -16,6 +16,7 @@ and so are the LiDARs, where there is more than one: `lidars: [top, left]` and `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,6 +76,7 @@ __all__ = [
 ]
 
 S = TypeVar("S")
+_TOPIC = re.compile(r"(~?/)?[A-Za-z_{][\w{}]*(/[A-Za-z_{][\w{}]*)*", re.ASCII)
 NODE_NAME = "perception_node"
 NODE_ONLY = ("autostart", "qos_overrides", "use_sim_time")  # parameters of the ROS node that are no settings of ours
 
@@ -113,6 +115,23 @@ class Config(Section):
         topics = list(self.lidar_topics().values())
         if len(set(topics)) != len(topics):
             raise ConfigError(f"lidars: a topic of its own for each wanted, {topics} seen")
+        self._check_topics()
+
+    def _check_topics(self) -> None:
+        """Each a name that ROS takes, and of one type: two cameras may share one topic, a camera and a LiDAR not."""
+        asked = [(topic, "PointCloud2") for topic in self.lidar_topics().values()]
+        for camera in self.cameras:
+            asked.append((camera.resolved_image_topic(), "Image" if camera.transport == "raw" else "CompressedImage"))
+            if not camera.calibration:
+                asked.append((camera.resolved_info_topic(), "CameraInfo"))
+        types: dict[str, str] = {"/tf": "TFMessage", "/tf_static": "TFMessage"}
+        for topic, kind in asked:
+            if not _TOPIC.fullmatch(topic):
+                raise ConfigError(
+                    f"topic '{topic}': a name of ROS wanted: letters, digits and _ between single slashes"
+                )
+            if types.setdefault(topic, kind) != kind:
+                raise ConfigError(f"topic '{topic}': messages of one type wanted, {types[topic]} and {kind} asked for")
 
     def lidar_topics(self) -> dict[str, str]:
         """The topic of each LiDAR's clouds, by its name; the only one, where none are named, is ""."""

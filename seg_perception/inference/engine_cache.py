@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_perception.errors import ModelError
+from seg_perception.folders import user_folder
 from seg_perception.inference.cuda_device import CudaDevice
 
 log = logging.getLogger(__name__)
@@ -105,8 +106,7 @@ class _UnusableError(Exception):
 
 def default_directory() -> Path:
     """`engines` in this user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "seg_perception" / "engines"
+    return user_folder("XDG_CACHE_HOME", ".cache") / "engines"
 
 
 class EngineCache:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import tempfile
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import Any
 import yaml
 
 from seg_perception.errors import ConfigError
+from seg_perception.folders import user_folder
 
 SHIPPED = Path(__file__).with_name("models.yaml")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -85,8 +85,7 @@ def check_hash(text: str, what: str) -> None:
 
 def own_list() -> Path:
     """Where the user's own entries are: `seg_perception/models.yaml` in this user's folder of settings."""
-    base = os.environ.get("XDG_CONFIG_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".config") / "seg_perception" / "models.yaml"
+    return user_folder("XDG_CONFIG_HOME", ".config") / "models.yaml"
 
 
 def load_entries(own: Path | None = None) -> dict[str, Entry]:

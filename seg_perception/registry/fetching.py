@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.errors import ConfigError, ModelError
+from seg_perception.folders import user_folder
 from seg_perception.inference.contract import ModelContract
 from seg_perception.inference.onnx_file import OnnxFile
 from seg_perception.registry.download import MOST_BYTES, Downloaded, download
@@ -35,8 +35,7 @@ class DeploymentSizes:
 
 def default_cache() -> Path:
     """`models` in this user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "seg_perception" / "models"
+    return user_folder("XDG_CACHE_HOME", ".cache") / "models"
 
 
 def fetch(

@@ -21,15 +21,17 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import Log
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.logging import LoggingSeverity
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import PointCloud2
 
-from seg_perception.config import Config
+from seg_perception.config import NODE_NAME, Config
 from seg_perception.errors import SegPerceptionError
 from seg_perception.offline import points_topic
-from seg_perception.ros import dds, diagnostics
+from seg_perception.ros import dds, diagnostics, qos
 
 OnCloud = Callable[[str, int, bytes], None]
 START_S = 180.0  # the first start on a machine compiles the kernels
@@ -48,18 +50,27 @@ class LiveRun:
     node_exit_code: int | None = None
 
 
-def live_run(bag: Path, parameters: Path, model: Path, logs: Path, on_cloud: OnCloud, rate: float = 1.0) -> LiveRun:
+def live_run(
+    bag: Path,
+    parameters: Path,
+    model: Path,
+    logs: Path,
+    on_cloud: OnCloud,
+    rate: float = 1.0,
+    on_word: Callable[[str], None] = lambda _: None,
+) -> LiveRun:
     """Play `bag` at `rate` through a `perception_node` with these parameters and this network.
 
     on_cloud: given the LiDAR's name ("" of the only one), the stamp and the bytes (CDR) of each PointCloud2 that the
-    node publishes. What both print goes to `logs`/node.log and player.log. Raises ConfigError for parameters that
-    cannot be used, SegPerceptionError where the node does not come up or the player fails.
+    node publishes. on_word: given what the node logs, but no warning. What both print goes to `logs`/node.log and
+    player.log. Raises ConfigError for parameters that cannot be used, SegPerceptionError where the node does not come
+    up or the player fails.
     """
     lidars = list(Config.load(parameters).lidar_topics())
     environment = {**os.environ, **dds.environment(), **_private_domain()}
     os.environ.update(environment)
     with ExitStack() as stack:
-        listener = stack.enter_context(_Listener(lidars, on_cloud))
+        listener = stack.enter_context(_Listener(lidars, on_cloud, on_word))
         node = stack.enter_context(
             _process(
                 [
@@ -102,11 +113,11 @@ def live_run(bag: Path, parameters: Path, model: Path, logs: Path, on_cloud: OnC
 class _Listener:
     """Receives semantic clouds and diagnostics, in a context of its own."""
 
-    def __init__(self, lidars: Sequence[str], on_cloud: OnCloud) -> None:
+    def __init__(self, lidars: Sequence[str], on_cloud: OnCloud, on_word: Callable[[str], None]) -> None:
         self.received = Counter(dict.fromkeys(lidars, 0))
         self.first_s = self.last_s = time.monotonic()
         self.summary: dict[str, Any] = {}
-        self._on_cloud = on_cloud
+        self._on_cloud, self._on_word = on_cloud, on_word
         self._context = Context()
 
     def __enter__(self) -> _Listener:
@@ -118,6 +129,7 @@ class _Listener:
             take = partial(self._cloud, lidar)
             self._node.create_subscription(PointCloud2, points_topic(lidar), take, QoSProfile(depth=20), raw=True)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostics, QoSProfile(depth=10))
+        self._node.create_subscription(Log, "/rosout", self._log, qos.latched(depth=100))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -139,6 +151,10 @@ class _Listener:
         byte_order = "<" if data[1] else ">"  # CDR: four bytes that say how, then the header, its stamp first
         sec, nanosec = struct.unpack_from(f"{byte_order}iI", data, 4)
         self._on_cloud(lidar, sec * 10**9 + nanosec, data)
+
+    def _log(self, msg: Log) -> None:
+        if msg.name.endswith(NODE_NAME) and msg.level <= LoggingSeverity.INFO:
+            self._on_word(msg.msg)
 
     def _diagnostics(self, msg: DiagnosticArray) -> None:
         for status in msg.status:

@@ -23,6 +23,7 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import Float64MultiArray
 
+from seg_perception.compiling import telling_of_compiling
 from seg_perception.config import Config
 from seg_perception.errors import BackendLostError, ConfigError, SegPerceptionError
 from seg_perception.inference.loading import idle_settings, load_segmenters
@@ -34,7 +35,7 @@ from seg_perception.ros import conversions, dds, diagnostics, qos
 from seg_perception.ros.inputs import Inputs
 from seg_perception.ros.log_bridge import bridged
 from seg_perception.ros.outputs import Outputs
-from seg_perception.ros.params import Parameters
+from seg_perception.ros.params import NodeOfOverrides, Parameters
 from seg_perception.ros.problems import ProblemLog
 from seg_perception.ros.scene_services import SceneServices
 from seg_perception.ros.start import StopSignals
@@ -49,14 +50,14 @@ NAME = "perception_node"
 SPIN_S = 0.1  # how long a signal may wait to be seen
 
 
-class PerceptionNode(LifecycleNode):
+class PerceptionNode(NodeOfOverrides):
     """The lifecycle of the pipeline. Each transition undoes exactly what its counterpart did.
 
     interruptible: the block in which it is configured. It may raise KeyboardInterrupt; the node is to be closed then.
     """
 
     def __init__(self, interruptible: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
-        super().__init__(NAME, automatically_declare_parameters_from_overrides=True)
+        super().__init__(NAME)
         self._interruptible = interruptible
         self._whole_life = ExitStack()
         self._configured = ExitStack()
@@ -99,7 +100,7 @@ class PerceptionNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters, load and warm the network, create the publishers."""
-        with self._interruptible():
+        with self._interruptible(), telling_of_compiling():
             return self._guarded("configure", self._configure, self._configured)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -149,7 +150,8 @@ class PerceptionNode(LifecycleNode):
             raise ConfigError("parameter cameras: at least one camera name wanted, none seen")
         self._configured.callback(self._set_configured, False)
         self._set_configured(True)
-        log.info("configuring; what is compiled at the first start on a machine takes a minute or two")
+        log.info("configuring")
+        start_s = time.monotonic()
         fallbacks: list[str] = []
         segmenters = load_segmenters(config, measure=True, on_fallback=fallbacks.append)
         for segmenter in dict.fromkeys(segmenters.values()):
@@ -161,7 +163,7 @@ class PerceptionNode(LifecycleNode):
         of_cameras = {name: network.taxonomy for name, network in pipeline.networks.items()}
         self._outputs = self._configured.enter_context(Outputs(self, config, pipeline.taxonomy, of_cameras))
         models = {camera.name: config.inference_of(camera).model for camera in config.cameras}
-        log.info("configured: cameras and their models %s", models)
+        log.info("configured in %.1f s: cameras and their models %s", time.monotonic() - start_s, models)
 
     def _activate(self, state: LifecycleState) -> None:
         super().on_activate(state)
@@ -315,6 +317,7 @@ def main(args: list[str] | None = None, stop: StopSignals | None = None) -> int:
         node = PerceptionNode(stop.at_once)
     except Exception as error:  # a parameter file that cannot be read, a name that is none: rclpy has no common base
         print(f"{NAME}: {error}", file=sys.stderr)
+        rclpy.try_shutdown()
         return 1
     executor = TakingExecutor()
     executor.add_node(node)

@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import ParameterException
+from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
@@ -78,14 +79,29 @@ def _walk(section: type, prefix: str, without: Sequence[str] = ()) -> Iterator[S
             yield Setting(prefix + entry.name, hint, entry.default, description, limits, live)
 
 
-class Parameters:
-    """The parameters of one node, which must be built with `automatically_declare_parameters_from_overrides=True`.
+class NodeOfOverrides(LifecycleNode):
+    """A node whose overrides are all declared as it is built: rclpy's public way to learn of what nobody declared.
 
-    That is rclpy's public way to learn of overrides that nobody declared. They are taken over here, each with its own
-    type and descriptor, before the first transition.
+    Those included that have no value: an empty list in a parameter file has no type in ROS, and rclpy would not go on.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, name: str, **more: Any) -> None:
+        super().__init__(name, automatically_declare_parameters_from_overrides=True, **more)
+
+    def declare_parameters(self, namespace: str, parameters: Any, ignore_override: bool = False) -> list[Parameter]:
+        """See rclpy. parameters: of those with a descriptor the value may be None."""
+        any_type = ParameterDescriptor(dynamic_typing=True)
+        declared = [entry if None not in entry[1:2] else (entry[0], None, any_type) for entry in parameters]
+        return super().declare_parameters(namespace, declared, ignore_override)
+
+
+class Parameters:
+    """The parameters of one node.
+
+    What it was started with is taken over here, each with its own type and descriptor, before the first transition.
+    """
+
+    def __init__(self, node: NodeOfOverrides) -> None:
         self._node = node
         overrides = _take_overrides(node)
         self._refused: dict[str, Any] = {}

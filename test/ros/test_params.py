@@ -23,21 +23,13 @@ def context():
 @pytest.fixture
 def declare(context):
     """Parameters of a node that was started with these `name:=value` arguments."""
-    from rclpy.lifecycle import LifecycleNode
-
-    from seg_perception.ros.params import Parameters
+    from seg_perception.ros.params import NodeOfOverrides, Parameters
 
     nodes = []
 
     def build(*overrides):
         arguments = ["--ros-args", *(part for override in overrides for part in ("-p", override))]
-        node = LifecycleNode(
-            "params",
-            context=context,
-            cli_args=arguments,
-            use_global_arguments=False,
-            automatically_declare_parameters_from_overrides=True,
-        )
+        node = NodeOfOverrides("params", context=context, cli_args=arguments, use_global_arguments=False)
         nodes.append(node)
         return node, Parameters(node)
 
@@ -54,6 +46,13 @@ def scalars(section, prefix=""):
             yield from scalars(value, f"{prefix}{field.name}.")
         elif field.name not in ("cameras", "lidars", "name"):
             yield prefix + field.name, value
+
+
+def test_an_empty_list_which_has_no_type_in_ros_is_an_empty_list(declare):
+    _, parameters = declare("cameras:=[front]", "lidars:=[]")
+    assert parameters.config().lidars == ()
+    _, parameters = declare("cameras:=[]")
+    assert parameters.config().cameras == ()
 
 
 def test_every_setting_is_a_parameter_with_the_same_default_and_its_description(declare):

@@ -1,0 +1,65 @@
+"""Where this user's files are kept: compiled kernels, engines, fetched models, a list of one's own.
+
+Also for somebody who has no home, as a service or a container may, and where the package belongs to root: numba
+keeps kernels beside the source, else in the user's cache, and raises where neither can be written, so that nothing of
+ours could even be imported.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import shutil
+import stat
+import tempfile
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+KERNELS = "NUMBA_CACHE_DIR"
+
+log = logging.getLogger(__name__)
+
+
+def user_folder(variable: str, usual: str) -> Path:
+    """`seg_perception` in the folder that the variable names, as XDG_CACHE_HOME, else in the usual one below the user's
+    home; of a user who has none, among the temporary files."""
+    named = Path(os.environ.get(variable, ""))
+    with suppress(RuntimeError):  # no home
+        return (named if named.is_absolute() else Path.home() / usual) / "seg_perception"
+    return _temporary()
+
+
+def keep_kernels(package: Path) -> None:
+    """Tell numba of a folder among the temporary files, where it would find none; what is set already stays. To be
+    called before numba is imported. package: the folder of its source."""
+    if KERNELS in os.environ or _is_writable(package / "__pycache__"):
+        return
+    if not _is_writable(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "numba"):  # as numba has it
+        os.environ[KERNELS] = str(_temporary() / "kernels")
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        folder = folder.expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except (OSError, RuntimeError):  # the latter of somebody who has no home
+        return False
+
+
+@cache
+def _temporary() -> Path:
+    """A folder of this user's, which stays; what lies there is run, so nobody else may have put anything into it."""
+    folder = Path(tempfile.gettempdir()) / f"seg_perception_{os.geteuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    seen = folder.lstat()
+    if stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.geteuid() and not seen.st_mode & 0o077:
+        return folder
+    log.warning("%s: others may write there; what is compiled or built is not kept after this process", folder)
+    folder = Path(tempfile.mkdtemp(prefix="seg_perception_"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
