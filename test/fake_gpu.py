@@ -364,9 +364,6 @@ class FakeTensorRT:
     def refused(self, what: str) -> bool:
         return bool(self.refuse.get(what)) and self.refuse[what].pop(0)
 
-    def nptype(self, dtype: Any) -> type:
-        return {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8}[dtype.name]
-
 
 def _classes(trt: FakeTensorRT) -> list[type]:
     """The classes of one version, in one closure over it. Argument names are those of the real signatures."""
@@ -512,6 +509,8 @@ def _classes(trt: FakeTensorRT) -> list[type]:
         def __init__(self, logger: ILogger) -> None:
             super().__init__()
             assert isinstance(logger, ILogger) and "cuCtxSetCurrent" in driver.calls
+            if trt.refused("runtime"):
+                raise TypeError("pybind11::init(): factory function returned nullptr")
 
         DLA_core = -1
 

@@ -109,7 +109,12 @@ def _read(record: Path) -> dict[str, dict]:
         content = json.loads(record.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) and all(isinstance(entry, dict) for entry in content.values()) else {}
+    return content if isinstance(content, dict) and all(map(_is_measurement, content.values())) else {}
+
+
+def _is_measurement(entry: object) -> bool:
+    times = entry.get("milliseconds") if isinstance(entry, dict) else None
+    return isinstance(times, dict) and all(isinstance(value, float | int) for value in times.values())
 
 
 def _write(record: Path, content: dict[str, dict]) -> None:

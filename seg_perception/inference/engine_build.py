@@ -145,7 +145,7 @@ class EngineSource:
 
 def load_engine(library: TensorRT, built: CachedEngine, options: BuildOptions, logger: Any) -> tuple[Any, Any]:
     """The runtime and the engine, which must not outlive it. Needs a GPU. Raises ModelError where it is refused."""
-    runtime = library.module.Runtime(logger)
+    runtime = _made(lambda: library.module.Runtime(logger), f"{library}: no runtime", logger)
     if options.dla_core >= 0:  # an engine does not say for which core it was built
         runtime.DLA_core = options.dla_core
     engine = runtime.deserialize_cuda_engine(built.plan)

@@ -62,7 +62,7 @@ class OnnxFile:
                     view.release()
         except OSError as error:
             raise ModelError(f"model {path}: cannot be read ({error.strerror or error})") from error
-        except (ValueError, IndexError) as error:  # an empty file, a field beyond the end
+        except (ValueError, IndexError, RecursionError) as error:  # an empty file, a field beyond the end
             raise ModelError(f"model {path}: not an ONNX file ({error})") from error
         if not scan.nodes:
             raise ModelError(f"model {path}: not an ONNX file (it holds no network)")

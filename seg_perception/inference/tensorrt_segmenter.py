@@ -50,6 +50,7 @@ SETTINGS = frozenset(
         "gpu_wait",
     }
 )
+_TYPES = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8}  # `nptype` of 8.x wants a NumPy before 1.24
 
 
 class EngineLostError(BackendLostError, CudaError):
@@ -106,7 +107,7 @@ class TensorRtSegmenter:
         width, height = self._contract.image_size or self._contract.network_size
         try:
             self.segment_all([np.zeros((height, width, 3), np.uint8)] * self._contract.batch)
-        except ModelError:
+        except BaseException:  # Ctrl-C too
             self.close()
             raise
 
@@ -304,10 +305,15 @@ def _size(pixels: NDArray[np.uint8]) -> tuple[int, int]:
 
 
 def _outputs(library: TensorRT, engine: Any, path: Path) -> dict[str, np.dtype]:
-    """Names and types of the outputs. Raises ModelError where the one input is not a picture."""
+    """Names and types of the outputs. Raises ModelError where the one input is not a picture, and for other types than
+    a deployed network has."""
     trt = library.module
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
     if inputs != [INPUT_NAME] or engine.get_tensor_dtype(INPUT_NAME) != trt.DataType.UINT8:
         raise ModelError(f"engine {path}: one uint8 input '{INPUT_NAME}' wanted, {inputs} seen; deploy the model again")
-    return {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))) for name in names if name not in inputs}
+    types = {name: engine.get_tensor_dtype(name).name for name in names if name not in inputs}
+    strange = {name: kind for name, kind in types.items() if kind not in _TYPES}
+    if strange:
+        raise ModelError(f"engine {path}: outputs of {tuple(_TYPES)} wanted, {strange} seen; deploy the model again")
+    return {name: np.dtype(_TYPES[kind]) for name, kind in types.items()}

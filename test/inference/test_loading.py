@@ -140,11 +140,15 @@ def test_a_measurement_is_made_once_for_all_that_it_depends_on(model: str, tmp_p
         assert len(made) == before + 2
 
 
-@pytest.mark.parametrize("content", ["", "[]", "not json", '{"a": 3}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "not json", '{"a": 3}', '{"KEY": {"chosen": "onnxruntime"}}', '{"KEY": {"milliseconds": 3}}']
+)
 def test_a_record_that_cannot_be_read_is_written_anew(model: str, tmp_path: Path, content: str) -> None:
-    record = tmp_path / "record.json"
-    record.write_text(content)
-    backend_choice.fastest(InferenceConfig(model=model), {"onnxruntime": slowed(model, 0.0, [])}, record)
+    record, config = tmp_path / "record.json", InferenceConfig(model=model)
+    backend_choice.fastest(config, {"onnxruntime": slowed(model, 0.0, [])}, record)
+    (key,) = json.loads(record.read_text())
+    record.write_text(content.replace("KEY", key))
+    backend_choice.fastest(config, {"onnxruntime": slowed(model, 0.0, [])}, record)
     assert [entry["chosen"] for entry in json.loads(record.read_text()).values()] == ["onnxruntime"]
 
 

@@ -99,6 +99,18 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
             OnnxFile.read(tmp_path / "cut.onnx")
 
 
+def test_graphs_nested_without_end_are_refused(tmp_path: Path) -> None:
+    content = b""
+    for _ in range(2000):
+        for tag in (6, 5, 1):  # a graph in an attribute of a node of a graph
+            length = bytes([len(content) & 0x7F | 0x80, len(content) >> 7 & 0x7F | 0x80, len(content) >> 14])
+            content = bytes([tag << 3 | 2]) + length + content
+    length = bytes([len(content) & 0x7F | 0x80, len(content) >> 7 & 0x7F | 0x80, len(content) >> 14])
+    (tmp_path / "deep.onnx").write_bytes(bytes([7 << 3 | 2]) + length + content)
+    with pytest.raises(ModelError, match=r"deep\.onnx: not an ONNX file \(maximum recursion depth"):
+        OnnxFile.read(tmp_path / "deep.onnx")
+
+
 def test_an_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"absent\.onnx: cannot be read"):
         OnnxFile.read(tmp_path / "absent.onnx")

@@ -460,6 +460,40 @@ def test_an_engine_that_cannot_be_captured_runs_without_a_graph(folder: Path, tm
     assert "cuGraphLaunch" not in gpu.driver.calls
 
 
+def test_a_runtime_that_cannot_be_made_is_told(folder: Path, tmp_path: Path) -> None:
+    gpu = FakeGpu()
+    gpu.trt.refuse["runtime"] = [True]
+    with pytest.raises(ModelError, match=r"tensorrt 1\S+: no runtime \(pybind11::init\(\): factory function"):
+        segmenter_on(gpu, folder / "any.onnx", tmp_path)
+    gc.collect()
+    assert not +gpu.driver.live
+
+
+def test_interrupted_at_its_first_picture_it_leaves_nothing_on_the_gpu(folder: Path, tmp_path: Path) -> None:
+    gpu = FakeGpu()
+
+    def interrupted() -> bool:
+        if "cuGraphLaunch" in gpu.driver.calls:
+            gpu.driver.is_lost = lambda: False
+            raise KeyboardInterrupt
+        return False
+
+    gpu.driver.is_lost = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        segmenter_on(gpu, folder / "any.onnx", tmp_path)
+    gc.collect()
+    assert not +gpu.driver.live
+
+
+def test_an_engine_with_outputs_of_another_type_is_refused(folder: Path, tmp_path: Path) -> None:
+    gpu = FakeGpu()
+    gpu.trt.ICudaEngine.get_tensor_dtype = lambda self, name: getattr(
+        gpu.trt.DataType, "UINT8" if name == "pixels" else "INT32"
+    )
+    with pytest.raises(ModelError, match=r"outputs of \('FLOAT', 'HALF', 'UINT8'\) wanted, {'logits': 'INT32'} seen"):
+        segmenter_on(gpu, folder / "any.onnx", tmp_path)
+
+
 def test_out_of_memory_at_the_start_is_told(folder: Path, tmp_path: Path) -> None:
     gpu = FakeGpu()
     gpu.driver.fail["cuMemHostAlloc"] = [Status.CUDA_ERROR_OUT_OF_MEMORY] * 2
