@@ -39,6 +39,7 @@ ENUMS = (
     "NetworkDefinitionCreationFlag",
     "PreviewFeature",
     "ProfilingVerbosity",
+    "TacticSource",
     "TensorIOMode",
 )
 BINDINGS = ("cuda.bindings 12.9", "cuda.bindings 13.5")
@@ -453,6 +454,10 @@ def _classes(trt: FakeTensorRT) -> list[type]:
 
         def set_preview_feature(self, feature: Any, enable: bool) -> None:
             self._set[feature.name] = enable
+
+        def set_tactic_sources(self, tactic_sources: int) -> bool:
+            self._set["tactic_sources"] = {source.name for source in trt.TacticSource if tactic_sources >> source & 1}
+            return True
 
         def add_optimization_profile(self, profile: Any) -> int:
             self._set["profile"] = profile._shapes

@@ -53,6 +53,7 @@ CLASSES = [
     "PreviewFeature",
     "ProfilingVerbosity",
     "Runtime",
+    "TacticSource",
     "TensorIOMode",
 ]
 

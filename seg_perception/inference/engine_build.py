@@ -184,6 +184,9 @@ def _configure(
             raise ModelError(f"{library} has no optimization level; leave it out")
         config.builder_optimization_level = options.optimization_level
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if library.is_generation_8:  # without cuBLAS and cuDNN 8, which it would load beside itself where they are
+        own = (trt.TacticSource.EDGE_MASK_CONVOLUTIONS, trt.TacticSource.JIT_CONVOLUTIONS)
+        config.set_tactic_sources(sum(1 << int(source) for source in own))
     if not options.tf32:
         config.clear_flag(trt.BuilderFlag.TF32)
     if not library.has_strong_types(dla=options.dla_core >= 0):

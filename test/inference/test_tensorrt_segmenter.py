@@ -247,6 +247,7 @@ def test_8_is_told_by_flags_what_the_file_holds(folder: Path, tmp_path: Path, pr
     model = dataclasses.replace(OnnxFile.read(folder / "any.onnx"), **{precision: True})
     build_engine(gpu.library, model)
     assert gpu.trt.configs[1]["flags"] == [{"half": "FP16", "quantized": "INT8"}[precision]]
+    assert gpu.trt.configs[1]["tactic_sources"] == {"EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS"}  # no cuDNN
 
 
 def test_8_5_whose_profiles_cannot_be_shared_runs_networks_for_one_size_alone(folder: Path, tmp_path: Path) -> None:
