@@ -129,7 +129,7 @@ def test_the_build_arguments_of_the_docs_are_those_that_it_takes(
     instructions: list[tuple[str, str]], project_root: Path
 ) -> None:
     text = (project_root / "docs" / "deployment.md").read_text()
-    section = text[text.index("### Docker") : text.index("## Security")]
+    section = re.split(r"\n##+ ", text[text.index("### Docker") :])[0]
     declared = dict(words.split("=", 1) for words in of_kind(instructions, "ARG"))
     given = re.findall(r'\b([A-Z_]{4,})=("[^"]*"|[^`\s]+)', section)
     assert {name for name, _ in given} <= {*declared}

@@ -9,9 +9,9 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -62,9 +62,10 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 class Slowed:
-    """A real segmenter that takes longer. loads: counts how often one was made."""
+    """A real segmenter that takes so many seconds of the fixture `clock`. loads: counts how often one was made."""
 
     loads = 0
+    now_s = 0.0
 
     def __init__(self, model: str, seconds: float) -> None:
         type(self).loads += 1
@@ -74,11 +75,17 @@ class Slowed:
         self.closed = False
 
     def segment(self, pixels: np.ndarray) -> Segmentation:
-        time.sleep(self._seconds)
+        Slowed.now_s += self._seconds
         return self._inner.segment(pixels)
 
     def close(self) -> None:
         self.closed = True
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but `Slowed` takes time, however busy the machine."""
+    monkeypatch.setattr(backend_choice, "time", SimpleNamespace(perf_counter=lambda: Slowed.now_s))
 
 
 def slowed(model: str, seconds: float, made: list[Slowed]) -> Callable[[], Slowed]:
@@ -117,7 +124,7 @@ def test_auto_takes_the_reference_where_results_are_to_repeat(
 
 @pytest.mark.parametrize(("reference_s", "other_s", "chosen"), [(0.02, 0.001, 1), (0.001, 0.02, 0), (0.02, 0.0195, 0)])
 def test_the_faster_backend_is_taken_if_it_is_clearly_faster_and_the_other_closed(
-    model: str, tmp_path: Path, reference_s: float, other_s: float, chosen: int
+    model: str, clock: None, tmp_path: Path, reference_s: float, other_s: float, chosen: int
 ) -> None:
     made: list[Slowed] = []
     loaders = {"onnxruntime": slowed(model, reference_s, made), "openvino": slowed(model, other_s, made)}
@@ -126,7 +133,7 @@ def test_the_faster_backend_is_taken_if_it_is_clearly_faster_and_the_other_close
     assert [entry.closed for entry in made] == [index != chosen for index in range(2)]
 
 
-def test_a_measurement_is_made_once_for_all_that_it_depends_on(model: str, tmp_path: Path) -> None:
+def test_a_measurement_is_made_once_for_all_that_it_depends_on(model: str, clock: None, tmp_path: Path) -> None:
     made: list[Slowed] = []
     loaders = {"onnxruntime": slowed(model, 0.02, made), "openvino": slowed(model, 0.0, made)}
     record = tmp_path / "record.json"
