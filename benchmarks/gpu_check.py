@@ -67,7 +67,12 @@ def main() -> int:
         return work(args, args.scratch)
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, __file__, *sys.argv[1:], "--scratch", scratch]
-        return supervise(command, minutes=args.minutes, patience_s=60.0 * args.patience)
+        return supervise(
+            command,
+            lambda: {path: path.read_bytes() for path in args.out.glob("*.json")},
+            minutes=args.minutes,
+            patience_s=60.0 * args.patience,
+        )
 
 
 def work(args: argparse.Namespace, scratch: Path) -> int:

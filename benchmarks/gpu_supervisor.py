@@ -8,31 +8,33 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-IMPOSSIBLE, OUT_OF_TIME, ANEW = (
-    2,
-    3,
-    4,
-)  # exit codes: nothing can be measured; stopped; a part failed, go on with the rest
-FINISHED = (0, 1, IMPOSSIBLE)
+# Exit codes: something failed; nothing can be measured; stopped; a part failed, go on with the rest.
+FAILED, IMPOSSIBLE, OUT_OF_TIME, ANEW = 1, 2, 3, 4
+FINISHED = (0, FAILED, IMPOSSIBLE)
 
 
-def supervise(command: Sequence[str], *, minutes: float, patience_s: float) -> int:
+def supervise(command: Sequence[str], known: Callable[[], object], *, minutes: float, patience_s: float) -> int:
     """Run `command`, and again with `--after REASON` for as long as it ends before its end. Returns the exit code.
 
     What it says is passed on. It is killed when the minutes are over, which is the end, and when it has said nothing
-    for `patience_s`. Each process gets one part further at least, as it leaves out what has failed.
+    for `patience_s`. known: what is written down so far. A process that ends before its end and has added nothing to
+    that, as where the driver ends whoever loads it, is the last.
     """
     deadline_s = time.monotonic() + 60.0 * minutes
     after: list[str] = []
     while True:
+        before = known()
         code, reason = _run([*command, *after], deadline_s, patience_s)
         if code in FINISHED:
             return code
         if time.monotonic() >= deadline_s:
             print(f"gpu-check: stopped after {minutes:g} minutes; `--resume` goes on from here", flush=True)
             return OUT_OF_TIME
+        if known() == before:
+            print(f"gpu-check: failed: something outside all parts {reason}; nothing came of it", flush=True)
+            return FAILED
         after = ["--after", reason]
 
 

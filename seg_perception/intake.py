@@ -347,10 +347,12 @@ class Intake:
 
     def _unusable(self, image: CameraImage, cause: str, sentence: str) -> None:
         """The network cannot take a picture: told once, whether it was shown by itself, for a sweep or for several."""
+        picture = image.camera, image.stamp_ns
         with self._lock:
-            if (image.camera, image.stamp_ns) not in self._told:
-                self._told.append((image.camera, image.stamp_ns))
-                self._problem(f"{cause}/{image.camera}", f"camera '{image.camera}' skipped: {sentence}")
+            if picture in self._told:
+                return
+            self._told.append(picture)
+        self._problem(f"{cause}/{image.camera}", f"camera '{image.camera}' skipped: {sentence}")
 
     def _compare_frames(self, image: CameraImage) -> None:
         info = self._infos.get(image.camera)

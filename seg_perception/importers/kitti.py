@@ -128,19 +128,26 @@ def import_kitti(
         edges[(LIDAR_FRAME, camera.frame_id)] = inverse(T_cam_velo)
         recorded.append(camera)
         pictures.append(_stream(drive, f"image_{number}", "*.png", timestamps))
+    lap_ns = _lap_ns(sweeps) if loop > 1 else 0
+    one_lap = _poses_from_sweeps(sweeps, T_base_velo) if odometry == "sweeps" else _poses(drive, sweeps)
+    poses = {
+        stamp_ns + lap * lap_ns: T_odom_base
+        for lap in range(loop)
+        for stamp_ns, T_odom_base in _lap_poses(one_lap, lap).items()
+    }
     if odometry == "sweeps":
-        poses = _poses_from_sweeps(sweeps, ends_ns, T_base_velo)
-    else:
-        poses = _poses(drive, sweeps)
+        first, last = min(sweeps.files), max(sweeps.files)
+        poses = _with_half_turns(
+            poses, (ends_ns[first] - sweeps.stamp_ns(first), ends_ns[last] - sweeps.stamp_ns(last))
+        )
 
     recording = Recording(recorded, LIDAR_TOPIC)
-    lap_ns = _lap_ns(sweeps) if loop > 1 else 0
     first_ns = min(stream.stamp_ns(min(stream.files)) for stream in [sweeps, *pictures])
     recording.add_static(min([first_ns, *poses]), edges)
+    for stamp_ns, T_odom_base in poses.items():
+        recording.add_pose(stamp_ns, {(FIXED_FRAME, BODY_FRAME): T_odom_base})
     for lap in range(loop):
         shift_ns = lap * lap_ns
-        for stamp_ns, T_odom_base in _lap_poses(poses, lap).items():
-            recording.add_pose(stamp_ns + shift_ns, {(FIXED_FRAME, BODY_FRAME): T_odom_base})
         for camera, stream in zip(recorded, pictures, strict=True):
             for frame, path in stream.files.items():
                 recording.add_picture(camera, stream.stamp_ns(frame) + shift_ns, path)
@@ -237,22 +244,30 @@ def _poses(drive: Path, sweeps: _Stream) -> dict[int, NDArray[np.float64]]:
     return {packets.stamp_ns(frame): T for frame, T in zip(packets.files, T_odom_base, strict=True)}
 
 
-def _poses_from_sweeps(
-    sweeps: _Stream, ends_ns: Sequence[int], T_base_velo: NDArray[np.float64]
-) -> dict[int, NDArray[np.float64]]:
-    """`T_odom_base` by stamp, estimated; `odom` is the first. The first and the last step go on over the half turns
-    before the first stamp and after the last, in which pictures were taken too."""
+def _poses_from_sweeps(sweeps: _Stream, T_base_velo: NDArray[np.float64]) -> dict[int, NDArray[np.float64]]:
+    """`T_odom_base` by stamp, estimated; `odom` is the first."""
     frames = sorted(sweeps.files)
     scans = (scan_from_cloud(read_velodyne(sweeps.files[frame], sweeps.stamp_ns(frame)))[0] for frame in frames)
     T_odom_base = [T_base_velo @ T @ inverse(T_base_velo) for T in poses_from_sweeps(scan.points for scan in scans)]
-    poses = dict(zip(map(sweeps.stamp_ns, frames), T_odom_base, strict=True))
-    if len(frames) > 1:
-        for end, beside in ((-1, -2), (0, 1)):
-            stamp_ns, half_turn_ns = sweeps.stamp_ns(frames[end]), ends_ns[frames[end]] - sweeps.stamp_ns(frames[end])
-            step = log_se3(inverse(T_odom_base[beside]) @ T_odom_base[end])
-            share = half_turn_ns / abs(stamp_ns - sweeps.stamp_ns(frames[beside]))
-            poses[stamp_ns + (half_turn_ns if end else -half_turn_ns)] = T_odom_base[end] @ exp_se3(share * step)
-    return dict(sorted(poses.items()))
+    return dict(zip(map(sweeps.stamp_ns, frames), T_odom_base, strict=True))
+
+
+def _with_half_turns(
+    poses: dict[int, NDArray[np.float64]], half_turns_ns: tuple[int, int]
+) -> dict[int, NDArray[np.float64]]:
+    """The first and the last step go on over the half turns before the first stamp and after the last, in which
+    pictures were taken too."""
+    if len(poses) < 2:
+        return poses
+    (first_ns, T_first), (second_ns, T_second), *_ = poses.items()
+    *_, (before_ns, T_before), (last_ns, T_last) = poses.items()
+    back = log_se3(inverse(T_second) @ T_first) * half_turns_ns[0] / (second_ns - first_ns)
+    ahead = log_se3(inverse(T_before) @ T_last) * half_turns_ns[1] / (last_ns - before_ns)
+    return {
+        first_ns - half_turns_ns[0]: T_first @ exp_se3(back),
+        **poses,
+        last_ns + half_turns_ns[1]: T_last @ exp_se3(ahead),
+    }
 
 
 def _lap_poses(poses: dict[int, NDArray[np.float64]], lap: int) -> dict[int, NDArray[np.float64]]:

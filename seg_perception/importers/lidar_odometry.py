@@ -71,7 +71,8 @@ def _fitted(o3d: Any, cloud: Any, known: Any, T_guess: NDArray[np.float64], numb
 
 
 def _with_planes(o3d: Any, points: NDArray[np.float32], number: int) -> Any:
-    """A sweep thinned, with the normal of the plane around each point."""
+    """A sweep thinned, with the normal of the plane around each point, towards the LiDAR: normals of several sweeps are
+    averaged, and two of one plane that point away from each other would make one of no plane."""
     range_m = np.linalg.norm(points, axis=1)
     kept = points[(range_m > NEAR_M) & (range_m < FAR_M)].astype(np.float64)  # of what is no number, neither holds
     cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(kept)).voxel_down_sample(VOXEL_M)
@@ -81,6 +82,7 @@ def _with_planes(o3d: Any, points: NDArray[np.float32], number: int) -> Any:
             f"{NEAR_M} m and {FAR_M} m, at least 100 wanted"
         )
     cloud.estimate_normals(o3d.geometry.KDTreeSearchParamHybrid(radius=4 * VOXEL_M, max_nn=30))
+    cloud.orient_normals_towards_camera_location(np.zeros(3))
     return cloud
 
 

@@ -42,7 +42,8 @@ def supervise(supervisor: ModuleType, tmp_path: Path) -> Callable[..., int]:
 
     def go(parts: str, minutes: float = float("inf"), patience_s: float = 600.0) -> int:
         command = [sys.executable, "-c", WORKER, str(tmp_path / "done"), parts]
-        return int(supervisor.supervise(command, minutes=minutes, patience_s=patience_s))
+        known = (tmp_path / "done").read_text
+        return int(supervisor.supervise(command, known, minutes=minutes, patience_s=patience_s))
 
     return go
 
@@ -63,6 +64,14 @@ def test_what_ends_the_process_is_told_to_the_next_which_goes_on(
 def test_a_process_that_came_to_its_end_is_the_last(supervise: Callable[..., int], tmp_path: Path, code: int) -> None:
     assert supervise(f"exit{code} more") == code
     assert (tmp_path / "done").read_text().split() == [f"exit{code}"]
+
+
+def test_one_that_ends_without_having_added_anything_is_the_last(
+    supervisor: ModuleType, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ends = [sys.executable, "-c", "import os; os.abort()"]
+    assert supervisor.supervise(ends, dict, minutes=1.0, patience_s=60.0) == supervisor.FAILED
+    assert "something outside all parts ended the process by SIGABRT" in capfd.readouterr().out
 
 
 def test_one_that_falls_silent_is_killed_and_another_goes_on(

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from seg_perception.errors import BagError, CalibrationError, ConfigError, ExtrapolationError, MessageError
-from seg_perception.geometry.transforms import compose, inverse
+from seg_perception.geometry.transforms import compose, from_rotation_translation, inverse
+from seg_perception.importers import kitti
 from seg_perception.importers.calibration import nearest_rigid, read_table
 from seg_perception.importers.kitti import import_kitti, read_timestamps
 from seg_perception.importers.oxts import poses_from_oxts, read_oxts
@@ -163,6 +164,18 @@ def test_looped_odometry_drives_on_instead_of_jumping(tiny_drive, tmp_path, repl
     np.testing.assert_allclose(np.diff(steps), 10.0, atol=1e-6)
     with pytest.raises(ExtrapolationError):
         content.tree.T("odom", "base_link", first_ns + 9 * PERIOD_NS)
+
+
+def test_looped_odometry_of_sweeps_drives_on_across_the_seam(tiny_drive, tmp_path, replay, monkeypatch):
+    """10 m each second, as estimated; a turn ends half a second after its stamp, when the next one begins."""
+    steps = [from_rotation_translation(np.eye(3), (10.0 * k, 0.0, 0.0)) for k in range(3)]
+    monkeypatch.setattr(kitti, "poses_from_sweeps", lambda sweeps: np.array(steps)[: len(list(sweeps))])
+    ends = "".join(f"2011-09-26 13:02:{25 + k}.550000007\n" for k in range(4))
+    (tiny_drive / "velodyne_points/timestamps_end.txt").write_text(ends)
+    content = replay(import_kitti(tiny_drive, tiny_drive / "calib", tmp_path / "out.mcap", loop=3, odometry="sweeps"))
+    at_ns = FIRST_SWEEP_NS + np.arange(-2, 35) * PERIOD_NS // 4
+    ahead = [content.tree.T("odom", "velodyne", at)[0, 3] for at in at_ns.tolist()]
+    np.testing.assert_allclose(np.diff(ahead), 2.5, atol=1e-5)
 
 
 def test_incomplete_oxts_gives_no_odometry_and_says_so(tiny_drive, tmp_path, replay, caplog):

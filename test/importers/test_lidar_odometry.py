@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from seg_perception.errors import MessageError
 from seg_perception.geometry.transforms import inverse, transform_points
+from seg_perception.importers import lidar_odometry
 from seg_perception.importers.kitti import import_kitti
 from seg_perception.importers.lidar_odometry import poses_from_sweeps
 from seg_perception.importers.twist import exp_se3, log_se3
@@ -46,6 +47,15 @@ def test_a_street_tells_how_the_lidar_moved() -> None:
     for pose, T in zip(poses, truth, strict=True):
         error = log_se3(inverse(T) @ pose)
         assert np.linalg.norm(error[:3]) < 0.02 and np.degrees(np.linalg.norm(error[3:])) < 0.05
+
+
+def test_planes_face_the_lidar_so_that_those_of_several_sweeps_can_be_averaged() -> None:
+    import open3d
+
+    cloud = lidar_odometry._with_planes(
+        open3d, seen([GROUND, RIGHT_WALL, LEFT_WALL], STEP, np.random.default_rng(4)), 0
+    )
+    assert (np.sum(np.asarray(cloud.points) * np.asarray(cloud.normals), axis=1) <= 0).all()
 
 
 def test_a_tunnel_does_not_tell_how_far_one_came() -> None:
