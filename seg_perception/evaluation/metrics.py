@@ -105,7 +105,8 @@ class PanopticQuality:
 
     A segment is what shares class and instance number; of a stuff class all pixels of the picture are one segment,
     whatever their numbers. Segments of one class match where their IoU is above 0.5. Pixels that the truth calls void
-    count for nobody; a predicted segment that lies on void by more than half is not a false alarm.
+    count for nobody. Things that the truth does not tell apart (number 0, as Cityscapes' groups) are never missed. A
+    predicted segment that lies by more than half on void and such things of its class is not a false alarm.
     """
 
     def __init__(self, is_thing: Sequence[bool] | NDArray[np.bool_], smallest: int = 0) -> None:
@@ -113,6 +114,7 @@ class PanopticQuality:
         self._is_thing = np.asarray(is_thing, bool)
         self._smallest = smallest
         classes = len(self._is_thing)
+        self._of_things = np.append(self._is_thing, np.zeros(256 - classes, bool))
         self.matched_iou = np.zeros(classes)
         self.matched = np.zeros(classes, np.int64)
         self.missed = np.zeros(classes, np.int64)
@@ -129,22 +131,26 @@ class PanopticQuality:
         shapes = {array.shape for array in (truth, truth_instance, prediction, prediction_instance)}
         if len(shapes) != 1:
             raise ValueError(f"labels and instances: one shape wanted, {sorted(shapes)} seen")
-        truth_keys, truth_index, truth_area = self._segments(truth, truth_instance)
-        keys, index, area = self._segments(prediction, prediction_instance)
+        truth_keys, truth_numbers, truth_index, truth_area = self._segments(truth, truth_instance)
+        keys, _, index, area = self._segments(prediction, prediction_instance)
         pairs = np.bincount(
             truth_index.ravel() * len(keys) + index.ravel(), minlength=len(truth_keys) * len(keys)
         ).reshape(len(truth_keys), len(keys))
-        on_void = pairs[truth_keys == VOID].sum(axis=0)
+        is_void = truth_keys == VOID
+        crowd = self._of_things[truth_keys] & (truth_numbers == 0)
+        same = truth_keys[:, None] == keys[None, :]
+        on_void = pairs[is_void].sum(axis=0)
+        on_crowd = np.where(crowd[:, None] & same, pairs, 0).sum(axis=0)
         union = truth_area[:, None] + (area - on_void)[None, :] - pairs
-        real = (truth_keys != VOID)[:, None] & (truth_keys[:, None] == keys[None, :])
-        iou = np.where(real, pairs / np.maximum(union, 1), 0.0)
+        real = ~is_void & ~crowd
+        iou = np.where(real[:, None] & same, pairs / np.maximum(union, 1), 0.0)
         match = iou > 0.5  # at most one for each segment, which follows from non-overlap
         truth_matched, found = match.any(axis=1), match.any(axis=0)
-        ignored = on_void > 0.5 * area
+        ignored = on_void + on_crowd > 0.5 * area
         classes = len(self._is_thing)
         np.add.at(self.matched_iou, truth_keys[match.nonzero()[0]], iou[match])
         self.matched += np.bincount(truth_keys[truth_matched], minlength=classes)
-        missed = ~truth_matched & (truth_keys != VOID) & (truth_area >= self._smallest)
+        missed = ~truth_matched & real & (truth_area >= self._smallest)
         alarms = ~found & ~ignored & (keys != VOID) & (area >= self._smallest)
         self.missed += np.bincount(truth_keys[missed], minlength=classes)
         self.false_alarms += np.bincount(keys[alarms], minlength=classes)
@@ -159,15 +165,14 @@ class PanopticQuality:
 
     def _segments(
         self, classes: Labels, instances: NDArray[np.integer]
-    ) -> tuple[NDArray[np.int64], NDArray[np.intp], NDArray[np.int64]]:
-        """Class of each segment, index of its segment for each pixel, area of each segment."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.intp], NDArray[np.int64]]:
+        """Class and number of each segment, index of its segment for each pixel, area of each segment."""
         wrong = classes[(classes >= len(self._is_thing)) & (classes != VOID)]
         if wrong.size:
             raise ValueError(f"class: train ids 0..{len(self._is_thing) - 1} or {VOID} wanted, {wrong[0]} seen")
-        thing = np.append(self._is_thing, np.zeros(256 - len(self._is_thing), bool))[classes]
-        keys = classes.astype(np.int64) << 32 | np.where(thing, instances.astype(np.int64), 0)
+        keys = classes.astype(np.int64) << 32 | np.where(self._of_things[classes], instances.astype(np.int64), 0)
         found, index, area = np.unique(keys, return_inverse=True, return_counts=True)
-        return found >> 32, index.reshape(keys.shape), area
+        return found >> 32, found & 0xFFFFFFFF, index.reshape(keys.shape), area
 
 
 def _ratio(part: NDArray[np.float64], whole: NDArray) -> NDArray[np.float64]:

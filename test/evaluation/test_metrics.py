@@ -137,6 +137,14 @@ def test_a_segment_mostly_on_void_is_no_false_alarm() -> None:
     assert result.false_alarms[CAR] == 0
 
 
+def test_things_that_the_truth_does_not_tell_apart_are_neither_missed_nor_false_alarms() -> None:
+    """As panopticapi counts groups of Cityscapes: in one, a prediction of its class is right, of another it is not."""
+    assert quality([[(CAR, 0)] * 4], [[(ROAD, 0)] * 4], THINGS).missed[CAR] == 0
+    found = quality([[(CAR, 0)] * 4], [[(CAR, 3)] * 4], THINGS)
+    assert (found.matched.sum(), found.false_alarms.sum()) == (0, 0)
+    assert quality([[(CAR, 0)] * 4], [[(ROAD, 0)] * 4], THINGS).false_alarms[ROAD] == 1
+
+
 def test_unknown_prediction_is_a_miss_only() -> None:
     result = quality([[(CAR, 1)] * 2], [[(VOID, 0)] * 2], THINGS)
     assert (result.missed[CAR], result.false_alarms.sum()) == (1, 0)
@@ -159,7 +167,7 @@ def test_panoptic_quality_equals_that_of_torchmetrics() -> None:
     ours = PanopticQuality([False, True, True, False])
     theirs = detection.PanopticQuality(things, stuffs, return_sq_and_rq=True, return_per_class=True)
     for _ in range(3):
-        blocks = rng.integers(0, 4, (6, 6)), rng.integers(0, 3, (6, 6))
+        blocks = rng.integers(0, 4, (6, 6)), rng.integers(1, 4, (6, 6))
         truth = np.stack([np.kron(block, np.ones((8, 8), int)) for block in blocks], axis=-1)
         moved = np.roll(truth, 2, axis=1)
         given = np.where(rng.random(moved.shape[:2])[..., None] < 0.9, moved, np.roll(truth, 9, axis=0))
