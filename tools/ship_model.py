@@ -1,6 +1,6 @@
 """Make what comes with the package of a trained checkpoint: the deployed network in float32 and int8, and its card.
 
-    .venv/bin/python tools/ship_model.py runs/shipped_last/best.pt --data data/simulated      # needs PyTorch and Open3D
+    .venv/bin/python tools/ship_model.py runs/shipped_more/best.pt --data data/simulated      # needs PyTorch and Open3D
 
 The int8 form is refused where it loses more than 2 points of mean IoU on the validation pictures. Every figure on the
 card is measured here, by `make accuracy-labels`, on streets that no part of the training has seen.
@@ -70,7 +70,7 @@ def card(checkpoint: Path, figures: dict[str, Any]) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in load_checkpoint(checkpoint).model.parameters()),
         "files": {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in (MODEL, MODEL_INT8)},
         "training": trainings(checkpoint),
-        "data": "streets of seed 1 (see config/training/shipped_start.yaml), validated on those of seed 2",
+        "data": "streets of seeds 1 and 3 (see config/training/shipped_start.yaml), validated on those of seed 2",
         "unseen_streets": {
             "pictures": figures["unseen"]["pictures"],
             "mean_iou": rounded(unseen["mean_iou"]),
