@@ -388,7 +388,7 @@ def test_real_rclpy_reads_every_field_alike_and_is_read_alike(tmp_path: Path, pr
     path = _write(tmp_path / "bag")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(project_root), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(
-        [sys.executable, "-c", _CHECK, str(path)], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", _CHECK, str(path)], env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     real = dict(line.split() for line in done.stdout.splitlines())

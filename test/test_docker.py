@@ -109,7 +109,7 @@ def test_the_entrypoint_sources_ros_and_becomes_the_command(project_root: Path, 
         stdout=subprocess.PIPE,
         text=True,
     )
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=120)
     assert out == f"yes {process.pid} two words\n"  # it is the process that signals reach
 
 

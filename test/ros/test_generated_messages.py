@@ -113,7 +113,7 @@ def test_transform_published_over_dds_arrives_whole() -> None:
         executor.add_node(node)
         node.create_subscription(message, "tf", received.append, 10)
         publisher = node.create_publisher(message, "tf", 10)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not received and time.monotonic() < deadline:
             publisher.publish(message(transforms=[transform]))
             executor.spin_once(timeout_sec=0.1)

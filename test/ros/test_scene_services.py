@@ -10,7 +10,7 @@ from test_scene_step import Ride
 
 pytestmark = pytest.mark.ros
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 @pytest.fixture
