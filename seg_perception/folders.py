@@ -1,4 +1,4 @@
-"""Where this user's files are kept: compiled kernels, engines, fetched models, a list of one's own.
+"""Where this user's files are kept: compiled kernels, engines, fetched models, a list of one's own, logs of ROS.
 
 Also for somebody who has no home, as a service or a container may, and where the package belongs to root: numba
 keeps kernels beside the source, else in the user's cache, and raises where neither can be written, so that nothing of
@@ -38,6 +38,13 @@ def keep_kernels(package: Path) -> None:
         return
     if not _is_writable(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "numba"):  # as numba has it
         os.environ[KERNELS] = str(_temporary() / "kernels")
+
+
+def keep_logs() -> None:
+    """The same for the logs of ROS, without which no node starts. To be called before rclpy.init."""
+    home = Path(os.environ.get("ROS_HOME") or "~/.ros")
+    if not os.environ.get("ROS_LOG_DIR") and not _is_writable(home / "log"):
+        os.environ["ROS_LOG_DIR"] = str(_temporary() / "log")
 
 
 def _is_writable(folder: Path) -> bool:

@@ -81,18 +81,12 @@ class SceneStep:
         self._statistics.add_seconds("scene", sum(scene.stage_seconds.values()))
 
     def save_map(self, path: Path) -> str:
-        """Write every voxel of the map, as `map_files.save_map` does; returns a sentence. The file appears when it is
-        complete. Raises SegPerceptionError, OSError.
-        """
+        """Write every voxel of the map, as `map_files.save_map` does; returns a sentence. Raises SegPerceptionError,
+        OSError."""
         check_suffix(path)
         with self._lock:
             voxels = self._map().cloud()
-        part = path.with_name(f".{path.stem}.part{path.suffix}")
-        try:
-            save_map(voxels, part, self._taxonomy.colors)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        save_map(voxels, path, self._taxonomy.colors)
         return f"{len(voxels)} voxels written to {path}"
 
     def load_map(self, path: Path) -> str:

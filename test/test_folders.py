@@ -67,6 +67,16 @@ def test_a_folder_that_others_may_have_filled_is_not_used(places, kind, caplog):
     assert "others may write there" in caplog.text
 
 
+def test_the_logs_of_ros_go_there_too_unless_they_have_a_place(places, monkeypatch):
+    monkeypatch.setenv("ROS_LOG_DIR", "")
+    monkeypatch.setenv("ROS_HOME", str(places / "ros"))
+    folders.keep_logs()
+    assert not os.environ["ROS_LOG_DIR"]
+    monkeypatch.setenv("ROS_HOME", str(places / "home"))
+    folders.keep_logs()
+    assert Path(os.environ["ROS_LOG_DIR"]).parent.parent == places / "tmp"
+
+
 def test_a_kernel_runs_where_neither_the_package_nor_a_home_can_be_written(tmp_path):
     """A module of ours as a read-only file system has it: beside a file where numba would make its folder."""
     (tmp_path / "kernel.py").write_text(

@@ -23,6 +23,7 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import Float64MultiArray
 
+from seg_perception import folders
 from seg_perception.compiling import telling_of_compiling
 from seg_perception.config import Config
 from seg_perception.errors import BackendLostError, ConfigError, SegPerceptionError
@@ -311,6 +312,7 @@ def main(args: list[str] | None = None, stop: StopSignals | None = None) -> int:
     """Run the node until SIGINT or SIGTERM. Returns the exit code: 0, or 1 where it could not start."""
     stop = stop or StopSignals()
     dds.prepare()
+    folders.keep_logs()
     try:
         # Our own handlers: with rclpy's, the context is gone before the node can leave in order.
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)

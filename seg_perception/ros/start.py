@@ -34,6 +34,11 @@ class StopSignals:
         finally:
             self._at_once = before
 
+    def ignore(self) -> None:
+        """From now on none does anything: as the interpreter ends, another would become its exit code."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         self.seen = True
         if self._at_once:
@@ -47,8 +52,10 @@ def main(args: list[str] | None = None) -> int:
         with stop.at_once():
             from seg_perception.ros.node import main as run
     except KeyboardInterrupt:
+        stop.ignore()
         return 0
     code = run(args, stop)
+    stop.ignore()
     gc.freeze()  # collecting what goes with the process takes the interpreter 0.5 s of processor time as it ends
     return code
 

@@ -6,6 +6,7 @@ float64 beyond.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +40,21 @@ def check_suffix(path: Path) -> None:
 
 
 def save_map(cloud: MapCloud, path: Path, colors: NDArray[np.uint8]) -> None:
-    """Write a map. colors: (256, 3) RGB by class. Raises MessageError for another suffix, OSError where it cannot."""
+    """Write a map, which appears when it is complete; until then what was there stays. colors: (256, 3) RGB by class.
+    Raises MessageError for another suffix, OSError where it cannot."""
     check_suffix(path)
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        _write(cloud, part, colors)
+        part.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def _write(cloud: MapCloud, path: Path, colors: NDArray[np.uint8]) -> None:
     if path.suffix == ".npz":
         columns = {"points": cloud.points, "class_id": cloud.class_id, "probability": cloud.probability}
         np.savez_compressed(path, weight=cloud.weight, classes=np.array(cloud.classes, str), **columns)  # type: ignore[arg-type]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from seg_perception.errors import MessageError
-from seg_perception.scene.map_files import load_map
+from seg_perception.scene.map_files import load_map, save_map
+from seg_perception.scene.voxel_map import MapCloud
 
 START = "ply\nformat binary_little_endian 1.0\n"
 ONE = "property float x\n"
@@ -30,3 +33,24 @@ def test_a_ply_that_is_no_map_is_refused(tmp_path: Path, header: str, sentence: 
     path.write_bytes(f"{header}end_header\n".encode() + bytes(4))
     with pytest.raises(MessageError, match=sentence):
         load_map(path)
+
+
+@pytest.fixture
+def room_for_10_kb():
+    """Any file may be so large, as if the disk were full then."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".pcd", ".npz"])
+def test_where_the_disk_is_full_the_map_of_before_stays_and_the_file_is_named(tmp_path, room_for_10_kb, suffix):
+    path = tmp_path / f"map{suffix}"
+    path.write_bytes(b"of before")
+    points = np.random.default_rng(0).uniform(-50.0, 50.0, (20_000, 3))
+    ones = np.ones(len(points), np.float32)
+    with pytest.raises(OSError, match=f"File too large: .*map{suffix}"):
+        save_map(MapCloud(points, np.zeros(len(points), np.uint8), ones, ones), path, np.zeros((256, 3), np.uint8))
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == b"of before"
