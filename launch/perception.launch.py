@@ -80,7 +80,7 @@ def _processes(context) -> list:
 def _node(given: dict) -> LifecycleNode:
     overrides = {parameter: given[name] for name, parameter in PARAMETERS.items() if given[name]}
     overrides.update({parameter: _is_true(given, name) for name, parameter in BOOLEAN_PARAMETERS.items()})
-    overrides.update({parameter: int(given[name]) for name, parameter in INTEGER_PARAMETERS.items() if given[name]})
+    overrides.update({p: _integer(given, name) for name, p in INTEGER_PARAMETERS.items() if given[name]})
     overrides.update({parameter: _names(given[name]) for name, parameter in LIST_PARAMETERS.items() if given[name]})
     enclave = ["--enclave", given["enclave"]] if given["enclave"] else []
     return LifecycleNode(
@@ -165,6 +165,13 @@ def _node_name(given: dict) -> str:
 
 def _names(text: str) -> list:
     return [entry.strip() for entry in text.split(",")]
+
+
+def _integer(given: dict, name: str) -> int:
+    try:
+        return int(given[name])
+    except ValueError:
+        raise ValueError(f"launch argument {name}: an integer wanted, {given[name]!r} seen") from None
 
 
 def _is_true(given: dict, name: str) -> bool:

@@ -59,7 +59,8 @@ def train(
 
     Writes there `last.pt`, `best.pt` (by mean IoU on the validation pictures; without any, the last) and `log.jsonl`.
     new_confusion: makes an empty confusion matrix for so many classes. new_quality: makes empty counts of panoptic
-    quality for classes that are things or not; given that, and a network that tells things apart, best.pt goes by PQ.
+    quality for classes that are things or not; given that, a network that tells things apart and validation pictures
+    (the first of them is asked) that do, best.pt goes by PQ.
     device: as torch names it; empty: a GPU where there is one. SIGTERM and Ctrl-C leave a checkpoint behind. Raises
     ConfigError where data or settings do not fit, or the device is none that works here.
     """
@@ -80,13 +81,14 @@ class _Training:
         self._config, self._folder, self._device = config, folder, device
         self._new_confusion = new_confusion
         self._things = config.network.architecture == "panoptic_deeplab"
-        self._new_quality = new_quality if self._things else None
         self._taxonomy = Taxonomy.load(config.taxonomy)
         self._check_classes()
         folder.mkdir(parents=True, exist_ok=True)
         self._data = open_sources(config.train, self._taxonomy, folder / "data")
         held_out = Pictures(open_sources(config.validation, self._taxonomy, folder / "data"))
         self._pictures = one_by_one(held_out, config.run.workers)
+        told_apart = self._things and len(held_out) > 0 and "instances" in held_out[0]
+        self._new_quality = new_quality if told_apart else None
         self._preprocessing = Preprocessing()
         torch.manual_seed(config.seed)
         self._model = build_model(config.network)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -217,6 +218,17 @@ def test_validation_counts_the_segments_of_pictures_that_tell_things_apart(setti
     train(config, tmp_path / "out", ConfusionMatrix, new_quality=PanopticQuality, device="cpu", progress=False)
     (values,) = [entry for entry in log_of(tmp_path / "out") if "pq" in entry]
     assert 0.0 <= values["pq"] <= 1.0 and values["pq_things"] is not None  # both pictures hold cars
+
+
+def test_the_best_goes_by_mean_iou_where_no_validation_picture_tells_things_apart(
+    settings: Callable, tmp_path: Path
+) -> None:
+    network = {"architecture": "panoptic_deeplab", "aspp_channels": 16, "dropout": 0.0}
+    content = settings(network=network, schedule={"iterations": 1})
+    shutil.copytree(content["validation"][0]["path"], tmp_path / "semantic", ignore=shutil.ignore_patterns("instances"))
+    config = TrainConfig.from_mapping({**content, "validation": [{"path": str(tmp_path / "semantic"), "split": "val"}]})
+    result = train(config, tmp_path / "out", ConfusionMatrix, new_quality=PanopticQuality, device="cpu", progress=False)
+    assert result.measure == "mean IoU" and result.best >= 0.0
 
 
 def test_auxiliary_head_and_hardest_pixels_train(settings: Callable, tmp_path: Path) -> None:
