@@ -323,6 +323,7 @@ def _run_once(config: Config, segmenter: Segmenter) -> None:
     frozen.flags.writeable = False
     scan_from_cloud(replace(cloud, data=frozen))  # as of a bag, which goes another way through the kernels
     any_return(scan.points)
+    bounds_of(scan.points)  # as of a sweep that is not moved
     tree = TransformTree()
     for stamp_ns in (1, count):
         tree.insert(config.motion.fixed_frame, "lidar", stamp_ns, np.eye(4))

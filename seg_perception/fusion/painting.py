@@ -95,7 +95,7 @@ def _take(kept, index, uv, labels, stamps_ns, at_once, place, limits, number, cl
     Returns how many it sees."""
     said, sure, margin = labels
     best, class_id, probability, camera = cloud
-    us, vs, score, apart_ms = uv[:, 0], uv[:, 1], np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float64)
+    us, vs, score, apart_ms = uv[0], uv[1], np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float64)
     if at_once:  # else there may be none
         apart_ms[:] = abs(stamps_ns[0] - place.image_ns) * 1e-6
     count = 0

@@ -101,7 +101,7 @@ def doubts(
     numbers = workspace.array("in_cells", 3 * count, np.int32)
     own, fields = (workspace.array(f"in_cells_{n}", (_FIELDS, n * count), np.float32) for n in (1, 3))
     points = (*projection.arrays, sweep.cell, sweep.range, sweep.across.ravel(), sweep.along.ravel())
-    _sort(projection.uv, cell_px[0], cell_px[1], columns, rows, start, cells)
+    _sort(projection.uv.T, cell_px[0], cell_px[1], columns, rows, start, cells)
     _gather(*points, cells, columns, class_id, free, spacing_px, start, numbers, places, own, fields)
     which, nearest = (workspace.array(name, count, np.int32) for name in ("doubted", "doubted_for"))
     features = workspace.array("doubts", (count, len(FEATURES)), np.float32)
@@ -139,9 +139,9 @@ def _sort(uv, width_px, height_px, columns, rows, start, cells):  # type: ignore
     lies around a point is one run."""
     start[:] = 0
     stride = columns + 2
-    for m in range(uv.shape[0]):
-        column = min(max(int((uv[m, 0] + 0.5) / width_px), 0), columns - 1)
-        row = min(max(int((uv[m, 1] + 0.5) / height_px), 0), rows - 1)
+    for m in range(uv.shape[1]):
+        column = min(max(int((uv[0, m] + 0.5) / width_px), 0), columns - 1)
+        row = min(max(int((uv[1, m] + 0.5) / height_px), 0), rows - 1)
         cells[m] = (row + 1) * stride + column + 1
         for beside in range(-1, 2):
             start[cells[m] + beside * stride] += 1
@@ -161,7 +161,7 @@ def _gather(  # type: ignore[no-untyped-def]
     us, vs, sizes, far, slants, marks = own[0], own[1], own[2], own[3], own[4], own[5]
     stride = columns + 2
     for m in range(index.shape[0]):
-        us[m], vs[m] = uv[m, 0] / spacing_px[0], uv[m, 1] / spacing_px[1]
+        us[m], vs[m] = uv[0, m] / spacing_px[0], uv[1, m] / spacing_px[1]
     for m in range(index.shape[0]):
         i = np.uint32(index[m])
         far[m] = min(np.float32(distance[m]), _FURTHEST)

@@ -40,15 +40,16 @@ class Projection:
 
     @property
     def arrays(self) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
-        """index, uv and distance, as compiled code takes them."""
-        return self.index, self.uv, self.distance
+        """index, uv and distance, as compiled code takes them, uv as (2, M): a view (M, 2) of that is another type to
+        numba where M is 0 or 1, for which it would compile once more, in the middle of a drive."""
+        return self.index, self.uv.T, self.distance
 
     def select(self, mask: NDArray[np.bool_]) -> Projection:
         """Only the points where `mask` (M,) is True."""
         count = int(np.count_nonzero(mask))
-        kept = np.empty(count, np.int32), np.empty((2, count), np.float32).T, np.empty(count, np.float32)
-        _select(mask, *self.arrays, *kept)
-        return Projection(*kept, self.points)
+        index, uv, distance = np.empty(count, np.int32), np.empty((2, count), np.float32), np.empty(count, np.float32)
+        _select(mask, *self.arrays, index, uv, distance)
+        return Projection(index, uv.T, distance, self.points)
 
 
 def project(
@@ -282,5 +283,5 @@ def _select(mask, index, uv, distance, index_kept, uv_kept, distance_kept):  # t
     for m in range(mask.shape[0]):
         if mask[m]:
             index_kept[count], distance_kept[count] = index[m], distance[m]
-            uv_kept[count, 0], uv_kept[count, 1] = uv[m, 0], uv[m, 1]
+            uv_kept[0, count], uv_kept[1, count] = uv[0, m], uv[1, m]
             count += 1

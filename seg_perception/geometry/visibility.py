@@ -133,8 +133,8 @@ def _cover(index, uv, distance, by_direction, class_id, free, sizes, shape, buff
         top, tall, row = places[3, :count], places[4, :count], places[5, :count]
         _gather(index[first:last], by_direction, scale, beyond)
         _enlarge(away, said, growth, scale)
-        _extend(uv[first:last, 0], per_px[0], scale, half[0], shape[1], left, wide, column)
-        _extend(uv[first:last, 1], per_px[1], scale, half[1], shape[0], top, tall, row)
+        _extend(uv[0, first:last], per_px[0], scale, half[0], shape[1], left, wide, column)
+        _extend(uv[1, first:last], per_px[1], scale, half[1], shape[0], top, tall, row)
         _add(left, top, stride)
         _add(column, row, stride)
         own[first:last] = column

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from seg_perception.config import Config
 from seg_perception.datatypes import NO_INSTANCE, LidarScan, PointCloud, SemanticCloud
+from seg_perception.geometry.columns import by_axis
 from seg_perception.labels import Taxonomy
 from seg_perception.scene.bev_grid import BevGrid
 from seg_perception.scene.free_space import depths_of
@@ -85,7 +86,7 @@ class SceneMemory:
         origin = T_fixed_lidar[:3, 3]
         objects = tracks = None
         with timer.stage("level"):
-            level = _turned(points, np.ascontiguousarray(T_fixed_lidar[:3, :3]))
+            level = _turned(by_axis(points), np.ascontiguousarray(T_fixed_lidar[:3, :3]))
         if self._finder:
             with timer.stage("objects"):
                 expected = self._tracker.expected(self.stamp_ns, late_ns * 1e-9)
@@ -153,11 +154,11 @@ def _instances(objects: Objects, tracks: Tracks) -> NDArray[np.uint16]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _turned(points, R):  # type: ignore[no-untyped-def]
-    """Points (N, 3) float32 turned by a rotation (3, 3)."""
-    turned = np.empty(points.shape, np.float32)
-    for n in range(len(points)):
-        x, y, z = points[n, 0], points[n, 1], points[n, 2]
+def _turned(by_axis, R):  # type: ignore[no-untyped-def]
+    """(N, 3) float32: points, given as (3, N), turned by a rotation (3, 3)."""
+    turned = np.empty((by_axis.shape[1], 3), np.float32)
+    for n in range(len(turned)):
+        x, y, z = by_axis[0, n], by_axis[1, n], by_axis[2, n]
         for row in range(3):
             turned[n, row] = R[row, 0] * x + R[row, 1] * y + R[row, 2] * z
     return turned

@@ -70,15 +70,16 @@ class ObjectFinder:
         """
         rows = _countable(points, class_id, self._groups.of_class)
         chosen, classes = points[rows], class_id[rows]
+        xy = np.ascontiguousarray(chosen[:, :2])  # as a view of one point alone would be: else numba compiles for both
         told = None if instance_id is None else instance_id[rows]
         group = self._groups.of_class[classes]
-        cluster, clusters = self._clusterer.cluster(chosen[:, :2], group, told)
+        cluster, clusters = self._clusterer.cluster(xy, group, told)
         track_id = np.full(clusters, NO_TRACK, np.int32)
         if expected is not None:
             around = replace(expected, centre=expected.centre - origin[:2])
             by_image = np.zeros(len(group), bool) if told is None else told != NO_INSTANCE
             groups = self._groups.of_class[expected.class_id]
-            cluster, track_id = regroup(chosen[:, :2], group, by_image, cluster, clusters, around, groups)
+            cluster, track_id = regroup(xy, group, by_image, cluster, clusters, around, groups)
             clusters = len(track_id)
         counts = np.bincount(cluster[cluster >= 0], minlength=clusters)
         enough = counts >= self._config.min_points
