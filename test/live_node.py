@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,21 @@ class NodeProcess:
             return self._process.wait()
 
 
+@contextmanager
+def running(
+    peer: Peer, folder: Path, params: dict[str, Any], program: Sequence[str] = PROGRAM
+) -> Iterator[NodeProcess]:
+    """A node that we are connected to; stopped at the end, with exit code 0 and no traceback."""
+    node = NodeProcess(folder, params, program)
+    try:
+        peer.wait_until_connected(node)
+        yield node
+    finally:
+        exit_code = node.stop()
+    assert exit_code == 0, node.log[-2000:]
+    assert "Traceback" not in node.log
+
+
 def _die_with_parent() -> None:
     """In the child, before it starts: SIGINT once the process that started it is gone, however that ended."""
     ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG of linux/prctl.h
@@ -186,6 +202,7 @@ class Peer:
         self.clouds_of: dict[str, dict[int, Any]] = {name: {} for name in lidars or [""]}
         self.clouds = self.clouds_of.get("", {})
         self.statuses: dict[str, Any] = {}
+        self.clients: dict[str, Any] = {}  # of the node's services, by name
         for name, clouds in self.clouds_of.items():
             topic = f"/perception_node/{name}/points" if name else "/perception_node/points"
             self.node.create_subscription(PointCloud2, topic, partial(_keep, clouds), qos.published(10))
@@ -215,23 +232,44 @@ class Peer:
 
     def wait_until_alone(self) -> None:
         """Until the node before has gone, so that the next one is not taken for it."""
+        self.clients.clear()
         self.spin_until(
             lambda: not any(p.get_subscription_count() for p in self.publishers.values()), "the node before to go"
         )
 
-    def wait_until_connected(self) -> None:
-        """Until the node listens to everything, and we to the node."""
+    def wait_until_connected(self, node: NodeProcess) -> None:
+        """Until the node listens to everything, knows where its cameras are, and we listen to the node."""
+
+        def listened_to() -> bool:
+            assert node.alive, f"the node is gone: {node.log[-2000:]}"
+            return all(p.get_subscription_count() for p in self.publishers.values())
+
+        self.spin_until(listened_to, "the node to subscribe", START_S)
         self.statuses.clear()
-        self.spin_until(
-            lambda: all(p.get_subscription_count() for p in self.publishers.values()) and self.summary(),
-            "the node to subscribe and to publish diagnostics",
-            START_S,
-        )
-        self.spin_for(
-            0.5
-        )  # that we see its subscriptions does not mean that they see us, and best effort waits for nobody
+        self.wait_until_known()
         static = transform("lidar", "front_optical", 0), transform("lidar", "rear_optical", 0)
         self.publishers["/tf_static"].publish(tf_message(*static))
+        edges = {f"edge.{edge.child_frame_id}" for edge in static}
+        self.spin_until(lambda: edges <= set(self.values("transforms")), "the node to tell where its cameras are")
+
+    def wait_until_known(self) -> None:
+        """Until the node knows every publisher, subscription and client that we have by now.
+
+        That we see its end does not mean that it sees ours: what it publishes or answers before is lost, and so is what
+        we send best effort. It learns of ours in their order, so it knows all when the last is answered.
+        """
+        from lifecycle_msgs.srv import GetState
+
+        client = self.node.create_client(GetState, "/perception_node/get_state")
+        asked: list[Any] = []
+
+        def answered() -> bool:
+            if client.service_is_ready() and time.monotonic() > (asked[-1][0] if asked else 0.0) + 1.0:
+                asked.append((time.monotonic(), client.call_async(GetState.Request())))
+            return any(answer.done() for _, answer in asked)
+
+        self.spin_until(answered, "an answer of the node", START_S)
+        self.node.destroy_client(client)
 
     def send(self, topic: str, msg: Any) -> None:
         self.publishers[topic].publish(msg)
@@ -265,8 +303,12 @@ class Peer:
         return self.summary().get("causes", {})
 
     def last_words(self, cause: str) -> str:
-        values = {pair.key: pair.value for pair in self.statuses["perception_node: sweeps"].values}
-        return values.get(f"last_words.{cause}", "")
+        return self.values("sweeps").get(f"last_words.{cause}", "")
+
+    def values(self, part: str) -> dict[str, str]:
+        """Of that part of the diagnostics; none before it was heard."""
+        status = self.statuses.get(f"perception_node: {part}")
+        return {pair.key: pair.value for pair in status.values} if status else {}
 
     def _diagnostics(self, msg: Any) -> None:
         for status in msg.status:
@@ -360,18 +402,14 @@ def tf_message(*transforms: Any) -> Any:
     return TFMessage(transforms=list(transforms))
 
 
-CLIENTS: dict[str, Any] = {}
-"""Of the node's services, by name; to be cleared when another node takes its place."""
-
-
 def call(peer: Peer, service_type: type, name: str, request: Any) -> Any:
     """The answer of one of the node's services."""
-    if name not in CLIENTS:
-        CLIENTS[name] = peer.node.create_client(service_type, f"/perception_node/{name}")
-        peer.spin_until(CLIENTS[name].service_is_ready, name)
-        peer.spin_for(0.3)  # ready means that we see the server; it may not have seen us, and its answer would be lost
-    future = CLIENTS[name].call_async(request)
-    peer.spin_until(future.done, f"an answer of {name}")
+    if name not in peer.clients:
+        peer.clients[name] = peer.node.create_client(service_type, f"/perception_node/{name}")
+        peer.spin_until(peer.clients[name].service_is_ready, name, START_S)
+        peer.wait_until_known()
+    future = peer.clients[name].call_async(request)
+    peer.spin_until(future.done, f"an answer of {name}", START_S)
     return future.result()
 
 
@@ -382,3 +420,12 @@ def change(peer: Peer, transition: str) -> bool:
     request = ChangeState.Request()
     request.transition.label = transition
     return call(peer, ChangeState, "change_state", request).success
+
+
+def set_parameter(peer: Peer, name: str, value: Any) -> Any:
+    """What came of it: `successful`, and the `reason` where it is not."""
+    from rcl_interfaces.srv import SetParameters
+    from rclpy.parameter import Parameter
+
+    request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+    return call(peer, SetParameters, "set_parameters", request).results[0]

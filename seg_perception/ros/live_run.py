@@ -34,9 +34,10 @@ from seg_perception.offline import points_topic
 from seg_perception.ros import dds, diagnostics, qos
 
 OnCloud = Callable[[str, int, bytes], None]
-START_S = 180.0  # the first start on a machine compiles the kernels
-QUIET_S = 2.0  # after the player's end, this long without a sweep means that the node is done
-STOP_S = 10.0
+START_S = 600.0  # the first start on a machine compiles the kernels
+QUIET_S = 2.0  # after the player's end, this long without a cloud means that the node is done, if no sweep waits in it
+HANGING_S = 30.0  # and this long means so in any case
+STOP_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def live_run(
         listener.spin_until(lambda: player.poll() is not None or node.poll() is not None)
         if player.poll():
             raise SegPerceptionError(f"the player failed; see {logs / 'player.log'}")
-        listener.spin_until(lambda: time.monotonic() - listener.last_s > QUIET_S)
+        listener.spin_until(lambda: listener.has_all() or node.poll() is not None, START_S)
         node.send_signal(signal.SIGINT)
         listener.spin_until(lambda: node.poll() is not None, STOP_S)
         listener.spin_until(lambda: False, 0.2)  # its last words may still be on the way
@@ -115,7 +116,7 @@ class _Listener:
 
     def __init__(self, lidars: Sequence[str], on_cloud: OnCloud, on_word: Callable[[str], None]) -> None:
         self.received = Counter(dict.fromkeys(lidars, 0))
-        self.first_s = self.last_s = time.monotonic()
+        self.first_s = self.last_s = self._reported_s = time.monotonic()
         self.summary: dict[str, Any] = {}
         self._on_cloud, self._on_word = on_cloud, on_word
         self._context = Context()
@@ -143,6 +144,13 @@ class _Listener:
         while not done() and time.monotonic() < end_s:
             self._executor.spin_once(timeout_sec=0.05)
 
+    def has_all(self) -> bool:
+        """Whether the node went on for a while after its last cloud, as its reports tell, and keeps no sweep."""
+        causes = self.summary["causes"].items()
+        dropped = sum(count for cause, count in causes if cause.startswith("sweep_"))
+        waiting = self.summary["sweeps_in"] - self.summary["sweeps_out"] - dropped
+        return self._reported_s - self.last_s > (HANGING_S if waiting > 0 else QUIET_S)
+
     def _cloud(self, lidar: str, data: bytes) -> None:
         self.last_s = time.monotonic()
         if not any(self.received.values()):
@@ -159,6 +167,7 @@ class _Listener:
     def _diagnostics(self, msg: DiagnosticArray) -> None:
         for status in msg.status:
             if status.name.endswith(f": {diagnostics.SUMMARY}"):
+                self._reported_s = time.monotonic()
                 self.summary = diagnostics.unflatten(status.values)
 
 

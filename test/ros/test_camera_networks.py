@@ -1,6 +1,7 @@
 """A camera with a network of its own, in the live node: its labels in the cloud, its classes in its pictures."""
 
 import os
+from contextlib import ExitStack
 
 import live_node as live
 import numpy as np
@@ -20,14 +21,12 @@ def node(tmp_path_factory, model, peer):
     params["camera"]["rear"].update(live.three_class_model(folder / "three.onnx"))
     params["inference"].update(backend="auto", tf32=False)  # which is of engines
     (folder / "libcuda.so.1").write_bytes(b"")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("LD_LIBRARY_PATH", str(folder), prepend=os.pathsep)
-        environment.setenv("XDG_CACHE_HOME", str(folder))
-        node = live.NodeProcess(folder, params)
-    peer.wait_until_connected()
-    yield node
-    assert node.stop() == 0
-    assert "Traceback" not in node.log
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("LD_LIBRARY_PATH", str(folder), prepend=os.pathsep)
+            environment.setenv("XDG_CACHE_HOME", str(folder))
+            node = stack.enter_context(live.running(peer, folder, params))
+        yield node
 
 
 def test_the_cloud_has_the_classes_of_its_own_taxonomy_from_every_network(node, peer):
@@ -58,8 +57,7 @@ def test_each_picture_has_the_classes_of_its_network_and_says_so(node, peer):
     images = []
     topic = "/perception_node/rear/label_image"
     subscription = peer.node.create_subscription(Image, topic, images.append, qos.published(5))
-    peer.spin_until(lambda: peer.node.count_publishers(topic), f"{topic} to be found")
-    peer.spin_for(0.3)
+    peer.wait_until_known()
     peer.labels_of(peer.send_good())
     peer.spin_until(lambda: images, "the label image")
     peer.node.destroy_subscription(subscription)

@@ -13,11 +13,8 @@ GOOD = [ROAD, CAR, UNKNOWN]
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory, model, peer):
-    node = live.NodeProcess(tmp_path_factory.mktemp("node"), live.parameters(model))
-    peer.wait_until_connected()
-    yield node
-    assert node.stop() == 0
-    assert "Traceback" not in node.log
+    with live.running(peer, tmp_path_factory.mktemp("node"), live.parameters(model)) as node:
+        yield node
 
 
 def spoilt(content: bytes, how: str) -> bytes:

@@ -19,10 +19,8 @@ def peer():
 @pytest.fixture(scope="module")
 def node(tmp_path_factory, model, peer):
     settings = {"lidars": ["top", "left"], "output": {"diagnostics_period_s": 0.2, "point_groups": "drivable"}}
-    node = live.NodeProcess(tmp_path_factory.mktemp("node"), live.parameters(model, **settings))
-    peer.wait_until_connected()
-    yield node
-    node.stop()
+    with live.running(peer, tmp_path_factory.mktemp("node"), live.parameters(model, **settings)) as node:
+        yield node
 
 
 def test_each_cloud_is_labelled_and_published_on_its_own(node, peer):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import live_node as live
 import pytest
-from live_node import CAR, CLIENTS, ROAD, call, change
+from live_node import CAR, ROAD, call, change, set_parameter
 
 from seg_perception.datatypes import UNKNOWN
 
@@ -27,14 +27,6 @@ def state(peer):
     from lifecycle_msgs.srv import GetState
 
     return call(peer, GetState, "get_state", GetState.Request()).current_state.label
-
-
-def set_parameter(peer, name, value):
-    from rcl_interfaces.srv import SetParameters
-    from rclpy.parameter import Parameter
-
-    request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-    return call(peer, SetParameters, "set_parameters", request).results[0]
 
 
 def test_without_autostart_it_waits_for_a_manager(node, peer):
@@ -61,7 +53,7 @@ def test_it_goes_through_all_states_and_labels_each_time_it_is_active(node, peer
         for _ in range(2):
             assert change(peer, "activate")
             assert state(peer) == "active"
-            peer.wait_until_connected()
+            peer.wait_until_connected(node)
             assert peer.labels_of(peer.send_good()) == [ROAD, CAR, UNKNOWN]
             peer.spin_until(lambda: peer.summary()["sweeps_in"] == 1, "a count that starts anew")
             assert change(peer, "deactivate")
@@ -81,7 +73,7 @@ def test_settings_do_not_change_under_a_configured_node(node, peer):
 
 def test_sigterm_ends_it_from_any_state_in_under_two_seconds_without_a_traceback(node, peer):
     assert change(peer, "activate")
-    peer.wait_until_connected()  # what DDS learns while the node goes, it may keep for ever
+    peer.wait_until_connected(node)  # what DDS learns while the node goes, it may keep for ever
     start_s = time.monotonic()
     assert node.stop(signal.SIGTERM) == 0
     assert time.monotonic() - start_s < live.stretched(2.0)
@@ -114,7 +106,6 @@ sys.exit(node.main(sys.argv))
 def test_sigint_ends_it_from_each_state_in_under_two_seconds_without_a_traceback(
     tmp_path, model, peer, program, transitions, seen
 ):
-    CLIENTS.clear()
     peer.wait_until_alone()
     node = live.NodeProcess(tmp_path, live.parameters(model, autostart=transitions is None), program)
     try:
@@ -129,7 +120,6 @@ def test_sigint_ends_it_from_each_state_in_under_two_seconds_without_a_traceback
         assert "Traceback" not in node.log
     finally:
         node.stop()
-        CLIENTS.clear()
 
 
 LOSES_ITS_GPU = """
@@ -152,7 +142,6 @@ sys.exit(main(sys.argv))
 def test_a_lost_gpu_makes_it_inactive_and_says_why(tmp_path, model, peer):
     if not (shutil.which("g++") or shutil.which("c++")):
         pytest.skip("no C++ compiler")
-    CLIENTS.clear()
     peer.wait_until_alone()
     lost = tmp_path / "lost"
     engine = {"backend": "tensorrt", "engine_cache": str(tmp_path / "engines")}
@@ -161,7 +150,7 @@ def test_a_lost_gpu_makes_it_inactive_and_says_why(tmp_path, model, peer):
     script = LOSES_ITS_GPU.format(test=str(Path(live.__file__).parent), lost=str(lost), folder=str(tmp_path))
     node = live.NodeProcess(tmp_path, params, ("-c", script))
     try:
-        peer.wait_until_connected()
+        peer.wait_until_connected(node)
         assert peer.labels_of(peer.send_good()) == [ROAD, CAR, UNKNOWN]
         lost.touch()
         peer.send_good()

@@ -6,7 +6,7 @@ from statistics import median
 
 import live_node as live
 import pytest
-from live_node import CAR, CLIENTS, ROAD, change
+from live_node import CAR, ROAD, change
 
 from seg_perception.datatypes import UNKNOWN
 
@@ -46,9 +46,7 @@ def peer():
 
         kind = CompressedImage if name.endswith("compressed") else Image
         peer.node.create_subscription(kind, f"/perception_node/{name}", keep, qos.published(10))
-    CLIENTS.clear()
     yield peer
-    CLIENTS.clear()
     peer.close()
 
 
@@ -79,7 +77,7 @@ def test_rounds_through_the_lifecycle_leave_nothing_behind(tmp_path, model, peer
             for transition in ROUND:
                 assert change(peer, transition), transition
                 if transition == "activate":
-                    peer.wait_until_connected()
+                    peer.wait_until_connected(node)
                     drive(peer)
                     assert not [cause for cause in peer.causes() if cause.startswith(("scene", "internal"))]
             held.append(Resources(node.pid))

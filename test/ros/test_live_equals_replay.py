@@ -140,7 +140,7 @@ def test_the_demo_counts_the_sweeps_of_each_of_two_lidars_and_keeps_them_apart(t
     out = tmp_path / "out"
     command = [sys.executable, "-m", "seg_perception.cli.main", "demo", "--rate", "0.5"]
     command += ["--drive", str(two), "--model", str(model), "--out", str(out)]
-    done = subprocess.run(command, cwd=live.ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=live.ROOT, capture_output=True, text=True, timeout=3 * live.START_S)
     assert done.returncode == 0, done.stderr[-2000:]
     summary = json.loads((out / "summary.json").read_text())
     assert summary["lidars"] == {lidar: {"sent": SWEEPS, "received": SWEEPS} for lidar in ("top", "left")}

@@ -17,11 +17,8 @@ GOOD = [ROAD, CAR, UNKNOWN]
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory, model, peer):
-    node = live.NodeProcess(tmp_path_factory.mktemp("node"), live.parameters(model, **OVERRIDE))
-    peer.wait_until_connected()
-    yield node
-    assert node.stop() == 0
-    assert "Traceback" not in node.log
+    with live.running(peer, tmp_path_factory.mktemp("node"), live.parameters(model, **OVERRIDE)) as node:
+        yield node
 
 
 def test_a_good_sweep_is_labelled_and_keeps_every_field_it_had(node, peer):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import live_node as live
 import numpy as np
 import pytest
-from live_node import CAR, ROAD
+from live_node import CAR, ROAD, set_parameter
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
 from seg_perception.datatypes import UNKNOWN
@@ -18,11 +18,8 @@ pytestmark = pytest.mark.ros
 @pytest.fixture(scope="module")
 def node(tmp_path_factory, model, peer):
     groups = {"point_groups": "drivable, rest=car+unknown", "diagnostics_period_s": 0.2}
-    node = live.NodeProcess(tmp_path_factory.mktemp("node"), live.parameters(model, output=groups))
-    peer.wait_until_connected()
-    yield node
-    assert node.stop() == 0
-    assert "Traceback" not in node.log
+    with live.running(peer, tmp_path_factory.mktemp("node"), live.parameters(model, output=groups)) as node:
+        yield node
 
 
 def received(peer, message_type, topic):
@@ -32,8 +29,7 @@ def received(peer, message_type, topic):
     topic = f"/perception_node/{topic}"
     messages = []
     subscription = peer.node.create_subscription(message_type, topic, messages.append, qos.published(5))
-    peer.spin_until(lambda: peer.node.count_publishers(topic), f"{topic} to be found")
-    peer.spin_for(0.3)
+    peer.wait_until_known()
     stamp = peer.send_good()
     peer.labels_of(stamp)
     peer.spin_until(lambda: messages, topic)
@@ -129,6 +125,7 @@ def test_statistics_are_numbers_by_name(node, peer):
     subscription = peer.node.create_subscription(
         Float64MultiArray, "/perception_node/statistics", messages.append, qos.published(5)
     )
+    peer.wait_until_known()
     peer.labels_of(peer.send_good())
     peer.spin_until(lambda: messages, "statistics")
     peer.node.destroy_subscription(subscription)
@@ -136,20 +133,6 @@ def test_statistics_are_numbers_by_name(node, peer):
     assert numbers["sweeps_in"] >= 1
     assert 0.0 < numbers["latency_ms.total.median"] < 60_000.0
     assert 0.0 <= numbers["age_s/points"] < 60.0
-
-
-def set_parameter(peer, name, value):
-    from rcl_interfaces.srv import SetParameters
-    from rclpy.parameter import Parameter
-
-    client = peer.node.create_client(SetParameters, "/perception_node/set_parameters")
-    peer.spin_until(client.service_is_ready, "the parameter services")
-    peer.spin_for(0.3)
-    request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-    future = client.call_async(request)
-    peer.spin_until(future.done, f"{name} to be set")
-    peer.node.destroy_client(client)
-    return future.result().results[0]
 
 
 def test_live_settings_change_while_it_runs(node, peer):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import live_node as live
 import numpy as np
 import pytest
@@ -72,7 +74,7 @@ class Recorder(live.Peer):
         for topic, kind in types.items():
             take = self.heard[topic].append
             self.node.create_subscription(conversions.message_type(kind), NAMES[topic], take, qos.published(20))
-        self.spin_for(1.0)
+        self.wait_until_known()
         return types
 
     def drive(self) -> list[int]:
@@ -91,25 +93,12 @@ class Recorder(live.Peer):
         self.spin_for(0.5)
         return stamps
 
-    def call(self, name: str):
-        """The answer of one of the node's services."""
-        from std_srvs.srv import Trigger
-
-        client = self.node.create_client(Trigger, f"/perception_node/{name}")
-        self.spin_until(client.service_is_ready, f"the service {name}")
-        answer = client.call_async(Trigger.Request())
-        self.spin_until(answer.done, f"the answer of {name}")
-        return answer.result()
-
-    def values(self, part: str) -> dict[str, str]:
-        status = self.statuses.get(f"perception_node: {part}")
-        return {pair.key: pair.value for pair in status.values} if status else {}
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, model):
     """The messages of each topic live and replayed, the stamps of the sweeps, and the peer."""
     from rclpy.serialization import deserialize_message
+    from std_srvs.srv import Trigger
 
     from seg_perception.ros import conversions
 
@@ -123,16 +112,10 @@ def run(tmp_path_factory, model):
         voxel_map={"enabled": True, "capacity": 1 << 14, "period_s": period_s, "file": str(folder / "map.ply")},
         bev={"enabled": True, "side_m": 40.0, "period_s": period_s},
     )
-    node = live.NodeProcess(folder, params)
-    with BagWriter(folder / "drive.mcap") as bag:
-        peer = Recorder(bag)
-        peer.wait_until_connected()
+    with BagWriter(folder / "drive.mcap") as bag, closing(Recorder(bag)) as peer, live.running(peer, folder, params):
         types = peer.listen()
         stamps = peer.drive()
-    peer.answers = {name: peer.call(name) for name in ("save_map", "load_map")}
-    peer.close()
-    assert node.stop() == 0
-    assert "Traceback" not in node.log
+        peer.answers = {name: live.call(peer, Trigger, name, Trigger.Request()) for name in ("save_map", "load_map")}
     (folder / "drive.param.yaml").write_text(yaml.safe_dump({"/**": {"ros__parameters": params}}))
     assert main(["replay", str(folder / "drive.mcap"), "--out", str(folder / "out.mcap")]) == 0
     replayed: dict[str, list] = {topic: [] for topic in TOPICS}

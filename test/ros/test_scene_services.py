@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+import live_node as live
 import pytest
 from test_scene_step import Ride
 
 pytestmark = pytest.mark.ros
-
-PATIENCE_S = 120.0
 
 
 @pytest.fixture
@@ -43,13 +42,13 @@ def answer_of(node, name: str, file: object):
 
     node.set_parameters([Parameter(FILE, value=str(file))])
     client = node.create_client(Trigger, f"/scene/{name}")
-    end_s = time.monotonic() + PATIENCE_S
+    end_s = time.monotonic() + live.PATIENCE_S
     while not client.service_is_ready() and time.monotonic() < end_s:
         node.executor.spin_once(0.1)
     answer = client.call_async(Trigger.Request())
     while not answer.done() and time.monotonic() < end_s:
         node.executor.spin_once(0.1)
-    assert answer.done(), f"no answer of {name} in {PATIENCE_S} s"
+    assert answer.done(), f"no answer of {name} in {live.PATIENCE_S} s"
     return answer.result()
 
 

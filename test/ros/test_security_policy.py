@@ -21,9 +21,10 @@ def graph(tmp_path_factory, model, peer):
     params["inference"] = {"model": str(model), "threads": 1}
     node = live.NodeProcess(tmp_path_factory.mktemp("node"), params)
     try:
-        peer.spin_until(lambda: "active: listening" in node.log, "the node to be active")
+        peer.spin_until(lambda: "active: listening" in node.log, "the node to be active", live.START_S)
+        topics = set(node.log.rpartition("active: listening to ")[2].splitlines()[0].split(", "))
+        peer.spin_until(lambda: topics <= subscribed(peer.node), "its subscriptions")
         peer.spin_until(lambda: peer.statuses, "its diagnostics")
-        peer.spin_for(1.0)
         yield {
             "publish": named(peer.node.get_publisher_names_and_types_by_node(NODE, "/")),
             "subscribe": named(peer.node.get_subscriber_names_and_types_by_node(NODE, "/")),
@@ -32,6 +33,12 @@ def graph(tmp_path_factory, model, peer):
         }
     finally:
         node.stop()
+
+
+def subscribed(node):
+    """Topics; none while the node is not known by its name."""
+    is_known = (NODE, "/") in node.get_node_names_and_namespaces()
+    return {name for name, _ in node.get_subscriber_names_and_types_by_node(NODE, "/")} if is_known else set()
 
 
 def named(names_and_types):

@@ -25,7 +25,7 @@ def rss_mib(pid):
 def test_memory_stays_flat_and_no_sweep_is_lost(tmp_path, model, peer):
     node = live.NodeProcess(tmp_path, live.parameters(model, motion={"mode": "auto"}))
     try:
-        peer.wait_until_connected()
+        peer.wait_until_connected(node)
         rng = np.random.default_rng(0)
         points = rng.uniform((-40, -20, -2), (40, 20, 3), (20_000, 3)).astype(np.float32)
         start_s = time.monotonic()

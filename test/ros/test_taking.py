@@ -227,7 +227,7 @@ def test_a_message_may_be_what_a_future_waits_for(node, executor):
     future = Future()
     node.create_subscription(Header, "headers", future.set_result, qos.published(5))
     node.create_publisher(Header, "headers", qos.published(5)).publish(Header(frame_id="a"))
-    executor.spin_until_future_complete(future, timeout_sec=10.0)
+    executor.spin_until_future_complete(future, timeout_sec=live.PATIENCE_S)
     assert future.result().frame_id == "a"
 
 

@@ -105,13 +105,9 @@ def test_the_doctor_warns_only_where_it_is_asked_for(tmp_path):
 
 @pytest.mark.ros
 def test_the_node_asks_while_it_is_active_and_labels_where_it_may_not(tmp_path, model, peer):
-    node = live.NodeProcess(tmp_path, live.parameters(model, node={"wake_latency_us": 500}))
-    try:
-        peer.wait_until_connected()
+    with live.running(peer, tmp_path, live.parameters(model, node={"wake_latency_us": 500})) as node:
         assert peer.labels_of(peer.send_good())
         (status,) = [s for name, s in peer.statuses.items() if name.endswith(": machine")]
         held = [entry for entry in Path(f"/proc/{node.pid}/fd").iterdir() if entry.readlink() == DEVICE]
         assert bool(held) == (refusal() is None) == (status.level == DiagnosticStatus.OK)
         assert (CAUSE in peer.causes()) == (refusal() is not None)
-    finally:
-        assert node.stop() == 0
