@@ -31,7 +31,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--color", choices=tuple(COLORINGS), default="class", help="what colours say (%(default)s)")
     parser.add_argument(
         "--from", dest="place", type=_place, metavar="X,Y,Z",
-        help="where to look from, metres: of a bag, from the vehicle, x ahead and z up; of a map, in its own frame",
+        help="where to look from, metres, as --from=-11,0,7.5: of a bag, from the vehicle, x ahead and z up; of a map, "
+        "in its own frame",
     )  # fmt: skip
     parser.add_argument("--size", type=_size, default=SIZE, metavar="WxH", help="of picture or window, pixels")
     parser.add_argument("--sweep", type=_count(0), metavar="N", help="which sweep to begin with, counted from 0")

@@ -13,6 +13,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_perception.scene.footing import below
+
 TYPICAL_SIZES = {
     "person": (0.6, 0.6, 1.7),
     "rider": (0.6, 0.6, 1.2),
@@ -27,6 +29,8 @@ TYPICAL_SIZES = {
 _SAMPLE = 128  # points that decide the direction
 _COARSE, _FINE = 24, 4  # directions in a right angle, and between two of them
 _NEAREST = 0.05  # m; points nearer to an edge than the noise are on it
+_TALLEST = 2.0  # typical heights; what rises further above the ground does not stand on it
+_FLAT_M = 0.3  # no thing is that flat and lies on the ground
 _END = 1.3  # a face up to this many widths across is taken for an end, not for a side
 
 
@@ -44,14 +48,20 @@ def sort_by_cluster(cluster: NDArray[np.int32], clusters: int) -> tuple[NDArray[
 
 
 def fit_boxes(
-    points: NDArray[np.float32], order: NDArray[np.int32], first: NDArray[np.int32], size: NDArray[np.float64]
+    points: NDArray[np.float32],
+    order: NDArray[np.int32],
+    first: NDArray[np.int32],
+    size: NDArray[np.float64],
+    ground: NDArray[np.float32],
 ) -> NDArray[np.float64]:
-    """(K, 9): middle x y z, length, width, height in metres, yaw in radians, -pi/2..pi/2, of each cluster, and x y of
-    the middle of that part of it which is seen.
+    """(K, 10): middle x y z, length, width, height in metres, yaw in radians, -pi/2..pi/2, of each cluster; x y of the
+    middle of that part of it which is seen; and whether it lies flat on the ground, as 1 or 0.
 
     points: (M, 3) in a level frame whose origin is the LiDAR. order, first: of `sort_by_cluster`. size: (K, 3) typical.
+    ground: of `Footing.take`. A box reaches down to the ground and up to its typical height at least; where the ground
+    is not known, down from the highest point by that height.
     """
-    return _fit_all(points, order, first, size)
+    return _fit_all(points, order, first, size, ground)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -122,8 +132,8 @@ def _complete(low, high, wanted):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _fit_all(points, order, first, size):  # type: ignore[no-untyped-def]
-    boxes = np.empty((len(first) - 1, 9))
+def _fit_all(points, order, first, size, ground):  # type: ignore[no-untyped-def]
+    boxes = np.empty((len(first) - 1, 10))
     for k in range(len(first) - 1):
         mine = order[first[k] : first[k + 1]]
         angle = _direction(points, mine[:: max(1, (len(mine) + _SAMPLE - 1) // _SAMPLE)])
@@ -146,7 +156,13 @@ def _fit_all(points, order, first, size):  # type: ignore[no-untyped-def]
         boxes[k, 7], boxes[k, 8] = cos * middle_a - sin * middle_b, sin * middle_a + cos * middle_b
         low_a, high_a = _complete(low_a, high_a, length if along_a else width)
         low_b, high_b = _complete(low_b, high_b, width if along_a else length)
-        low_z = min(low_z, high_z - height)
+        floor, lowest = below(ground, boxes[k, 7], boxes[k, 8])
+        boxes[k, 9] = high_z - low_z < _FLAT_M and abs(high_z - lowest) < _FLAT_M
+        if floor < low_z and high_z - floor < _TALLEST * height:
+            low_z = floor
+            high_z = max(high_z, low_z + height)
+        else:
+            low_z = min(low_z, high_z - height)
         middle_a, middle_b = 0.5 * (low_a + high_a), 0.5 * (low_b + high_b)
         boxes[k, 0] = cos * middle_a - sin * middle_b
         boxes[k, 1] = sin * middle_a + cos * middle_b

@@ -15,6 +15,7 @@ from seg_perception.labels import Taxonomy
 from seg_perception.scene.boxes import fit_boxes, sort_by_cluster, typical_sizes
 from seg_perception.scene.clustering import NO_GROUP, Clusterer, Groups
 from seg_perception.scene.expectation import NO_TRACK, Expected, regroup
+from seg_perception.scene.footing import Footing
 
 NO_OBJECT = -1
 
@@ -51,6 +52,7 @@ class ObjectFinder:
         self._config = config
         self._groups = Groups.of(taxonomy, config)
         self._clusterer = Clusterer(self._groups, config)
+        self._footing = Footing(taxonomy)
         self._sizes = typical_sizes(taxonomy.names)
 
     def find(
@@ -89,20 +91,23 @@ class ObjectFinder:
         votes = _votes(cluster, classes, probability[rows], kept)
         winner = votes.argmax(axis=1).astype(np.uint8)
         order, first = sort_by_cluster(cluster, kept)
-        boxes = fit_boxes(chosen, order, first, self._sizes[winner])
-        of_point = np.full(len(points), NO_OBJECT, np.int32)
-        of_point[rows] = cluster
+        boxes = fit_boxes(chosen, order, first, self._sizes[winner], self._footing.take(points, class_id))
         share = votes[np.arange(kept), winner] / np.maximum(votes.sum(axis=1), 1e-9)
+        stands = boxes[:, 9] == 0.0  # what lies flat on the ground is the ground, whatever its label
+        number = np.append(np.where(stands, np.cumsum(stands) - 1, NO_OBJECT), NO_OBJECT).astype(np.int32)
+        of_point = np.full(len(points), NO_OBJECT, np.int32)
+        of_point[rows] = number[cluster]
+        boxes = boxes[stands]
         return Objects(
-            winner,
-            share.astype(np.float32),
-            np.diff(first).astype(np.int32),
+            winner[stands],
+            share[stands].astype(np.float32),
+            np.diff(first)[stands].astype(np.int32),
             boxes[:, :3] + origin,
             boxes[:, 7:9] + origin[:2],
             boxes[:, 3:6],
             boxes[:, 6],
             of_point,
-            track_id[enough],
+            track_id[enough][stands],
         )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from seg_perception.config import ObjectsConfig
+from seg_perception.datatypes import UNKNOWN
 from seg_perception.labels import Taxonomy
 from seg_perception.scene.boxes import fit_boxes, sort_by_cluster
 from seg_perception.scene.clustering import NO_GROUP, Groups
@@ -15,7 +16,7 @@ from seg_perception.scene.expectation import NO_TRACK, Expected
 from seg_perception.scene.objects import NO_OBJECT, ObjectFinder
 
 CITYSCAPES = Taxonomy.load("cityscapes")
-ROAD, PERSON, RIDER, CAR, TRUCK, MOTORCYCLE, BICYCLE = 0, 11, 12, 13, 14, 17, 18
+ROAD, BUILDING, PERSON, RIDER, CAR, TRUCK, MOTORCYCLE, BICYCLE = 0, 2, 11, 12, 13, 14, 17, 18
 HERE = np.zeros(3)
 
 
@@ -243,6 +244,43 @@ def test_half_of_the_front_of_a_car_gets_its_length_away_from_the_lidar_however_
     assert objects.centre[0, 0] == pytest.approx(20.0 + 0.5 * 4.3, abs=0.15)
 
 
+def patch(x: float, y: float, z: float, side: float = 4.0) -> np.ndarray:
+    """Points all over a level square."""
+    places = np.arange(-0.5 * side, 0.5 * side, 0.2)
+    return np.array([[x + a, y + b, z] for a in places for b in places])
+
+
+def test_what_lies_flat_on_the_ground_is_no_thing_whatever_its_label():
+    """As seen through the windows of a car nearer by: a picture shows a car, the LiDAR the road behind it."""
+    through_glass = (patch(12.0, 3.0, -1.68, side=1.0), CAR)
+    seen = find((patch(12.0, 3.0, -1.7), ROAD), through_glass, (blob(8.0, -3.0), PERSON))
+    assert list(seen.class_id) == [PERSON]
+    assert set(seen.of_point[-55:-30]) == {NO_OBJECT} and set(seen.of_point[-30:]) == {0}
+    assert list(find((patch(12.0, 3.0, -1.7), UNKNOWN), through_glass).class_id) == []
+
+
+def test_a_reflection_from_below_the_road_does_not_make_a_thing_of_it():
+    mirrored = np.array([[12.1, 3.1, -3.1], [11.9, 3.0, -3.0], [12.0, 2.9, -2.9]])
+    assert len(find((patch(12.0, 3.0, -1.7), ROAD), (mirrored, UNKNOWN), (patch(12.0, 3.0, -1.68, 1.0), CAR))) == 0
+
+
+def test_a_roof_stays_a_thing_where_only_higher_things_are_seen_around_it_or_nothing():
+    roof = (patch(40.0, 3.0, -0.2, side=1.0), CAR)
+    assert list(find(roof).class_id) == [CAR]
+    assert list(find(roof, (patch(40.0, 3.0, 2.0), BUILDING)).class_id) == [CAR]
+    assert list(find(roof, (patch(40.0, 3.0, -1.7), ROAD)).class_id) == [CAR]
+
+
+def test_a_box_stands_on_the_ground_and_is_as_high_as_such_things_are():
+    bumper = np.vstack([np.column_stack([np.full(30, 10.0), np.linspace(-0.9, 0.9, 30), np.full(30, z)])
+                        for z in (-1.4, -1.2, -1.0)])  # fmt: skip
+    on_road = find((bumper, CAR), (patch(9.0, 0.0, -1.7), ROAD))
+    low, high = on_road.centre[0, 2] - 0.5 * on_road.size[0, 2], on_road.centre[0, 2] + 0.5 * on_road.size[0, 2]
+    assert (low, high) == pytest.approx((-1.7, -0.2), abs=0.01)
+    nothing_around = find((bumper, CAR))
+    assert nothing_around.centre[0, 2] + 0.5 * nothing_around.size[0, 2] == pytest.approx(-1.0, abs=0.01)
+
+
 def test_boxes_are_told_in_the_fixed_frame():
     origin = np.array([1000.0, -2000.0, 30.0])
     at_origin, elsewhere = find((blob(8.0, 1.0), PERSON)), find((blob(8.0, 1.0), PERSON), origin=origin)
@@ -267,5 +305,6 @@ def test_points_are_sorted_by_cluster_in_their_order():
 
 def test_a_single_point_has_a_box():
     order, first = sort_by_cluster(np.zeros(1, np.int32), 1)
-    boxes = fit_boxes(np.array([[3.0, 4.0, 1.0]], np.float32), order, first, np.zeros((1, 3)))
+    nothing_known = np.full((100, 100), np.nan, np.float32)
+    boxes = fit_boxes(np.array([[3.0, 4.0, 1.0]], np.float32), order, first, np.zeros((1, 3)), nothing_known)
     assert boxes[0, :6] == pytest.approx([3.0, 4.0, 1.0, 0.0, 0.0, 0.0])
