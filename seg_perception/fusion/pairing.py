@@ -316,11 +316,6 @@ class Pairer(Generic[Item]):
         self._sweeps[waiting.lidar].waiting.popleft()
         return self._pair(waiting)
 
-    @property
-    def next_deadline_s(self) -> float | None:
-        """When the first of the waiting sweeps stops waiting; None while none waits."""
-        return min((queue.waiting[0].deadline_s for queue in self._sweeps.values() if queue.waiting), default=None)
-
     def _is_ready(self, waiting: _Waiting[Item], now_s: float) -> bool:
         decided = all(queue.knows_nearest(waiting.stamp_ns) for queue in self._images.values())
         return decided or now_s >= waiting.deadline_s

@@ -48,10 +48,6 @@ class Mesh:
         count = len(self)
         return replace(self, class_id=np.full(count, class_id, np.uint8), instance=np.full(count, instance, np.uint16))
 
-    def with_instance(self, instance: int) -> Mesh:
-        """The same triangles as one instance, classes kept."""
-        return replace(self, instance=np.full(len(self), instance, np.uint16))
-
     def bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Lowest and highest corner of the axis-aligned box around it."""
         points = self.corners.reshape(-1, 3).astype(np.float64)

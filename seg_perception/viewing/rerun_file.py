@@ -37,7 +37,6 @@ from seg_perception.viewing.scenes import Scene
 from seg_perception.viewing.shown import Points, ShownSweep
 
 _POINT_M, _VOXEL_M = 0.04, 0.08  # radii
-_OVER_IMAGES = ("world/points", "world/objects")
 _JPEG_QUALITY = 85
 _SLACK_NS = 100_000_000  # images taken so long before the first sweep, or after the last, belong to them
 _LABELS = ("label_image", "labels")  # last part of the topics of label images
