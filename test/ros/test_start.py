@@ -75,20 +75,29 @@ def test_a_signal_while_it_is_configured_ends_it_there(tmp_path, model):
     assert "Traceback" not in node.log
 
 
-TOLD_AGAIN_AT_THE_END = """
-import os, signal, sys
-from seg_perception.ros import node, start
+LAST = """
+import os, signal
 
 class Last:
-    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIGINT):
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIGINT, write=os.write):
+        write(1, b"the last")
         kill(pid, number)
 
-node.main = lambda args, stop: 0
-last = Last()  # goes when Python has given up its handlers of signals
+def run(args, stop):
+    return 0
+"""
+TOLD_AGAIN_AT_THE_END = f"""
+import sys
+from seg_perception.ros import node, start
+
+apart = {{}}  # what refers to this module would outlive it
+exec({LAST!r}, apart)
+node.main, last = apart["run"], apart["Last"]()  # which goes when Python has given up its handlers of signals
 sys.exit(start.main([]))
 """
 
 
 def test_a_second_signal_as_it_ends_is_not_its_exit_code():
     done = subprocess.run([sys.executable, "-c", TOLD_AGAIN_AT_THE_END], capture_output=True, text=True)
+    assert done.stdout == "the last"
     assert done.returncode == 0, done.stderr
