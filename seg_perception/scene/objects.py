@@ -53,6 +53,9 @@ class ObjectFinder:
         self._groups = Groups.of(taxonomy, config)
         self._clusterer = Clusterer(self._groups, config)
         self._footing = Footing(taxonomy)
+        self._may_lie = np.zeros(256, bool)
+        if "vulnerable" in taxonomy.groups:
+            self._may_lie[taxonomy.members(["vulnerable"])] = True
         self._sizes = typical_sizes(taxonomy.names)
 
     def find(
@@ -93,7 +96,8 @@ class ObjectFinder:
         order, first = sort_by_cluster(cluster, kept)
         boxes = fit_boxes(chosen, order, first, self._sizes[winner], self._footing.take(points, class_id))
         share = votes[np.arange(kept), winner] / np.maximum(votes.sum(axis=1), 1e-9)
-        stands = boxes[:, 9] == 0.0  # what lies flat on the ground is the ground, whatever its label
+        # What lies flat on the ground is the ground, whatever its label, unless it may be somebody who fell.
+        stands = (boxes[:, 9] == 0.0) | self._may_lie[winner]
         number = np.append(np.where(stands, np.cumsum(stands) - 1, NO_OBJECT), NO_OBJECT).astype(np.int32)
         of_point = np.full(len(points), NO_OBJECT, np.int32)
         of_point[rows] = number[cluster]

@@ -250,13 +250,18 @@ def patch(x: float, y: float, z: float, side: float = 4.0) -> np.ndarray:
     return np.array([[x + a, y + b, z] for a in places for b in places])
 
 
-def test_what_lies_flat_on_the_ground_is_no_thing_whatever_its_label():
+def test_a_vehicle_that_lies_flat_on_the_ground_is_none():
     """As seen through the windows of a car nearer by: a picture shows a car, the LiDAR the road behind it."""
     through_glass = (patch(12.0, 3.0, -1.68, side=1.0), CAR)
     seen = find((patch(12.0, 3.0, -1.7), ROAD), through_glass, (blob(8.0, -3.0), PERSON))
     assert list(seen.class_id) == [PERSON]
     assert set(seen.of_point[-55:-30]) == {NO_OBJECT} and set(seen.of_point[-30:]) == {0}
     assert list(find((patch(12.0, 3.0, -1.7), UNKNOWN), through_glass).class_id) == []
+
+
+def test_who_lies_on_the_road_stays_an_object():
+    objects = find((patch(12.0, 3.0, -1.7), ROAD), (patch(12.0, 3.0, -1.5, side=1.0), PERSON))
+    assert list(objects.class_id) == [PERSON]
 
 
 def test_a_reflection_from_below_the_road_does_not_make_a_thing_of_it():
