@@ -95,21 +95,33 @@ def _take(kept, index, uv, labels, stamps_ns, at_once, place, limits, number, cl
     Returns how many it sees."""
     said, sure, margin = labels
     best, class_id, probability, camera = cloud
-    us, vs, score, apart_ms = uv[0], uv[1], np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float64)
+    us, vs, room = uv[0], uv[1], np.empty((2, _BLOCK), np.float32)
+    score, apart_ms, wins = room[0], room[1], np.empty(_BLOCK, np.bool_)
     if at_once:  # else there may be none
         apart_ms[:] = abs(stamps_ns[0] - place.image_ns) * 1e-6
     count = 0
     for first in range(0, index.shape[0], _BLOCK):
         last = min(first + _BLOCK, index.shape[0])
         which, sees = index[first:last], kept[first:last]
+        begin, end = which[0], which[-1] + 1
+        all_there = (
+            end - begin == last - first
+        )  # one after the other in the cloud, as most are where they were fired so
         if not at_once:
-            for k in range(last - first):
-                apart_ms[k] = abs(stamps_ns[which[k]] - place.image_ns) * 1e-6
+            if all_there:
+                _apart(stamps_ns[begin:end], place.image_ns, apart_ms)
+            else:
+                for k in range(last - first):
+                    apart_ms[k] = abs(stamps_ns[which[k]] - place.image_ns) * 1e-6
         told = said[first:last], sure[first:last], margin[first:last]
         _weigh(sees, us[first:last], vs[first:last], told, apart_ms, place, limits, score)
         for k in range(last - first):  # without a branch: whom a camera sees is hard to guess
             seen[count] = which[k]
             count += sees[k]
+        if all_there:
+            here = best[begin:end], class_id[begin:end], probability[begin:end], camera[begin:end]
+            _win(score, told[0], told[1], number, wins, here)
+            continue
         for k in range(last - first):
             i = which[k]
             if score[k] > best[i] or (score[k] == best[i] and number < camera[i]):
@@ -117,17 +129,42 @@ def _take(kept, index, uv, labels, stamps_ns, at_once, place, limits, number, cl
     return count
 
 
+@numba.njit(cache=True, nogil=True)
+def _apart(stamps_ns, image_ns, apart_ms):  # type: ignore[no-untyped-def]
+    for k in range(stamps_ns.shape[0]):
+        apart_ms[k] = abs(stamps_ns[k] - image_ns) * 1e-6
+
+
+@numba.njit(cache=True, nogil=True)
+def _win(score, said, sure, number, wins, cloud):  # type: ignore[no-untyped-def]
+    """Neighbours in the cloud, whom this camera may see better than those before it; a column at a time."""
+    best, class_id, probability, camera = cloud
+    mine = np.uint8(number)
+    for k in range(best.shape[0]):
+        wins[k] = (score[k] > best[k]) | ((score[k] == best[k]) & (mine < camera[k]))
+    for k in range(best.shape[0]):
+        best[k] = score[k] if wins[k] else best[k]
+    for k in range(best.shape[0]):
+        probability[k] = sure[k] if wins[k] else probability[k]
+    for k in range(best.shape[0]):
+        class_id[k] = said[k] if wins[k] else class_id[k]
+    for k in range(best.shape[0]):
+        camera[k] = mine if wins[k] else camera[k]
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _weigh(kept, us, vs, labels, apart_ms, place, limits, score):  # type: ignore[no-untyped-def]
     """Probability times worth of many points; _NOT_TOLD where a camera does not see one or has no label for it."""
     said, sure, margin = labels
-    right, bottom, border = place.width - 1.0, place.height - 1.0, place.border_px + 1.0
+    right, bottom, zero = np.float32(place.width - 1.0), np.float32(place.height - 1.0), np.float32(0.0)
+    per_px, per_ms = np.float32(1.0 / (place.border_px + 1.0)), np.float32(1.0 / place.nearness_ms)
+    one, half = np.float32(1.0), np.float32(0.5)
     for k in range(kept.shape[0]):
-        u, v = np.float64(us[k]), np.float64(vs[k])
+        u, v = us[k], vs[k]
         beside, over = u if u < right - u else right - u, v if v < bottom - v else bottom - v
-        inside = ((beside if beside < over else over) + 1.0) / border
-        inside = inside if inside > 0.0 else 0.0
-        inside = inside if inside < 1.0 else 1.0
-        worth = np.float32((0.5 + 0.5 * inside) / (1.0 + apart_ms[k] / place.nearness_ms))
+        inside = ((beside if beside < over else over) + one) * per_px
+        inside = inside if inside > zero else zero
+        inside = inside if inside < one else one
+        worth = (half + half * inside) / (one + apart_ms[k] * per_ms)
         told = kept[k] & (said[k] != UNKNOWN) & (sure[k] >= limits[0]) & (margin[k] >= limits[1])
         score[k] = sure[k] * worth if told else _NOT_TOLD
