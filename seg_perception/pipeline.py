@@ -82,13 +82,14 @@ class _Visible(Mapping[str, Projection]):
 
     def __init__(self, points: NDArray[np.float32]) -> None:
         self._points = points
-        self._seen: dict[str, tuple[NDArray[np.int32], _Look]] = {}
+        self._seen: dict[str, tuple[NDArray[np.int32], NDArray[np.bool_], _Look]] = {}
 
-    def add(self, name: str, index: NDArray[np.int32], look: _Look) -> None:
-        self._seen[name] = index, look
+    def add(self, name: str, in_view: NDArray[np.int32], kept: NDArray[np.bool_], look: _Look) -> None:
+        self._seen[name] = in_view.copy(), kept.copy(), look  # sooner done than finding out which are kept
 
     def __getitem__(self, name: str) -> Projection:
-        index, look = self._seen[name]
+        in_view, kept, look = self._seen[name]
+        index = in_view[kept]
         seen = look.project(self._points[index])
         return Projection(index[seen.index], seen.uv, seen.distance, self._points)
 
@@ -183,8 +184,8 @@ class Pipeline:
                     kept = surfaces.settle(labels.class_id, hider, in_view.index)
                 with timer.stage("paint"):
                     seen = painting.add(name, in_view, labels, kept, image.size, image.stamp_ns)
-                visible.add(name, seen, look)
-                reports[name] = replace(reports[name], in_view=len(in_view.index), visible=len(seen))
+                visible.add(name, in_view.index, kept, look)
+                reports[name] = replace(reports[name], in_view=len(in_view.index), visible=seen)
         for name in sorted(images.keys() - looks.keys()):  # nothing to paint, but somebody may look at what it says
             with _costs_itself(name, reports), timer.stage("segment"):
                 self._calibration(images[name])

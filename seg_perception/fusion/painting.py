@@ -54,10 +54,10 @@ class Painting:
         kept: NDArray[np.bool_],
         size: tuple[int, int],
         image_ns: int,
-    ) -> NDArray[np.int32]:
+    ) -> int:
         """Take what an image of `size` (width, height), taken at `image_ns`, says of the M points in view.
 
-        labels: of those points; kept: (M,) which of them the camera sees. Returns which of the sweep these are.
+        labels: of those points; kept: (M,) which of them the camera sees. Returns how many that are.
         """
         scan, config, number = self._scan, self._config, self._cameras.index(camera)
         place = _Place(float(size[0]), float(size[1]), config.border * size[0], image_ns, config.nearness_ms)
@@ -66,11 +66,10 @@ class Painting:
         limits = np.float32(config.min_probability), np.float32(config.min_margin)
         said = labels.class_id, labels.probability, labels.margin
         cloud = self._best, self._class_id, self._probability, self._camera
-        seen = np.empty(len(kept), np.int32)
-        count = _take(kept, *in_view.arrays[:2], said, stamps_ns, at_once, place, limits, number, cloud, seen)
+        _take(kept, *in_view.arrays[:2], said, stamps_ns, at_once, place, limits, number, cloud)
         if labels.instance_id is not None:
-            self._told[number] = seen[:count], labels.instance_id[kept]
-        return seen[:count]
+            self._told[number] = in_view.index[kept], labels.instance_id[kept]
+        return int(np.count_nonzero(kept))
 
     def cloud(self) -> SemanticCloud:
         """The labelled cloud. A point's instance is that which the winner tells, as one of the sweep (`numbered`)."""
@@ -90,19 +89,17 @@ class Painting:
 
 
 @numba.njit(cache=True, nogil=True)
-def _take(kept, index, uv, labels, stamps_ns, at_once, place, limits, number, cloud, seen):  # type: ignore[no-untyped-def]
-    """Each point that this camera sees, in `seen`; those that it sees better than the cameras before it, in `cloud`.
-    Returns how many it sees."""
+def _take(kept, index, uv, labels, stamps_ns, at_once, place, limits, number, cloud):  # type: ignore[no-untyped-def]
+    """Into `cloud` the points that this camera sees better than the cameras before it."""
     said, sure, margin = labels
     best, class_id, probability, camera = cloud
     us, vs, room = uv[0], uv[1], np.empty((2, _BLOCK), np.float32)
     score, apart_ms, wins = room[0], room[1], np.empty(_BLOCK, np.bool_)
     if at_once:  # else there may be none
         apart_ms[:] = abs(stamps_ns[0] - place.image_ns) * 1e-6
-    count = 0
     for first in range(0, index.shape[0], _BLOCK):
         last = min(first + _BLOCK, index.shape[0])
-        which, sees = index[first:last], kept[first:last]
+        which = index[first:last]
         begin, end = which[0], which[-1] + 1
         all_there = (
             end - begin == last - first
@@ -114,10 +111,7 @@ def _take(kept, index, uv, labels, stamps_ns, at_once, place, limits, number, cl
                 for k in range(last - first):
                     apart_ms[k] = abs(stamps_ns[which[k]] - place.image_ns) * 1e-6
         told = said[first:last], sure[first:last], margin[first:last]
-        _weigh(sees, us[first:last], vs[first:last], told, apart_ms, place, limits, score)
-        for k in range(last - first):  # without a branch: whom a camera sees is hard to guess
-            seen[count] = which[k]
-            count += sees[k]
+        _weigh(kept[first:last], us[first:last], vs[first:last], told, apart_ms, place, limits, score)
         if all_there:
             here = best[begin:end], class_id[begin:end], probability[begin:end], camera[begin:end]
             _win(score, told[0], told[1], number, wins, here)
@@ -126,7 +120,6 @@ def _take(kept, index, uv, labels, stamps_ns, at_once, place, limits, number, cl
             i = which[k]
             if score[k] > best[i] or (score[k] == best[i] and number < camera[i]):
                 best[i], class_id[i], probability[i], camera[i] = score[k], told[0][k], told[1][k], number
-    return count
 
 
 @numba.njit(cache=True, nogil=True)

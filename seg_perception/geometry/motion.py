@@ -190,37 +190,38 @@ def _latest_ns(tree: TransformTree, target: str, source: str) -> int | None:
 @numba.njit(cache=True, nogil=True)
 def _move_runs(poses, first, points, moved):  # type: ignore[no-untyped-def]
     """Points (N, 3) from first[k] to first[k + 1] by pose k of (K, 4, 4) float64, into moved (3, N)."""
-    columns, run = np.empty((3, BLOCK), np.float32), 0
-    xs, ys, zs = columns[0], columns[1], columns[2]
+    columns, run, one = np.empty((3, BLOCK), np.float32), np.uint32(0), np.uint32(1)
+    x, y, z = columns[0], columns[1], columns[2]
     for begin in range(0, points.shape[0], BLOCK):
         end = min(begin + BLOCK, points.shape[0])
-        split(points[begin:end], xs, ys, zs)
+        split(points[begin:end], x, y, z)
         X, Y, Z = moved[0, begin:end], moved[1, begin:end], moved[2, begin:end]
         at = begin
         while at < end:
-            while first[run + 1] <= at:
-                run += 1
-            to = min(end, first[run + 1])
-            _move_run(poses[run], np.uint32(at - begin), np.uint32(to - begin), xs, ys, zs, X, Y, Z)
+            while first[run + one] <= at:
+                run += one
+            to = min(end, first[run + one])
+            _move_run(poses, run, np.uint32(at - begin), np.uint32(to - begin), x, y, z, X, Y, Z)
             at = to
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _move_run(T, begin, end, x, y, z, X, Y, Z):  # type: ignore[no-untyped-def]
-    """A few points by one pose: of slices, which cost more than such a run, nothing is made."""
+def _move_run(poses, run, begin, end, x, y, z, X, Y, Z):  # type: ignore[no-untyped-def]
+    """A few points by one pose. No slice is made and no number of the pose looked up again: either takes longer than to
+    move them."""
+    xx, xy, xz, xt = poses[run, 0, 0], poses[run, 0, 1], poses[run, 0, 2], poses[run, 0, 3]
+    yx, yy, yz, yt = poses[run, 1, 0], poses[run, 1, 1], poses[run, 1, 2], poses[run, 1, 3]
+    zx, zy, zz, zt = poses[run, 2, 0], poses[run, 2, 1], poses[run, 2, 2], poses[run, 2, 3]
     for k in range(begin, end):
-        X[k] = T[0, 0] * x[k] + T[0, 1] * y[k] + T[0, 2] * z[k] + T[0, 3]
-    for k in range(begin, end):
-        Y[k] = T[1, 0] * x[k] + T[1, 1] * y[k] + T[1, 2] * z[k] + T[1, 3]
-    for k in range(begin, end):
-        Z[k] = T[2, 0] * x[k] + T[2, 1] * y[k] + T[2, 2] * z[k] + T[2, 3]
+        X[k] = xx * x[k] + xy * y[k] + xz * z[k] + xt
+        Y[k] = yx * x[k] + yy * y[k] + yz * z[k] + yt
+        Z[k] = zx * x[k] + zy * y[k] + zz * z[k] + zt
 
 
 @numba.njit(cache=True, nogil=True)
 def _move_each(poses, which, points, moved):  # type: ignore[no-untyped-def]
     """The same, each point by pose which (N,) says."""
     for i in range(points.shape[0]):
-        T = poses[which[i]]
-        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+        w, x, y, z = np.uint32(which[i]), points[i, 0], points[i, 1], points[i, 2]
         for row in range(3):
-            moved[row, i] = T[row, 0] * x + T[row, 1] * y + T[row, 2] * z + T[row, 3]
+            moved[row, i] = poses[w, row, 0] * x + poses[w, row, 1] * y + poses[w, row, 2] * z + poses[w, row, 3]

@@ -153,12 +153,27 @@ def _project(params, T_lens_lidar, window, by_axis, bounds, index, uv, distance)
                 found += passing[k]
             continue
         here = slice(found, found + waiting)
-        for k in range(waiting):
-            index[found + k] = first + k
-        us[here], vs[here], distance[here] = rounded[0, :waiting], rounded[1, :waiting], rounded[2, :waiting]
+        _keep_all(first, rounded, index[here], us[here], vs[here], distance[here])
         found += waiting
-    uv[found : 2 * found] = vs[:found]
+    _copy(vs[:found], uv[found : 2 * found])
     return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _keep_all(first, rounded, index, us, vs, distance):  # type: ignore[no-untyped-def]
+    """A block of which every point lies in the image. `first` is the number of the first one."""
+    for k in range(index.shape[0]):
+        index[k] = first + k
+    _copy(rounded[0], us)
+    _copy(rounded[1], vs)
+    _copy(rounded[2], distance)
+
+
+@numba.njit(cache=True, nogil=True)
+def _copy(source, target):  # type: ignore[no-untyped-def]
+    """What `target[:] = source` does, which Numba makes several times slower."""
+    for k in range(target.shape[0]):
+        target[k] = source[k]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -243,13 +258,14 @@ def _gather(passing, first, xs, ys, zs, index, x, y, z):  # type: ignore[no-unty
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _carry(T, x, y, z, X, Y, Z):  # type: ignore[no-untyped-def]
-    """Columns of points into another frame; an axis at a time, which the compiler likes best."""
+    """Columns of points into another frame."""
+    xx, xy, xz, xt = T[0, 0], T[0, 1], T[0, 2], T[0, 3]
+    yx, yy, yz, yt = T[1, 0], T[1, 1], T[1, 2], T[1, 3]
+    zx, zy, zz, zt = T[2, 0], T[2, 1], T[2, 2], T[2, 3]
     for k in range(x.shape[0]):
-        X[k] = T[0, 0] * x[k] + T[0, 1] * y[k] + T[0, 2] * z[k] + T[0, 3]
-    for k in range(x.shape[0]):
-        Y[k] = T[1, 0] * x[k] + T[1, 1] * y[k] + T[1, 2] * z[k] + T[1, 3]
-    for k in range(x.shape[0]):
-        Z[k] = T[2, 0] * x[k] + T[2, 1] * y[k] + T[2, 2] * z[k] + T[2, 3]
+        X[k] = xx * x[k] + xy * y[k] + xz * z[k] + xt
+        Y[k] = yx * x[k] + yy * y[k] + yz * z[k] + yt
+        Z[k] = zx * x[k] + zy * y[k] + zz * z[k] + zt
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

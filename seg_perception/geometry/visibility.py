@@ -120,7 +120,7 @@ def _cover(index, uv, distance, by_direction, class_id, free, sizes, shape, buff
     """Each point's patch into the buffer: the least distance beyond which it hides, and of which class it is; and into
     own, the cell above that in which each point lies: there is a row of cells above the image. A block of points at a
     time, in columns, so that the compiler takes several points at once."""
-    values, places = np.empty((2, _BLOCK), np.float32), np.empty((6, _BLOCK), np.int32)
+    values, places = np.empty((2, _BLOCK), np.float32), np.empty((5, _BLOCK), np.int32)
     per_px, half, larger, tolerance_m = sizes[0], sizes[1], np.float32(sizes[2]), np.float32(sizes[3])
     stride, growth = np.int32(shape[1]), np.ones(256, np.float32)
     growth[free] = larger
@@ -129,15 +129,14 @@ def _cover(index, uv, distance, by_direction, class_id, free, sizes, shape, buff
         last = min(first + _BLOCK, index.shape[0])
         count, said = last - first, class_id[first:last]
         away, scale, beyond = distance[first:last], values[0, :count], values[1, :count]
-        left, wide, column = places[0, :count], places[1, :count], places[2, :count]
-        top, tall, row = places[3, :count], places[4, :count], places[5, :count]
+        left, wide, column = places[0, :count], places[1, :count], own[first:last]
+        top, tall, row = places[2, :count], places[3, :count], places[4, :count]
         _gather(index[first:last], by_direction, scale, beyond)
         _enlarge(away, said, growth, scale)
         _extend(uv[0, first:last], per_px[0], scale, half[0], shape[1], left, wide, column)
         _extend(uv[1, first:last], per_px[1], scale, half[1], shape[0], top, tall, row)
         _add(left, top, stride)
         _add(column, row, stride)
-        own[first:last] = column
         for m in range(count):
             beyond[m] += away[m] + tolerance_m
         _paste(left, wide, tall, beyond.view(np.int32), said, stride, buffer[stride:])

@@ -31,13 +31,13 @@ class View:
     at: tuple[float, float] = (100.0, 50.0)
     image_ns: int = STAMP_NS
 
-    def add_to(self, painting: Painting, kept: list[bool] | None = None) -> list[int]:
+    def add_to(self, painting: Painting, kept: list[bool] | None = None) -> int:
         count = len(self.index)
         probability, margin = np.array(self.probability, np.float32), np.full(count, self.margin, np.float32)
         labels = PointLabels(np.array(self.class_id, np.uint8), probability, margin)
         in_view = Projection(np.array(self.index, np.int64), np.tile(self.at, (count, 1)), np.ones(count))
         mask = np.array(kept or [True] * count)
-        return painting.add(self.camera, in_view, labels, mask, SIZE, self.image_ns).tolist()
+        return painting.add(self.camera, in_view, labels, mask, SIZE, self.image_ns)
 
 
 def paint(scan: LidarScan, views: Iterable[View], config: PaintingConfig) -> SemanticCloud:
@@ -87,8 +87,24 @@ def test_without_views_the_cloud_is_whole_and_unknown():
 
 def test_a_point_that_the_camera_does_not_see_takes_nothing_from_it():
     painting = Painting(scan(3), ["a"], PaintingConfig())
-    assert View("a", [0, 2, 1], [1, 2, 3], [0.9] * 3).add_to(painting, [True, False, True]) == [0, 1]
+    assert View("a", [0, 2, 1], [1, 2, 3], [0.9] * 3).add_to(painting, [True, False, True]) == 2
     assert painting.cloud().class_id.tolist() == [1, 3, UNKNOWN]
+
+
+def test_points_one_after_the_other_are_weighed_as_those_with_gaps_between_them_are():
+    """1,200 points of two cameras: in a run, and of a cloud twice as large every other one."""
+    rng = np.random.default_rng(3)
+    views = [(camera, rng.integers(0, 19, 1200), np.round(rng.random(1200), 1)) for camera in "ab"]
+    painted = []
+    for step in (1, 2):
+        index = list(range(0, step * 1200, step))
+        of = [View(camera, index, said.tolist(), sure.tolist()) for camera, said, sure in views]
+        count = step * 1200
+        fired_ns = np.arange(count, dtype=np.int64) // step * 50_000
+        cloud = paint(replace(scan(count), stamps_ns=fired_ns), of, PaintingConfig())
+        painted.append([cloud.class_id[::step], cloud.camera[::step], cloud.probability[::step]])
+        assert set(cloud.camera[::step].tolist()) >= {0, 1}
+    assert all(np.array_equal(one, other) for one, other in zip(*painted, strict=True))
 
 
 def winner(one: View, other: View, of: LidarScan, config: PaintingConfig) -> str:
