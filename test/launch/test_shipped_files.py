@@ -12,6 +12,7 @@ from launch_words import entities
 
 from seg_perception.cli.main import main, parser
 from seg_perception.config import Config, as_mapping
+from seg_perception.ros import dds
 
 FILES = {name: live.ROOT / "launch" / f"{name}.launch.py" for name in ("perception", "replay", "simulation")}
 SHOWN = {
@@ -89,7 +90,9 @@ def test_every_parameter_that_the_launch_file_sets_is_one_of_the_node():
     assert {name for table in tables for name in namespace[table].values()} <= known
 
 
-def test_a_bag_brings_its_parameter_file_a_player_and_a_recorder_that_know_their_options(tmp_path):
+def test_a_bag_brings_its_parameter_file_a_player_and_a_recorder_that_know_their_options(tmp_path, monkeypatch):
+    for name in dds.PROFILE_VARIABLES:  # a live test before this one may have set them for its children
+        monkeypatch.delenv(name, raising=False)
     bag = tmp_path / "drive.mcap"
     (tmp_path / "drive.param.yaml").write_text("cameras: [front]\n")
     found = started(
