@@ -320,6 +320,7 @@ def _run_once(config: Config, segmenter: Segmenter) -> None:
     columns = {**dict(zip("xyz", points.T, strict=True)), "t": np.arange(count, dtype=np.uint32)}
     cloud = cloud_from_columns("lidar", 1, columns)
     scan, _ = scan_from_cloud(cloud)
+    by_columns = replace(scan, stamps_ns=np.repeat(np.array([1, count]), count // 2))  # many points of one instant
     frozen = cloud.data.view()
     frozen.flags.writeable = False
     scan_from_cloud(replace(cloud, data=frozen))  # as of a bag, which goes another way through the kernels
@@ -333,9 +334,10 @@ def _run_once(config: Config, segmenter: Segmenter) -> None:
     K = np.array([[width, 0.0, width / 2], [0.0, width, height / 2], [0.0, 0.0, 1.0]])
     pipeline.set_camera("camera", CameraModel(width, height, K))
     image = CameraImage("camera", "camera", 1, np.zeros((height, width, 3), np.uint8))
-    for method in ("patches", "learned"):  # whichever is set, the other can be set while the node runs
+    # Whichever method is set, the other can be set while the node runs; sweeps come in columns, or in any order.
+    for method, sweep in (("patches", scan), ("learned", by_columns)):
         pipeline.config = replace(config, visibility=replace(config.visibility, method=method))
-        result = pipeline.process(scan, {"camera": image})
+        result = pipeline.process(sweep, {"camera": image})
     result.segmentations["camera"].label_image()
     RunStatistics().add_sweep(result.cloud, result.report)
     encode_semantic_cloud(result.cloud, pipeline.taxonomy.colors)
