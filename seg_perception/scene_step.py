@@ -119,8 +119,9 @@ class SceneStep:
         return self.memory.voxel_map
 
     def _remember(self, memory: SceneMemory, scene: SceneUpdate) -> None:
-        tracks = scene.tracks
-        self._tracked = {} if tracks is None else {"tracks": int(tracks.confirmed.sum())}
+        if scene.objects is not None and scene.tracks is not None:
+            flat = self._tracked.get("flat_things", 0) + scene.objects.flat
+            self._tracked = {"tracks": int(scene.tracks.confirmed.sum()), "flat_things": flat}
         loaded, self._loaded = self._loaded, None
         if memory.voxel_map is None:
             memory.remember(scene)

@@ -29,6 +29,7 @@ class Objects:
     the LiDAR sees, from above. size: (K, 3) length, width, height. yaw: (K,) of the length about the fixed frame's z,
     radians; which end is the front is not known. of_point: (N,) int32 index into the things for each point of the
     sweep, NO_OBJECT for none. track_id: (K,) int32 the track that was expected where it lies, NO_TRACK for none.
+    flat: how many besides were left out, since they lie flat on the ground.
     """
 
     class_id: NDArray[np.uint8]
@@ -40,6 +41,7 @@ class Objects:
     yaw: NDArray[np.float64]
     of_point: NDArray[np.int32]
     track_id: NDArray[np.int32]
+    flat: int = 0
 
     def __len__(self) -> int:
         return len(self.class_id)
@@ -112,6 +114,7 @@ class ObjectFinder:
             boxes[:, 6],
             of_point,
             track_id[enough][stands],
+            kept - int(stands.sum()),
         )
 
 

@@ -169,7 +169,7 @@ def test_diagnostics_tell_the_time_that_the_scene_takes(run):
 def test_diagnostics_tell_how_full_the_scene_is(run):
     values = run[0].values("scene")
     assert 0 < int(values["voxels"]) < int(values["voxels_at_most"])
-    assert {"points_without_room": "0", "tracks": "1"}.items() <= values.items()
+    assert {"points_without_room": "0", "tracks": "1", "flat_things": "0"}.items() <= values.items()
     assert float(values["map_mib"]) > 0.0
     assert float(values["grid_mib"]) > 0.0
 

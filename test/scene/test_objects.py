@@ -255,6 +255,7 @@ def test_a_vehicle_that_lies_flat_on_the_ground_is_none():
     through_glass = (patch(12.0, 3.0, -1.68, side=1.0), CAR)
     seen = find((patch(12.0, 3.0, -1.7), ROAD), through_glass, (blob(8.0, -3.0), PERSON))
     assert list(seen.class_id) == [PERSON]
+    assert seen.flat == 1
     assert set(seen.of_point[-55:-30]) == {NO_OBJECT} and set(seen.of_point[-30:]) == {0}
     assert list(find((patch(12.0, 3.0, -1.7), UNKNOWN), through_glass).class_id) == []
 
