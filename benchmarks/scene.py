@@ -250,7 +250,7 @@ def occlusions(drive: DriveConfig, rng: np.random.Generator) -> tuple[int, int]:
             out = np.isin(things, chosen) & (before <= index < before + hidden)
             rest = dataclasses.replace(
                 objects,
-                **{c: getattr(objects, c)[~out] for c in Objects.__slots__ if c != "of_point"},  # type: ignore[arg-type]
+                **{c: getattr(objects, c)[~out] for c in Objects.__slots__ if c not in ("of_point", "flat")},  # type: ignore[arg-type]
             )
             tracks = tracker.update(rest, sweep.T_world_lidar[:3, 3], sweep.stamp_ns)
             largest: dict[int, tuple[int, int]] = {}
