@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 from pathlib import Path
 
@@ -35,22 +36,25 @@ def test_a_ply_that_is_no_map_is_refused(tmp_path: Path, header: str, sentence: 
         load_map(path)
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def room_for_10_kb():
-    """Any file may be so large, as if the disk were full then."""
+    """Any file may be so large, as if the disk were full then. Also the one that pytest itself writes to: be short."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("suffix", [".ply", ".pcd", ".npz"])
-def test_where_the_disk_is_full_the_map_of_before_stays_and_the_file_is_named(tmp_path, room_for_10_kb, suffix):
+def test_where_the_disk_is_full_the_map_of_before_stays_and_the_file_is_named(tmp_path, suffix):
     path = tmp_path / f"map{suffix}"
     path.write_bytes(b"of before")
     points = np.random.default_rng(0).uniform(-50.0, 50.0, (20_000, 3))
     ones = np.ones(len(points), np.float32)
-    with pytest.raises(OSError, match=f"File too large: .*map{suffix}"):
-        save_map(MapCloud(points, np.zeros(len(points), np.uint8), ones, ones), path, np.zeros((256, 3), np.uint8))
+    voxels = MapCloud(points, np.zeros(len(points), np.uint8), ones, ones)
+    with pytest.raises(OSError, match=f"File too large: .*map{suffix}"), room_for_10_kb():
+        save_map(voxels, path, np.zeros((256, 3), np.uint8))
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     assert path.read_bytes() == b"of before"
