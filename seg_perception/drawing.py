@@ -61,7 +61,8 @@ def painted_points(
 def points_by_range(pixels: Pixels, points: Projection, edges: Projection, reach_m: float = 60.0) -> Pixels:
     """The picture with each of `points` as a dot from red (near) to blue (`reach_m`), and `edges` as white ones."""
     share = np.clip(1.0 - np.sqrt(points.distance / reach_m), 0.0, 1.0)
-    colors = cv2.applyColorMap((share * 255.0).astype(np.uint8), cv2.COLORMAP_TURBO).reshape(-1, 3)[:, ::-1]
+    table = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_TURBO).reshape(-1, 3)[:, ::-1]
+    colors = table[(share * 255.0).astype(np.uint8)]  # OpenCV 5 ends the process where it is to colour nothing
     canvas = (pixels * 0.8).astype(np.uint8)
     radius_px = max(1, round(pixels.shape[1] / 1200))
     for dots, shades in ((points, colors), (edges, np.full((len(edges.index), 3), 255, np.uint8))):

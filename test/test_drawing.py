@@ -10,6 +10,7 @@ from seg_perception.drawing import (
     confidence_image,
     overlay,
     painted_points,
+    points_by_range,
     save,
     sweep_picture,
 )
@@ -50,6 +51,21 @@ def test_the_near_point_is_drawn_over_the_far_one():
     points = projection([(10, 10), (10, 10)], [5.0, 50.0])
     drawn = painted_points(pixels, points, np.array([13, 8], np.uint8), CITYSCAPES.colors)
     assert drawn[10, 10].tolist() == CITYSCAPES.colors[13].tolist()
+
+
+def test_points_go_from_red_to_blue_with_their_range_and_edges_are_white():
+    pixels = np.zeros((20, 60, 3), np.uint8)
+    drawn = points_by_range(pixels, projection([(10, 10), (30, 10)], [2.0, 58.0]), projection([(50, 10)], [9.0]))
+    near, far = drawn[10, 10].astype(int), drawn[10, 30].astype(int)
+    assert near[0] > near[2] and far[2] > far[0]
+    assert drawn[10, 50].tolist() == [255, 255, 255]
+
+
+def test_a_picture_without_points_is_drawn_as_it_is():
+    """A calibration may be so wrong that no point lies in the picture: that is when it is looked at."""
+    pixels = np.full((20, 20, 3), 100, np.uint8)
+    nothing = projection([], [])
+    assert (points_by_range(pixels, nothing, nothing) == 80).all()
 
 
 def test_from_above_x_is_up_and_y_is_left():

@@ -129,6 +129,16 @@ def test_command_writes_picture_figures_and_exit_code(bag: Path, tmp_path: Path)
     assert figures["verdict"] == "fine" and figures["pairs"] == 5
 
 
+def test_a_camera_that_sees_none_of_the_points_is_drawn_and_told(bag: Path, tmp_path: Path) -> None:
+    """As where an optical frame has the axes of a body: the camera looks into the sky."""
+    up = corrected(street.T_CAM_LIDAR, np.array([90.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
+    values = [*inverse(up)[:3, 3].tolist(), *quat_xyzw_from_matrix(inverse(up)).tolist()]
+    calib = tmp_path / "calib.json"
+    calib.write_text(json.dumps({"results": {"T_lidar_camera": values}}))
+    assert main(["check-calibration", str(bag), "--calibration", str(calib), "--out", str(tmp_path / "up")]) == 1
+    assert (tmp_path / "up" / "front.jpg").stat().st_size > 10_000
+
+
 def test_file_takes_the_place_of_tf_static(bag: Path, tmp_path: Path) -> None:
     wrong = inverse(corrected(street.T_CAM_LIDAR, np.array([0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0])))
     values = [*wrong[:3, 3].tolist(), *quat_xyzw_from_matrix(wrong).tolist()]
