@@ -131,10 +131,13 @@ def _without_fit(given: Trial, wrong: Trial | None, silhouettes: int) -> tuple[V
     if blind:
         sentences = [f"as given, the camera sees hardly anything of the sweeps: {silhouettes} silhouettes in its view"]
     else:
-        sentences = [f"as given, the calibration fits {given.z:.1f} standard deviations above chance"]
+        how = "hardly better" if given.z < _FITS_Z else "better"
+        sentences = [
+            f"as given, points fit the pictures {how} than by chance ({given.z:.1f} standard deviations above)"
+        ]
     if wrong is not None:
         sentences.append(
-            f"it looks as if {wrong.mistake}: with that undone it fits {wrong.z:.1f} standard deviations above chance"
+            f"it looks as if {wrong.mistake}: with that undone they fit {wrong.z:.1f} standard deviations above chance"
         )
     elif blind or silhouettes >= _ENOUGH:
         sentences.append(
@@ -175,7 +178,9 @@ def _with_fit(found: Fit, shift: float, shift_sd: float, timed: bool) -> tuple[V
     if not timed:
         sentences.append("the time offset cannot be told: no poses around the pictures' stamps")
     elif _SURE * sd[6] > 2.0 * TOLERANCE_S:
-        sentences.append(f"the time offset cannot be told: too little motion (± {1e3 * sd[6]:.0f} ms)")
+        sentences.append(
+            f"the time offset cannot be told better than ± {1e3 * sd[6]:.0f} ms: faster driving and bends would tell"
+        )
     else:
         sentences.append(f"the pictures' stamps are right within {1e3 * abs(theta[6]):.0f} ± {1e3 * sd[6]:.0f} ms")
     return "fine", sentences

@@ -97,7 +97,8 @@ class CameraShots:
 def gather(
     bag: BagReader, config: Config, most: int, replacing: Edges | None = None
 ) -> tuple[dict[str, CameraShots], dict[str, str]]:
-    """Up to `most` sweeps, evenly out of an open bag, each with the nearest picture of every camera.
+    """Up to `most` sweeps, evenly out of an open bag, each with the nearest picture of every camera. Those without poses
+    around their pictures, as a bag's first and last often are, are left out where enough others are there.
 
     replacing: transforms that take the place of what /tf_static says of the same child. Returns what there is of each
     camera, and for those of which there is nothing, why. Raises BagError where the bag lacks the configured topics.
@@ -110,6 +111,8 @@ def gather(
     sweep_ns = _stamps(bag, config.lidar.topic)
     pairs = {camera.name: _paired(sweep_ns, stamps[camera.name], camera, config) for camera in config.cameras}
     usable = sorted(set().union(*pairs.values()))
+    timed = _timed(usable, pairs, tree, config, frames_of(bag, config)[0])
+    usable = timed if 2 * len(timed) >= min(most, len(usable)) else usable
     chosen = {usable[k] for k in np.unique(np.linspace(0, len(usable) - 1, min(most, len(usable))).round().astype(int))}
     sweeps = {}
     for message in bag.messages({config.lidar.topic}):
@@ -148,6 +151,23 @@ def _paired(sweep_ns: Sequence[int], image_ns: Sequence[int], camera: CameraConf
     window_ns, offset_ns = round(config.pairing.window_ms * 1e6), round(camera.offset_ms * 1e6)
     nearest = {at: min(image_ns, key=lambda stamp: abs(stamp + offset_ns - at)) for at in sweep_ns}
     return {at: stamp for at, stamp in nearest.items() if abs(stamp + offset_ns - at) <= window_ns}
+
+
+def _timed(
+    usable: Sequence[int], pairs: Mapping[str, Mapping[int, int]], tree: TransformTree, config: Config, lidar_frame: str
+) -> list[int]:
+    """The stamps of those sweeps around all of whose pictures it is known where the LiDAR stood."""
+    reach_ns, found = round(LATEST_S * 1e9), []
+    for at in usable:
+        taken_ns = [
+            pairs[camera.name][at] + round(camera.offset_ms * 1e6)
+            for camera in config.cameras
+            if at in pairs[camera.name]
+        ]
+        span_ns = np.array([min(taken_ns) - reach_ns, max(taken_ns) + reach_ns])
+        if tree.can_transform(config.motion.fixed_frame, lidar_frame, span_ns):
+            found.append(at)
+    return found
 
 
 def _sweep(scan: LidarScan, tree: TransformTree, config: Config) -> Sweep:

@@ -64,9 +64,11 @@ def cast(origin: NDArray, directions: NDArray, world: tuple) -> tuple[NDArray, N
     return distance, shade
 
 
-def write_bag(bag: Path, seed: int = 1, T_told: NDArray | None = None, late_s: float = 0.0) -> Path:
+def write_bag(
+    bag: Path, seed: int = 1, T_told: NDArray | None = None, late_s: float = 0.0, tf_from_s: float = -0.5
+) -> Path:
     """T_told: the T_cam_lidar that /tf_static tells, where it is not the true one. late_s: by how much pictures are
-    taken later than their stamps say."""
+    taken later than their stamps say. tf_from_s: when /tf begins, after the first sweep."""
     world = boxes(seed)
     azimuth = np.radians(np.arange(-100.0, 100.0, 0.3))
     elevation = np.radians(np.arange(-18.0, 8.0, 0.6))
@@ -76,7 +78,7 @@ def write_bag(bag: Path, seed: int = 1, T_told: NDArray | None = None, late_s: f
     told = inverse(T_CAM_LIDAR if T_told is None else T_told)
     with BagWriter(bag) as writer:
         writer.write_tf("/tf_static", [StampedTransform("lidar", "front_optical", START_NS, told)])
-        for seconds in np.arange(-0.5, SWEEPS * EVERY_S + 0.5, 0.02):
+        for seconds in np.arange(tf_from_s, SWEEPS * EVERY_S + 0.5, 0.02):
             writer.write_tf("/tf", [StampedTransform("odom", "lidar", _stamp(seconds), pose(seconds))])
         for seconds in EVERY_S * np.arange(SWEEPS):
             T_odom_cam = pose(seconds + late_s) @ inverse(T_CAM_LIDAR)

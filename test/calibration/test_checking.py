@@ -113,6 +113,17 @@ def test_late_pictures_are_told_in_milliseconds(tmp_path: Path) -> None:
     assert "offset_ms" in " ".join(done.sentences)
 
 
+def test_a_bag_whose_poses_begin_with_its_sensors_still_tells_the_time_offset(tmp_path: Path) -> None:
+    shots = shots_of(street.write_bag(tmp_path / "late.mcap", late_s=0.05, tf_from_s=-0.03))
+    assert len(shots.shots) == street.SWEEPS - 1 and shots.timed
+    assert "offset_ms" in " ".join(check(shots, {}).sentences)
+
+
+def test_where_poses_are_known_around_few_pictures_all_are_looked_at(tmp_path: Path) -> None:
+    shots = shots_of(street.write_bag(tmp_path / "few.mcap", tf_from_s=0.7))
+    assert len(shots.shots) == street.SWEEPS and not shots.timed
+
+
 def test_picture_without_content_is_unclear_or_suspicious_but_never_fine(front: CameraShots) -> None:
     blank = [
         dataclasses.replace(shot, image=dataclasses.replace(shot.image, pixels=np.full_like(shot.image.pixels, 128)))
