@@ -39,11 +39,15 @@ def run(args: argparse.Namespace) -> int:
     found = findings(args.model)
     print(f"{args.model}: {OnnxFile.read(args.model).precision}")
     for version, place in VERSIONS.items():
-        reasons = [str(finding) for finding in found if version in finding.versions]
+        nodes: dict[str, list[str]] = {}
+        for finding in found:
+            if version in finding.versions:
+                nodes.setdefault(finding.text, []).append(finding.node)
         where = f"TensorRT {version}" + (f" ({place})" if place else "")
-        print(f"  {where:34} {'fails' if reasons else 'nothing known against it'}")
-        for reason in dict.fromkeys(reasons):
-            print(f"      {reason}")
+        print(f"  {where:34} {'fails' if nodes else 'nothing known against it'}")
+        for text, names in nodes.items():
+            first = f"{names[0]}: " if names[0] else ""
+            print(f"      {first}{text}" + (f" ({len(names) - 1} more)" if len(names) > 1 else ""))
     failed = any(finding.versions & set(SUPPORTED) for finding in found)
     if not args.rules_only:
         failed |= _say_rtx(lambda: try_rtx(args.model, BuildOptions(max_image_size=image_size(args.max_image_size))))

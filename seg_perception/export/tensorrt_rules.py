@@ -47,9 +47,6 @@ class Finding:
     node: str
     text: str
 
-    def __str__(self) -> str:
-        return f"{self.node}: {self.text}" if self.node else self.text
-
 
 @dataclass(frozen=True, slots=True)
 class RtxResult:

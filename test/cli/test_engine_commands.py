@@ -62,6 +62,19 @@ def test_check_model_ends_with_1_where_something_fails_on_what_is_supported(
     assert "opset 24 seen, 9 to 20 wanted; export it so" in capsys.readouterr().out
 
 
+def test_check_model_says_once_what_many_nodes_have_in_common(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = onnx.load(model)
+    for k, node in enumerate(content.graph.node[-2:]):
+        node.op_type, node.domain, node.name = "Frobnicate", "acme", f"n{k}"
+    (tmp_path / "odd.onnx").write_bytes(content.SerializeToString())
+    assert main(["check-model", "--rules-only", str(tmp_path / "odd.onnx")]) == 1
+    out = capsys.readouterr().out
+    assert out.count("Frobnicate") == 7
+    assert "node 'n0': operator acme.Frobnicate needs a plugin (1 more)" in out
+
+
 def test_build_engine_asks_for_the_gpu_before_it_touches_tensorrt(
     model: Path, no_gpu: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
