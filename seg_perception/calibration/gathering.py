@@ -97,8 +97,8 @@ class CameraShots:
 def gather(
     bag: BagReader, config: Config, most: int, replacing: Edges | None = None
 ) -> tuple[dict[str, CameraShots], dict[str, str]]:
-    """Up to `most` sweeps, evenly out of an open bag, each with the nearest picture of every camera. Those
-    without poses around their pictures, as a bag's first and last often are, are left out where enough others are there.
+    """Up to `most` sweeps, evenly out of an open bag, each with the nearest picture of every camera. Those without
+    poses around their pictures, as a bag's first and last often are, are left out where enough others are there.
 
     replacing: transforms that take the place of what /tf_static says of the same child. Returns what there is of each
     camera, and for those of which there is nothing, why. Raises BagError where the bag lacks the configured topics.

@@ -102,7 +102,8 @@ def test_a_known_bad_network_is_found_with_its_node(
     make: Callable[[], ModelProto], sentence: str, tmp_path: Path
 ) -> None:
     found = findings(saved(make(), tmp_path))
-    (finding,) = {str(entry): entry for entry in found if str(entry).startswith(sentence)}.values()
+    named = {f"{entry.node}: {entry.text}": entry for entry in found}
+    (finding,) = (entry for words, entry in named.items() if words.startswith(sentence))
     assert set(SUPPORTED) <= finding.versions
 
 
