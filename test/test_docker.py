@@ -50,10 +50,11 @@ def test_each_run_is_a_script_that_the_shell_can_parse(instructions: list[tuple[
         subprocess.run([shell, "-n", "-c", script], check=True)
 
 
-def test_the_list_of_packages_is_one_line_of_apt(instructions: list[tuple[str, str]], tmp_path: Path) -> None:
-    first = of_kind(instructions, "RUN")[0]
+def test_each_list_of_packages_is_one_line_of_apt(instructions: list[tuple[str, str]], tmp_path: Path) -> None:
+    first, second = of_kind(instructions, "RUN")[:2]
     echo = re.search(r'echo "(deb .*?main)"', first)
-    assert echo
+    jetson = re.search(r'echo "(deb .*?main)"', second)
+    assert echo and jetson
     tools = tmp_path / "dpkg"
     tools.write_text("#!/bin/sh\necho arm64\n")
     tools.chmod(0o755)
@@ -64,6 +65,12 @@ def test_the_list_of_packages_is_one_line_of_apt(instructions: list[tuple[str, s
     assert done.stdout == (
         "deb [arch=arm64 signed-by=/usr/share/keyrings/ros-archive-keyring.gpg] "
         "http://packages.ros.org/ros2/ubuntu jammy main\n"
+    )
+    environment["JETSON_RELEASE"] = "r38.4"
+    done = subprocess.run(["sh", "-c", jetson[0]], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == (
+        "deb [arch=arm64 signed-by=/usr/share/keyrings/nvidia-jetson.asc] "
+        "https://repo.download.nvidia.com/jetson/common r38.4 main\n"
     )
 
 
