@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import plots
 from drives import SIZE, DriveSpec, TrueSweep, true_sweeps
 from numpy.typing import NDArray
 
@@ -153,7 +154,7 @@ def write(block: str, content: str) -> None:
 
 
 def main() -> None:
-    """Run, print, write the figures and the page's tables."""
+    """Run, print, write the figures, the page's tables and its picture."""
     OUT.mkdir(exist_ok=True)
     figures = {}
     for world in ("static", "moving"):
@@ -179,6 +180,7 @@ def main() -> None:
     write("rolling", table(rows))
     figures["rolling"] = counts(rows)
     (OUT / "accuracy_geometry.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    plots.draw("accuracy.svg")
 
 
 if __name__ == "__main__":

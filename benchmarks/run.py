@@ -1,4 +1,4 @@
-"""`make bench`: every benchmark once; tables to read, figures as JSON in bench_out/, and the table of the page."""
+"""`make bench`: every benchmark once; tables to read, figures as JSON in bench_out/, the page's table and picture."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 for library in ("OPENBLAS", "OMP", "MKL"):  # before NumPy is imported
     os.environ[f"{library}_NUM_THREADS"] = "1"
 
+import plots  # noqa: E402
 import projection  # noqa: E402
 
 OUT, PAGE = Path("bench_out"), Path("docs/performance.md")
@@ -46,6 +47,7 @@ def main() -> None:
         page = PAGE.read_text(encoding="utf-8")
         page = re.sub(r"<!-- projection -->.*?<!-- end -->", lambda _: block, page, flags=re.DOTALL)
         PAGE.write_text(page, encoding="utf-8")
+    plots.draw("performance.svg")
 
 
 if __name__ == "__main__":
