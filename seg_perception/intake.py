@@ -221,6 +221,10 @@ class Intake:
         self.scene.remember(result)
         return result
 
+    def close(self) -> None:
+        """End what threads it has of its own; nothing is asked of it any more."""
+        self.pipeline.close()
+
     def without_pictures(self) -> None:
         """Nobody will ask for `next_picture`, as in a replay: images go through the network with sweeps alone."""
         self._unpaired = set()

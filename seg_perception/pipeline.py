@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.config import CameraConfig, Config, VisibilityConfig
+from seg_perception.crew import Crew
 from seg_perception.datatypes import CameraImage, LidarScan, SemanticCloud, SweepReport, ViewReport
 from seg_perception.errors import BackendLostError, CalibrationError, SegPerceptionError
 from seg_perception.fusion.edges import Surfaces
@@ -25,10 +26,12 @@ from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.columns import bounds_of
 from seg_perception.geometry.motion import MovedSweep, awaits_transforms
 from seg_perception.geometry.projection import Projection, project
+from seg_perception.geometry.range_image import RangeImage
 from seg_perception.geometry.spacing import with_spacing
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.visibility import hiding, range_image
 from seg_perception.geometry.workspace import Workspace
+from seg_perception.inference.cpu import usable_cores
 from seg_perception.inference.framing import Frame
 from seg_perception.inference.networks import Network, Segmenters, by_camera, networks
 from seg_perception.inference.segmenter import Segmentation, Segmenter
@@ -94,10 +97,18 @@ class _Visible(Mapping[str, Projection]):
         return Projection(index[seen.index], seen.uv, seen.distance, self._points)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._seen)
+        return iter(sorted(self._seen))  # whichever thread came first
 
     def __len__(self) -> int:
         return len(self._seen)
+
+
+class _Hand:
+    """What one thread labels with."""
+
+    def __init__(self) -> None:
+        self.workspace = Workspace()
+        self.surfaces: Surfaces | None = None
 
 
 class Pipeline:
@@ -120,7 +131,13 @@ class Pipeline:
         self._lidars = len(config.lidar_topics())
         self._segmented: dict[str, dict[int, Once[Segmentation]]] = {}  # by camera and stamp, oldest first
         self._lock = threading.Lock()  # of `_segmented`
-        self._workspace = Workspace()
+        self._workspace = Workspace()  # for what cameras share
+        count = min(config.painting.threads or usable_cores(), len(config.cameras))
+        self._crew = Crew([_Hand() for _ in range(max(count, 1))])
+
+    def close(self) -> None:
+        """End what threads it has. It starts them again where another sweep comes."""
+        self._crew.close()
 
     def set_camera(self, name: str, model: CameraModel) -> None:
         """From now on this is the calibration of camera `name`, for images of exactly its size."""
@@ -165,14 +182,20 @@ class Pipeline:
         visible, painting = _Visible(sweep.points), Painting(scan, looks, config.painting)
         with timer.stage("project"):
             bounds = bounds_of(sweep.points, self._workspace)
-        with timer.stage("hide"):
-            by_direction = range_image(sweep.points, visibility, self._workspace)
-            surfaces = Surfaces(by_direction, config.edges, self._workspace)
-        for name, look in looks.items():
-            image, camera = images[name], look.camera
+        ranges: Once[RangeImage] = Once()
+
+        def by_direction() -> RangeImage:
+            return ranges.get(partial(range_image, sweep.points, visibility, self._workspace))
+
+        def look_around(hand: _Hand) -> None:
+            with timer.stage("hide"):
+                by_direction()
+
+        def see(name: str, hand: _Hand) -> None:
+            look, image = looks[name], images[name]
             with _costs_itself(name, reports):
                 with timer.stage("project"):
-                    in_view = look.project(sweep.points, self._workspace, bounds)
+                    in_view = look.project(sweep.points, hand.workspace, bounds)
                 with timer.stage("segment"):  # as late as can be: another thread may be at it
                     segmentations[name] = self.segment(image)
                     self._forget_before(image)
@@ -180,16 +203,23 @@ class Pipeline:
                     labels = self.networks[name].sample(segmentations[name], in_view.uv)
                 with timer.stage("hide"):
                     classes = labels.class_id, self._free
-                    hider = hiding(in_view, by_direction, camera, visibility, self._workspace, classes)
-                    kept = surfaces.settle(labels.class_id, hider, in_view.index)
+                    hider = hiding(in_view, by_direction(), look.camera, visibility, hand.workspace, classes)
+                    if hand.surfaces is None:
+                        hand.surfaces = Surfaces(by_direction(), config.edges, hand.workspace)
+                    kept = hand.surfaces.settle(labels.class_id, hider, in_view.index)
                 with timer.stage("paint"):
                     seen = painting.add(name, in_view, labels, kept, image.size, image.stamp_ns)
                 visible.add(name, in_view.index, kept, look)
                 reports[name] = replace(reports[name], in_view=len(in_view.index), visible=seen)
+
+        for hand in self._crew.hands:
+            hand.surfaces = None
+        self._crew.do([look_around, *(partial(see, name) for name in looks)])
         for name in sorted(images.keys() - looks.keys()):  # nothing to paint, but somebody may look at what it says
             with _costs_itself(name, reports), timer.stage("segment"):
                 self._calibration(images[name])
                 segmentations[name] = self.segment(images[name])
+        segmentations = {name: segmentations[name] for name in sorted(segmentations)}
         with timer.stage("paint"):
             cloud = painting.cloud()
         for index, name in enumerate(cloud.cameras):

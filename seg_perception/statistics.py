@@ -15,10 +15,11 @@ from seg_perception.datatypes import UNKNOWN, SemanticCloud, SweepReport
 
 
 class StageTimer:
-    """Seconds that each stage took, on a steady clock; a stage entered more than once adds up."""
+    """Seconds that each stage took, on a steady clock; a stage entered more than once adds up, in whichever threads."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -27,7 +28,9 @@ class StageTimer:
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            took = time.perf_counter() - start
+            with self._lock:
+                self.seconds[name] = self.seconds.get(name, 0.0) + took
 
 
 class RunStatistics:

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / NAME
 TIERS = (
     ("errors", "shipped", "folders", "compiling"),
     ("datatypes", "config"),
-    ("labels", "once", "statistics", "pcd", "schema"),
+    ("labels", "once", "crew", "statistics", "pcd", "schema"),
     ("geometry",),
     ("inference", "fusion", "scene"),
     ("messages",),

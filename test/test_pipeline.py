@@ -1,3 +1,4 @@
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -276,3 +277,94 @@ def test_each_lidar_keeps_its_own_spacing(monkeypatch):
         p.process(replace(world.scan(T0 + k, wall(step_deg)), lidar=lidar), {"front": world.image()})
     assert [config.spacing_deg for config in used] == pytest.approx([0.4, 1.0, 0.4, 1.0], abs=0.02)
     assert [config.beam_spacing_deg for config in used] == pytest.approx([0.8, 2.0, 0.8, 2.0], abs=0.05)
+
+
+ALL_AROUND = [f"camera_{k}" for k in range(5)]
+
+
+def all_around(threads: int, segmenter: world.LeftRightSegmenter | None = None) -> Pipeline:
+    """Five cameras, each turned a little from the one before it; the last has no place."""
+    config = world.config(cameras=ALL_AROUND, painting={"threads": threads})
+    result = Pipeline(config, segmenter or world.LeftRightSegmenter(), world.tree())
+    for k, name in enumerate(ALL_AROUND):
+        result.set_camera(name, world.camera())
+        c, s = np.cos(0.4 * k), np.sin(0.4 * k)
+        turned = world.T_LIDAR_CAMERA @ np.array([[c, 0, s, 0], [0, 1, 0, 0], [-s, 0, c, 0], [0, 0, 0, 1]])
+        if k < 4:
+            result._tree.insert("lidar", f"{name}_optical", 0, turned, static=True)
+    return result
+
+
+def images_all_around(stamp_ns: int = T0) -> dict:
+    return {name: world.image(stamp_ns, name, f"{name}_optical") for name in reversed(ALL_AROUND)}
+
+
+def many_points(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).uniform([-20, -20, -2], [20, 20, 2], (5000, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 0])
+def test_cameras_side_by_side_give_what_they_give_after_each_other(threads):
+    one, several = all_around(1), all_around(threads)
+    for number in range(5):
+        stamp = T0 + 100 * MS * number
+        scan, images = world.scan(stamp, many_points(number)), images_all_around(stamp)
+        a, b = one.process(scan, images), several.process(scan, images)
+        assert len(np.unique(a.cloud.camera)) > 3
+        for of_points in ("class_id", "probability", "camera", "instance_id"):
+            assert np.array_equal(getattr(a.cloud, of_points), getattr(b.cloud, of_points))
+        assert a.report.views == b.report.views
+        assert list(a.report.views) == list(b.report.views)
+        assert list(a.segmentations) == list(b.segmentations) == ALL_AROUND
+        assert list(a.visible) == list(b.visible) == ALL_AROUND[:4]
+        for name in a.visible:
+            assert np.array_equal(a.visible[name].index, b.visible[name].index)
+
+
+def test_each_of_the_threads_that_label_a_sweep_takes_a_camera():
+    """Two pictures of which each waits in the network for the other: one thread would wait for ever."""
+    both = threading.Barrier(2, timeout=20.0)
+
+    class Meeting(world.LeftRightSegmenter):
+        def segment(self, pixels):
+            both.wait()
+            return super().segment(pixels)
+
+    pair = all_around(2, Meeting())
+    images = images_all_around()
+    result = pair.process(world.scan(), {name: images[name] for name in ALL_AROUND[:2]})
+    assert [view.skipped for view in result.report.views.values()] == ["", ""]
+
+
+@pytest.mark.parametrize("lost", ALL_AROUND[:4])
+def test_a_lost_backend_ends_the_sweep_in_whichever_thread_it_is_lost(lost, monkeypatch):
+    several = all_around(2)
+    network = several.networks[lost]
+
+    def fail(_pixels):
+        raise BackendLostError("no GPU any more")
+
+    broken = world.LeftRightSegmenter()
+    monkeypatch.setattr(broken, "segment", fail)
+    several.networks[lost] = replace(network, segmenter=broken)
+    with pytest.raises(BackendLostError):
+        several.process(world.scan(), images_all_around())
+    several.networks[lost] = network
+    again = several.process(world.scan(T0 + MS), images_all_around(T0 + MS))
+    assert again.report.views[lost].skipped == ""
+
+
+def test_what_threads_it_has_end_when_it_is_closed_or_let_go():
+    before = set(threading.enumerate())
+    for end in (Pipeline.close, lambda line: None):
+        several = all_around(3)
+        several.process(world.scan(), images_all_around())
+        assert set(threading.enumerate()) - before
+        end(several)
+        several.process(world.scan(), images_all_around())  # a sweep that comes after all
+        helpers = set(threading.enumerate()) - before
+        assert helpers
+        del several
+        for thread in helpers:
+            thread.join(10.0)
+            assert not thread.is_alive()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -45,6 +46,7 @@ class Painting:
         self._camera = np.full(count, NO_CAMERA, np.uint8)
         self._best = np.full(count, -1.0, np.float32)
         self._told: dict[int, Told] = {}  # by number of the camera
+        self._one_at_a_time = threading.Lock()
 
     def add(
         self,
@@ -57,7 +59,7 @@ class Painting:
     ) -> int:
         """Take what an image of `size` (width, height), taken at `image_ns`, says of the M points in view.
 
-        labels: of those points; kept: (M,) which of them the camera sees. Returns how many that are.
+        labels: of those points; kept: (M,) which of them the camera sees. Returns how many that are. From any thread.
         """
         scan, config, number = self._scan, self._config, self._cameras.index(camera)
         place = _Place(float(size[0]), float(size[1]), config.border * size[0], image_ns, config.nearness_ms)
@@ -66,7 +68,8 @@ class Painting:
         limits = np.float32(config.min_probability), np.float32(config.min_margin)
         said = labels.class_id, labels.probability, labels.margin
         cloud = self._best, self._class_id, self._probability, self._camera
-        _take(kept, *in_view.arrays[:2], said, stamps_ns, at_once, place, limits, number, cloud)
+        with self._one_at_a_time:
+            _take(kept, *in_view.arrays[:2], said, stamps_ns, at_once, place, limits, number, cloud)
         if labels.instance_id is not None:
             self._told[number] = in_view.index[kept], labels.instance_id[kept]
         return int(np.count_nonzero(kept))

@@ -172,6 +172,7 @@ class PerceptionNode(NodeOfOverrides):
         intake = Intake(self._config, self._segmenters, problems)
         self._intake = intake
         self._active.callback(self._let_go)
+        self._active.callback(intake.close)
         awake = self._active.enter_context(WakeLatency(self._config.node.wake_latency_us))
         if awake.refusal is not None:
             intake.statistics.count(CAUSE)

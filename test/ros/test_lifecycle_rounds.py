@@ -69,7 +69,7 @@ def drive(peer):
 def test_rounds_through_the_lifecycle_leave_nothing_behind(tmp_path, model, peer, rounds, a_round_mib):
     """`pytest -s` shows what is held after each. a_round_mib: growth that the middlemost round may have."""
     scene = {part: {"enabled": True} for part in ("objects", "voxel_map", "bev")}
-    several = {"lidars": list(LIDARS), "motion": {"mode": "auto"}, **scene}
+    several = {"lidars": list(LIDARS), "motion": {"mode": "auto"}, "painting": {"threads": 2}, **scene}
     node = live.NodeProcess(tmp_path, live.parameters(model, autostart=False, **several))
     try:
         held = []
