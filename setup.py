@@ -73,6 +73,7 @@ setup(
         "dev": [
             "colcon-ros>=0.5",
             "hypothesis>=6.100",
+            "matplotlib>=3.8",
             "mypy>=1.10",
             "pytest>=8.0",
             "pytest-rerunfailures>=14.0",

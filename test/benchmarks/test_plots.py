@@ -6,11 +6,9 @@ import importlib
 import json
 from pathlib import Path
 from types import ModuleType
-from xml.etree import ElementTree
 
 import pytest
 
-SVG = "{http://www.w3.org/2000/svg}"
 COUNTS = {"hidden": 100, "visible": 1000, "things": 200}
 STATIC = {
     "naive": {**COUNTS, "hidden_painted": 100, "visible_unknown": 40, "things_correct": 130},
@@ -26,44 +24,35 @@ GROWTH = {"60000 x 1": 1.0, "120000 x 1": 2.0, "960000 x 1": 16.0, "120000 x 2":
 
 @pytest.fixture
 def plots(project_root: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    pytest.importorskip("matplotlib")
     monkeypatch.syspath_prepend(project_root / "benchmarks")
     return importlib.import_module("plots")
 
 
-def texts(svg: str) -> list[str]:
-    return [element.text or "" for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
-
-
-def test_every_method_has_its_mark_in_both_diagrams_and_a_row_of_the_legend(plots):
-    svg = plots.accuracy({"static": STATIC})
-    assert [text for text in texts(svg) if text in STATIC] == [*STATIC]
-    assert texts(svg).count("1") >= 3 and texts(svg).count("2") >= 3
-    assert len(list(ElementTree.fromstring(svg).iter(f"{SVG}circle"))) == 3 * len(STATIC)
-
-
-@pytest.mark.parametrize(("place", "at"), [((0.0, 1.0), (0.0, 250.0)), ((5.0, 10.0), (190.0, 125.0))])
-def test_a_logarithmic_axis_gives_each_decade_as_much_room(plots, place, at):
-    panel = plots.Panel("", "", (0.0, 10.0), (1.0, 100.0), y_log=True)
-    assert panel.at(place) == pytest.approx(at)
+def test_every_method_lies_where_its_shares_are_and_has_a_row_of_the_legend(plots):
+    figure = plots.accuracy({"static": STATIC})
+    hidden, wrong = ([line.get_xydata()[0].tolist() for line in axes.lines] for axes in figure.axes)
+    assert hidden == [pytest.approx([4.0, 100.0]), pytest.approx([1.9, 8.0])]
+    assert wrong == [pytest.approx([4.0, 35.0]), pytest.approx([1.9, 0.5])]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["1  naive", "2  ours & its edges"]
 
 
 def test_the_line_goes_through_costs_that_grow_evenly(plots):
-    svg = plots.performance({"cases": CASES, "growth": GROWTH})
-    by_points, by_cameras = (
-        [tuple(map(float, place.split(","))) for place in line.attrib["points"].split()]
-        for line in ElementTree.fromstring(svg).iter(f"{SVG}polyline")
-    )
-    assert by_points[0] == pytest.approx((0.0, plots.HEIGHT))  # nothing for no points
-    assert by_cameras[0][1] == pytest.approx(plots.HEIGHT * (1.0 - 1.0 / 20.0))  # 1 ms before the first camera
-    assert "milliseconds, 120,000 points" in texts(svg)
+    figure = plots.performance({"cases": CASES, "growth": GROWTH})
+    by_points, by_cameras = ({line.get_label(): line.get_xydata() for line in axes.lines} for axes in figure.axes)
+    assert by_points["its line"][0] == pytest.approx((0.0, 0.0))  # nothing for no points
+    assert by_cameras["its line"][0] == pytest.approx((0.0, 1.0))  # 1 ms before the first camera
+    assert by_points["naive numpy: no lens, motion, occlusion"].tolist() == [[120.0, 6.0], [260.0, 9.0]]
+    assert figure.axes[1].get_title() == "milliseconds, 120,000 points"
 
 
 def test_every_mark_lies_in_its_diagram(plots):
-    for svg in (plots.performance({"cases": CASES, "growth": GROWTH}), plots.accuracy({"static": STATIC})):
-        for group in ElementTree.fromstring(svg).iter(f"{SVG}g"):
-            for circle in group.iter(f"{SVG}circle"):
-                assert 0.0 <= float(circle.attrib["cx"]) <= plots.WIDTH
-                assert 0.0 <= float(circle.attrib["cy"]) <= plots.HEIGHT
+    for figure in (plots.performance({"cases": CASES, "growth": GROWTH}), plots.accuracy({"static": STATIC})):
+        for axes in figure.axes:
+            for line in axes.lines:
+                x, y = line.get_xydata().T
+                assert axes.get_xlim()[0] <= min(x) and max(x) <= axes.get_xlim()[1]
+                assert axes.get_ylim()[0] <= min(y) and max(y) <= axes.get_ylim()[1]
 
 
 def test_the_picture_is_drawn_from_the_figures_that_the_command_left(plots, tmp_path: Path):
@@ -73,4 +62,6 @@ def test_the_picture_is_drawn_from_the_figures_that_the_command_left(plots, tmp_
     assert not docs.exists()  # as where the package is run without its pages
     docs.mkdir()
     plots.draw("performance.svg", tmp_path, docs)
-    assert ElementTree.parse(docs / "performance.svg").getroot().tag == f"{SVG}svg"
+    first = (docs / "performance.svg").read_bytes()
+    plots.draw("performance.svg", tmp_path, docs)
+    assert first == (docs / "performance.svg").read_bytes() and b"<svg" in first
