@@ -36,6 +36,7 @@ from seg_perception.ros import dds, diagnostics, qos
 OnCloud = Callable[[str, int, bytes], None]
 START_S = 600.0  # the first start on a machine compiles the kernels
 QUIET_S = 2.0  # after the player's end, this long without a cloud means that the node is done, if no sweep waits in it
+REPORTS_S = 1.0  # between the node's reports, whatever its parameters say: they tell when it is there, and done
 HANGING_S = 30.0  # and this long means so in any case
 STOP_S = 60.0
 
@@ -77,6 +78,7 @@ def live_run(
                 [
                     *(sys.executable, "-m", "seg_perception.ros.start", "--ros-args"),
                     *("--params-file", str(parameters), "-p", f"inference.model:={model}"),
+                    *("-p", f"output.diagnostics_period_s:={REPORTS_S}"),
                 ],
                 environment,
                 logs / "node.log",

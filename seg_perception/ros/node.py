@@ -33,6 +33,7 @@ from seg_perception.inference.segmenter import Segmenter
 from seg_perception.intake import Intake
 from seg_perception.pipeline import warm_up
 from seg_perception.ros import conversions, dds, diagnostics, qos
+from seg_perception.ros.answering import answer_always
 from seg_perception.ros.inputs import Inputs
 from seg_perception.ros.log_bridge import bridged
 from seg_perception.ros.outputs import Outputs
@@ -70,6 +71,7 @@ class PerceptionNode(NodeOfOverrides):
         self._reporter: _Reporter | None = None  # while active
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._whole_life.enter_context(SceneServices(self, self._scene))
+        answer_always(self)
 
     @property
     def autostart(self) -> bool:

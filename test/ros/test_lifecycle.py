@@ -46,6 +46,32 @@ def test_a_bad_value_is_refused_with_the_reason(node, peer):
     assert "levitate" in result.reason
 
 
+def number(peer, transition_id):
+    """Ask for a transition by its number alone, as lifecycle managers do; whether it succeeded."""
+    from lifecycle_msgs.srv import ChangeState
+
+    request = ChangeState.Request()
+    request.transition.id = transition_id
+    return call(peer, ChangeState, "change_state", request).success
+
+
+def test_a_transition_that_is_none_of_its_state_is_refused_by_name_and_by_number(node, peer):
+    assert not change(peer, "activate")
+    for transition_id in (0, 2, 3, 4, 77):  # destroy, clean up, activate, deactivate, none at all
+        assert not number(peer, transition_id)
+    assert state(peer) == "unconfigured"
+    assert "change_state: refused" in node.log
+
+
+def test_a_parameter_of_a_type_that_does_not_exist_is_refused(node, peer):
+    from rcl_interfaces.msg import Parameter, ParameterValue
+    from rcl_interfaces.srv import SetParameters
+
+    request = SetParameters.Request(parameters=[Parameter(name="taxonomy", value=ParameterValue(type=99))])
+    assert not call(peer, SetParameters, "set_parameters", request).results
+    assert "set_parameters: refused: 99 is not" in node.log
+
+
 def test_it_goes_through_all_states_and_labels_each_time_it_is_active(node, peer, model):
     assert set_parameter(peer, "inference.model", str(model)).successful
     for _ in range(2):
