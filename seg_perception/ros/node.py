@@ -36,6 +36,7 @@ from seg_perception.ros import conversions, dds, diagnostics, qos
 from seg_perception.ros.answering import answer_always
 from seg_perception.ros.inputs import Inputs
 from seg_perception.ros.log_bridge import bridged
+from seg_perception.ros.namesakes import NAME_TAKEN, Namesakes
 from seg_perception.ros.outputs import Outputs
 from seg_perception.ros.params import NodeOfOverrides, Parameters
 from seg_perception.ros.problems import ProblemLog
@@ -233,6 +234,7 @@ class _Reporter:
         self._node, self._inputs, self._worker, self._problems = node, inputs, worker, problems
         self._period_s, self._limits = config.output.diagnostics_period_s, config.diagnostics
         self._inference = inference
+        self._namesakes = Namesakes(node)
         self._before = self._observe()
         self._stack = ExitStack()
 
@@ -281,6 +283,9 @@ class _Reporter:
 
     def _report(self) -> None:
         self._inputs.watch()
+        if namesake := self._namesakes.sentence():
+            self._worker.intake.statistics.count(NAME_TAKEN)
+            self._problems(NAME_TAKEN, namesake)
         now = self._observe()
         self._problems.risen(self._before.summary["causes"], now.summary["causes"])
         name = self._node.get_fully_qualified_name().lstrip("/")

@@ -7,6 +7,7 @@ has to be finished when the user does not want it any more.
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -45,9 +46,20 @@ class StopSignals:
             raise KeyboardInterrupt
 
 
+def hold_standard_streams() -> None:
+    """Open /dev/null where stdin, stdout or stderr is closed: a socket or file of DDS would take its number, and get
+    what libraries print."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+
+
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM. Returns the exit code: 0, or 1 where it could not start."""
     stop = StopSignals()
+    hold_standard_streams()
     try:
         with stop.at_once():
             from seg_perception.ros.node import main as run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -95,6 +96,24 @@ exec({LAST!r}, apart)
 node.main, last = apart["run"], apart["Last"]()  # which goes when Python has given up its handlers of signals
 sys.exit(start.main([]))
 """
+
+
+OPENS_A_FILE = """
+import os, sys
+from seg_perception.ros import node, start
+
+node.main = lambda args, stop: os.open(os.devnull, os.O_RDONLY) in (0, 1, 2)
+sys.exit(start.main([]))
+"""
+
+
+@pytest.mark.parametrize("closed", [(1,), (0, 1, 2)], ids=["stdout", "all"])
+def test_no_file_takes_the_number_of_a_standard_stream_that_is_closed(closed):
+    def close():
+        for number in closed:
+            os.close(number)
+
+    assert subprocess.run([sys.executable, "-c", OPENS_A_FILE], preexec_fn=close).returncode == 0
 
 
 def test_a_second_signal_as_it_ends_is_not_its_exit_code():
