@@ -13,6 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from seg_perception.datatypes import UNKNOWN
+from seg_perception.inference.tiles import blend_2, blend_4, blend_16
 
 # Below this distance to the best logit a class adds less than 1e-9 to the softmax's denominator.
 _NEGLIGIBLE = np.float32(-21.0)
@@ -80,18 +81,14 @@ def sample_scores(
     """
     height, width, classes = scores.shape
     rows, steps = scores.reshape(-1, classes), (min(1, width - 1), width * min(1, height - 1))
-    blended, by_class = np.empty((_BLOCK, classes), np.float32), np.empty((classes, _BLOCK), np.float32)
-    corner, inside = np.empty(_BLOCK, np.int32), np.empty(_BLOCK, np.bool_)
-    best, room = np.empty(_BLOCK, np.int32), np.empty((7, _BLOCK), np.float32)
+    by_class, room = np.empty((classes, _BLOCK), np.float32), np.zeros((7, _BLOCK), np.float32)
+    corner, inside, best = np.zeros(_BLOCK, np.int32), np.empty(_BLOCK, np.bool_), np.empty(_BLOCK, np.int32)
+    weights = room[5], room[6]
     for first in range(0, places.shape[1], _BLOCK):
         last = min(first + _BLOCK, places.shape[1])
         count = last - first
-        weights = room[5, :count], room[6, :count]
         _corners(scores.shape, alignment, size, places[0, first:last], places[1, first:last], corner, weights, inside)
-        _blend(rows, steps, corner[:count], weights, blended)
-        for c in range(classes):
-            for k in range(count):
-                by_class[c, k] = blended[k, c]
+        _blend(rows, steps, corner, weights, count, by_class)
         score, second, sure, gap = room[0, :count], room[1, :count], room[2, :count], room[3, :count]
         _rank(by_class, best, score, second)
         if are_logits:
@@ -134,19 +131,24 @@ def _corners(shape, alignment, size, us, vs, corner, weights, inside):  # type: 
 
 
 @njit(nogil=True, cache=True)
-def _blend(rows, steps, corner, weights, blended):  # type: ignore[no-untyped-def]
-    """The scores at places, as many as `corner` (n,) has, into blended (block, C). rows: (h * w, C); steps: from a
-    sample to the one to its right and to the one below."""
-    right, below = steps
+def _blend(rows, steps, corner, weights, count, by_class):  # type: ignore[no-untyped-def]
+    """The scores at so many places, and at a few more that do not count, into by_class (C, block). rows: (h * w, C);
+    steps: from a sample to the one to its right and to the one below. The last tile of classes begins where it ends
+    with the last of them, so some are written twice."""
     weight_u, weight_v = weights
-    for k in range(corner.shape[0]):
-        at, w_u, w_v, answer = corner[k], weight_u[k], weight_v[k], blended[k]
-        top, bottom, top_right, bottom_right = rows[at], rows[at + below], rows[at + right], rows[at + below + right]
-        for c in range(answer.shape[0]):
-            at_left = top[c] + (bottom[c] - top[c]) * w_v
-            at_right = top_right[c] + (bottom_right[c] - top_right[c]) * w_v
-            score = at_left + (at_right - at_left) * w_u
-            answer[c] = score if score == score else _LOWEST
+    classes = by_class.shape[0]
+    if classes >= 16:
+        for k in range(0, count, 16):
+            for c in range(0, classes, 16):
+                blend_16(rows, corner, steps, weight_u, weight_v, min(c, classes - 16), k, by_class)
+    elif classes >= 4:
+        for k in range(0, count, 4):
+            for c in range(0, classes, 4):
+                blend_4(rows, corner, steps, weight_u, weight_v, min(c, classes - 4), k, by_class)
+    else:
+        for k in range(0, count, 2):
+            for c in range(0, classes, 2):
+                blend_2(rows, corner, steps, weight_u, weight_v, min(c, classes - 2), k, by_class)
 
 
 @njit(nogil=True, cache=True)
@@ -177,7 +179,7 @@ def _soften(by_class, score, second, total, sure, gap):  # type: ignore[no-untyp
         gap[k] = (np.float32(1.0) - _exp(second[k] - score[k])) / total[k]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, fastmath={"contract"})
 def _add_powers(given, score, total):  # type: ignore[no-untyped-def]
     for k in range(score.shape[0]):
         total[k] += _exp(given[k] - score[k])

@@ -34,9 +34,10 @@ def half_pixel(scores: np.ndarray) -> LogitsSegmentation:
     return LogitsSegmentation(scores, alignment, CAMERA)
 
 
-def test_sample_is_the_softmax_of_opencvs_bilinear_logits() -> None:
-    scores = scores_of(1)
-    full = cv2.resize(np.moveaxis(scores, 0, 2), CAMERA, interpolation=cv2.INTER_LINEAR).reshape(-1, 5)
+@pytest.mark.parametrize("classes", [2, 3, 5, 16, 19, 40])
+def test_sample_is_the_softmax_of_opencvs_bilinear_logits(classes: int) -> None:
+    scores = scores_of(1, classes)
+    full = np.stack([cv2.resize(of, CAMERA, interpolation=cv2.INTER_LINEAR).ravel() for of in scores], axis=1)
     wanted = np.sort(softmax(full), axis=1)
 
     labels = half_pixel(scores).sample(pixel_centres(CAMERA))
