@@ -1,4 +1,4 @@
-"""Whether another node goes by the name of ours: services, parameters and topics of the two are one to everybody else."""
+"""Whether another node goes by the name of ours: services, parameters and topics of the two cannot be told apart."""
 
 from __future__ import annotations
 

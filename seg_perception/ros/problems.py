@@ -16,7 +16,7 @@ INTERNAL = "internal_error"
 
 SENTENCES = {
     "sweep_overload": "sweeps come faster than they can be labelled; the oldest that waited was dropped",
-    "sweep_out_of_order": "a sweep came whose stamp is not after that of the one before; it was dropped; do two nodes publish?",
+    "sweep_out_of_order": "a sweep was dropped whose stamp is not after that of the one before; do two nodes publish?",
     "sweep_far_ahead": "one sweep was stamped far ahead of those around it; it was dropped",
     "sweep_far_behind": "one sweep was stamped far behind those around it; it was dropped",
     "sweep_cleared": "sweeps that waited were dropped, because stamps jumped back",
@@ -24,7 +24,7 @@ SENTENCES = {
     "image_far_ahead": "one image was stamped far ahead of those around it; it was dropped",
     "image_far_behind": "one image was stamped far behind those around it; it was dropped",
     "image_time_jump": "the camera's stamps jumped back; its images of before were forgotten",
-    "image_repeated_stamp": "an image came with the stamp of one before it; it was dropped; do two nodes publish?",
+    "image_repeated_stamp": "an image with the stamp of one before it was dropped; do two nodes publish?",
     "time_jump": "stamps jumped back, as where a bag starts over; images, sweeps and transforms were forgotten",
 }
 """Causes that are counted where there is nobody to tell; the node says them when it sees the count rise."""
