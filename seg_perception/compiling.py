@@ -15,20 +15,20 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def telling_of_compiling(clock: Callable[[], float] = time.monotonic) -> Iterator[None]:
+def telling_of_compiling(clock: Callable[[], float] = time.monotonic) -> Iterator[Compiled]:
     """In the block the log says when kernels are compiled, how far that is now and then, and how long it took; nothing
-    where all are found in the cache."""
-    listener = _Listener(clock)
+    where all are found in the cache. Yields what counts them."""
+    listener = Compiled(clock)
     with event.install_listener("numba:compile", listener):
-        yield
+        yield listener
     if listener.compiled:
         log.info(
             "compiled %d kernels in %.0f s; the next start finds them", listener.compiled, clock() - listener.began_s
         )
 
 
-class _Listener(event.Listener):
-    """Counts kernels, those included that others are made of."""
+class Compiled(event.Listener):
+    """Counts kernels, those included that others are made of: `compiled`."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.compiled = 0

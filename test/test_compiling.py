@@ -15,8 +15,9 @@ from seg_perception.compiling import telling_of_compiling
 def test_what_is_compiled_is_told_while_it_happens_and_what_is_not_is_not(caplog, monkeypatch):
     monkeypatch.setattr(compiling, "EVERY_S", 0.0)
     twice = numba.njit(lambda x: 2 * x)
-    with caplog.at_level(logging.INFO), telling_of_compiling():
+    with caplog.at_level(logging.INFO), telling_of_compiling() as kernels:
         twice(1)
+    assert kernels.compiled == 1
     begun, so_far, done = caplog.messages
     assert begun.startswith("compiling kernels (first run on this machine)")
     assert "1 so far" in so_far

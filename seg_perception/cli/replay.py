@@ -13,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from seg_perception.bags import BagReader, BagWriter, TopicQos
+from seg_perception.compiling import telling_of_compiling
 from seg_perception.config import Config
 from seg_perception.datatypes import PointCloud
 from seg_perception.drawing import Pixels, overlay, save, sweep_picture
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         if path and not path.parent.is_dir():
             raise ConfigError(f"{path}: its folder does not exist")
     config = with_model(config_for(args.bag, args.config), args.model)
-    with BagReader(args.bag) as bag:
+    with BagReader(args.bag) as bag, telling_of_compiling() as kernels:
         check_topics(bag, config)
         intake = Intake(config, load_segmenters(config), warn_once())
         taxonomy, networks = intake.pipeline.taxonomy, intake.pipeline.networks
@@ -87,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
             _copy_inputs(bag, out, config, total, args.images)
     summary = intake.statistics.summary(taxonomy.names)
     print("\n".join(summary_lines(summary)))
+    if kernels.compiled:
+        print(f"note       p99 counts compiling {kernels.compiled} kernels; the next run on this machine finds them")
     if args.summary:
         args.summary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return 0
