@@ -5,6 +5,7 @@
 | `calib.json` of koide3's direct_visual_lidar_calibration | `results.T_lidar_camera`: x y z qx qy qz qw |
 | KITTI raw: the day's folder of `calib_*.txt` | camera `..._0X`: R_rect_00, P_rect_0X, calib_velo_to_cam |
 | KITTI object: a text with `P0`..`P3`, `R0_rect`, `Tr_velo_to_cam` | the same |
+| KITTI tracking (`R_rect`, `Tr_velo_cam`) and odometry (`Tr`, to the rectified camera 0) | the same |
 | Autoware: `sensor_kit_calibration.yaml` or `sensors_calibration.yaml` | parent: child: x y z roll pitch yaw |
 """
 
@@ -51,7 +52,10 @@ def read_extrinsics(path: Path, camera: str, camera_frame: str, lidar_frame: str
 def _koide3(path: Path) -> NDArray[np.float64]:
     """`T_lidar_camera` (4, 4)."""
     try:
-        values = np.array(json.loads(_text(path))["results"]["T_lidar_camera"], np.float64)
+        results = json.loads(_text(path))["results"]
+        if "T_lidar_camera" not in results and "init_T_lidar_camera" in results:
+            raise CalibrationError(f"calibration {path}: the initial guess alone is in it; run `calibrate` first")
+        values = np.array(results["T_lidar_camera"], np.float64)
     except (KeyError, TypeError, ValueError) as error:
         raise CalibrationError(f"calibration {path}: results.T_lidar_camera wanted: {error!r}") from error
     if values.shape != (7,) or not np.all(np.isfinite(values)) or abs(np.linalg.norm(values[3:]) - 1.0) > 1e-2:
@@ -71,12 +75,17 @@ def _kitti(path: Path, camera: str) -> NDArray[np.float64]:
         return KittiCalibration.load(path).camera(f"0{number}", "raw")[1]
     table = read_table(path)
     P = numbers(table, f"P{number}", (3, 4), path)
-    R_rect = from_rotation_translation(numbers(table, "R0_rect", (3, 3), path), np.zeros(3))
-    T_cam0_velo = nearest_rigid(numbers(table, "Tr_velo_to_cam", (3, 4), path), f"{path}: Tr_velo_to_cam")
+    Tr = next((name for name in ("Tr", "Tr_velo_cam") if name in table), "Tr_velo_to_cam")
+    T_cam0_velo = nearest_rigid(numbers(table, Tr, (3, 4), path), f"{path}: {Tr}")
+    R_rect = np.eye(4)
+    if Tr != "Tr":  # which goes to the rectified camera
+        name = "R_rect" if "R_rect" in table else "R0_rect"
+        rotation = from_rotation_translation(numbers(table, name, (3, 3), path), np.zeros(3))
+        R_rect = nearest_rigid(rotation, f"{path}: {name}")
     if np.linalg.cond(P[:, :3]) > _WORST_CONDITION:
         raise CalibrationError(f"calibration {path}: row 'P{number}': a projection wanted, {P.tolist()} seen")
     T_cam_rect = from_rotation_translation(np.eye(3), np.linalg.solve(P[:, :3], P[:, 3]))
-    return compose(T_cam_rect, nearest_rigid(R_rect, f"{path}: R0_rect"), T_cam0_velo)
+    return compose(T_cam_rect, R_rect, T_cam0_velo)
 
 
 def _autoware(path: Path, camera_frame: str) -> Edges:

@@ -1,4 +1,4 @@
-"""Calibration files as data sets keep them: `name: numbers` tables, and matrices rounded for printing."""
+"""Calibration files as data sets keep them: tables of names and numbers, and matrices rounded for printing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PRINTING_TOLERANCE = 1e-3
 
 
 def read_table(path: Path) -> dict[str, str]:
-    """The lines `name: text` of a calibration file; lines without a colon are not part of the table.
+    """The lines `name: text` of a calibration file, or `name text`, as some of KITTI's have it.
 
     Raises CalibrationError where the file cannot be read.
     """
@@ -24,7 +24,8 @@ def read_table(path: Path) -> dict[str, str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CalibrationError(f"calibration {path} cannot be read: {error}") from error
-    return {name.strip(): text.strip() for name, colon, text in (line.partition(":") for line in lines) if colon}
+    rows = (line.partition(":" if ":" in line else " ") for line in lines)
+    return {name.strip(): text.strip() for name, separator, text in rows if separator}
 
 
 def numbers(table: Mapping[str, str], name: str, shape: tuple[int, ...], path: Path) -> NDArray[np.float64]:

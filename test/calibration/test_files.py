@@ -49,6 +49,24 @@ def test_both_kinds_of_kitti_files_give_the_same_transform(shared_data: Path) ->
     assert np.linalg.norm(raw[edge][:3, 3] - one[edge][:3, 3]) < 0.1
 
 
+def test_kittis_files_for_tracking_and_odometry_say_the_same(shared_data: Path, tmp_path: Path) -> None:
+    """Rows of the one have no colons; those of the other go to the rectified camera 0 at once."""
+    objects = shared_data / "kitti_drive" / "calib" / "rectified_projection_example.txt"
+    rows = dict(line.split(": ", 1) for line in objects.read_text().splitlines() if ": " in line)
+    projections = "".join(f"P{k}: {rows[f'P{k}']}\n" for k in range(4))
+    tracking, odometry = tmp_path / "0000.txt", tmp_path / "calib.txt"
+    tracking.write_text(f"{projections}R_rect {rows['R0_rect']}\nTr_velo_cam {rows['Tr_velo_to_cam']}\n")
+    R0_rect = np.array(rows["R0_rect"].split(), float).reshape(3, 3)
+    Tr = R0_rect @ np.array(rows["Tr_velo_to_cam"].split(), float).reshape(3, 4)
+    odometry.write_text(f"{projections}Tr: {' '.join(map(str, Tr.ravel()))}\n")
+    edge = ("velodyne", "camera_02_optical")
+    wanted, *others = (
+        read_extrinsics(path, "camera_02", edge[1], edge[0])[edge] for path in (objects, tracking, odometry)
+    )
+    for T in others:
+        np.testing.assert_allclose(T, wanted, atol=1e-6)
+
+
 EYE = "1 0 0 0 1 0 0 0 1"
 
 
@@ -56,6 +74,7 @@ EYE = "1 0 0 0 1 0 0 0 1"
     ("name", "content", "wanted"),
     [
         ("calib.json", "{}", "T_lidar_camera"),
+        ("calib.json", '{"results": {"init_T_lidar_camera": [0, 0, 0, 0, 0, 0, 1]}}', "run `calibrate` first"),
         ("calib.json", '{"results": {"T_lidar_camera": [0, 0, 0, 0, 0, 0, 0]}}', "unit quaternion"),
         ("kit.yaml", "a: {b: {x: 1}}", "none in it"),
         ("kit.yaml", "a: {b: {x: 1, y: 2, z: 3, roll: 0, pitch: no, yaw: up}}", "six numbers"),
