@@ -22,6 +22,7 @@ from seg_perception.datatypes import CameraImage, LidarScan, SemanticCloud, Swee
 from seg_perception.errors import BackendLostError, CalibrationError, SegPerceptionError
 from seg_perception.fusion.edges import Surfaces
 from seg_perception.fusion.painting import Painting
+from seg_perception.geometry import motion
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.columns import bounds_of
 from seg_perception.geometry.motion import MovedSweep, awaits_transforms
@@ -356,6 +357,7 @@ def _run_once(config: Config, segmenter: Segmenter) -> None:
     scan_from_cloud(replace(cloud, data=frozen))  # as of a bag, which goes another way through the kernels
     any_return(scan.points)
     bounds_of(scan.points)  # as of a sweep that is not moved
+    motion.warm_up()
     tree = TransformTree()
     for stamp_ns in (1, count):
         tree.insert(config.motion.fixed_frame, "lidar", stamp_ns, np.eye(4))

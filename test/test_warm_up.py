@@ -6,10 +6,13 @@ import sys
 PROGRAM = """
 import sys
 
+from dataclasses import replace
+
 import numpy as np
 import small_world as world
 from numba.core.registry import CPUDispatcher
 
+from seg_perception.geometry.motion import INSTANTS
 from seg_perception.messages.pointcloud import any_return, encode_semantic_cloud
 from seg_perception.pipeline import Pipeline, warm_up
 from seg_perception.scene_step import SceneStep
@@ -33,12 +36,14 @@ step = SceneStep(config, pipeline.taxonomy, RunStatistics(), lambda *problem: pr
 car = np.stack(np.meshgrid([8.0, 8.2, 8.4], np.linspace(-3.0, -2.0, 9), np.linspace(-0.4, 0.8, 8)), -1).reshape(-1, 3)
 ahead, behind = np.array([[10.0, 3.0, 0.0]]), np.array([[-10.0, 0.0, 0.0]])
 sweeps = [np.empty((0, 3)), np.full((5, 3), np.nan), ahead, behind, np.vstack([ahead, behind]), world.points(), car[:1]]
-sweeps += [car[:2], car, car + 0.3, np.vstack([car, car + 9.0]), car[:1], car, behind]
+sweeps += [car[:2], car, car + 0.3, np.vstack([car, car + 9.0]), car[:1], car, behind, np.repeat(car, 30, axis=0)]
 stamp_ns = world.T0
 for number, xyz in enumerate(sweeps):
     stamp_ns += 100 * world.MS
     tree.insert("odom", "base_link", stamp_ns, np.eye(4))
     scan = world.scan(stamp_ns, xyz.astype(np.float32))
+    if len(xyz) > INSTANTS:  # each of them has a time of its own
+        scan = replace(scan, stamps_ns=stamp_ns - np.arange(len(xyz))[::-1])
     any_return(scan.points)
     result = step.recognise(pipeline.process(scan, {"front": world.image(stamp_ns)}))
     step.remember(result)

@@ -50,8 +50,8 @@ def _instants(
     """(K,) stamps, and which of them is a point's own: exactly, where points that were fired together follow one
     another or are few; the nearest of `INSTANTS` where each point has a time of its own.
 
-    Where they follow one another, (K + 1,) says with which point each stamp begins, and where the last one ends; else
-    (N,) says of each point which stamp it has.
+    Where points come in the order of time, (K + 1,) says with which point each stamp begins, and where the last one
+    ends; else (N,) says of each point which stamp it has.
     """
     count, most = len(stamps_ns), min(len(stamps_ns) // 8, INSTANTS)
     first = np.empty(most + 1, np.int32)
@@ -64,8 +64,11 @@ def _instants(
     first_ns, last_ns = int(stamps_ns.min()), int(stamps_ns.max())
     step_ns = (last_ns - first_ns) // INSTANTS + 1
     middles = first_ns + step_ns // 2 + step_ns * np.arange(INSTANTS, dtype=np.int64)
-    # Nothing later than the last point is asked for: /tf may not know it yet.
-    return np.minimum(middles, last_ns), first[:0], ((stamps_ns - first_ns) // step_ns).astype(np.int32)
+    middles = np.minimum(middles, last_ns)  # nothing later than the last point is asked for: /tf may not know it yet
+    first = np.empty(INSTANTS + 1, np.int32)
+    if _steps(stamps_ns, first_ns, step_ns, first):
+        return middles, first, None
+    return middles, first[:0], ((stamps_ns - first_ns) // step_ns).astype(np.int32)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -84,6 +87,28 @@ def _runs(stamps_ns, first):  # type: ignore[no-untyped-def]
             i += 1
     first[count] = end
     return count
+
+
+def warm_up() -> None:
+    """Compile what sweeps need whose points are more than instants that are asked for."""
+    _instants(np.arange(INSTANTS + 1, dtype=np.int64))
+
+
+@numba.njit(cache=True, nogil=True)
+def _steps(stamps_ns, first_ns, step_ns, first):  # type: ignore[no-untyped-def]
+    """With which point each step of time begins, and where the last one ends, into first (K + 1,); False where points
+    do not follow one another in time."""
+    step, until_ns, before_ns = 0, first_ns, first_ns
+    for i in range(stamps_ns.shape[0]):
+        stamp_ns = stamps_ns[i]
+        if stamp_ns < before_ns:
+            return False
+        while stamp_ns >= until_ns:
+            first[step] = i
+            step, until_ns = step + 1, until_ns + step_ns
+        before_ns = stamp_ns
+    first[step:] = stamps_ns.shape[0]
+    return True
 
 
 class MovedSweep:

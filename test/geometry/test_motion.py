@@ -75,6 +75,18 @@ def test_more_instants_than_are_asked_for_move_each_point_by_the_nearest():
     assert wrong.max() > 2e-4  # the points do have more instants
 
 
+@pytest.mark.parametrize("gap_ms", [0, 40])
+def test_many_points_in_the_order_of_time_move_as_they_do_in_any_order(gap_ms):
+    """Each has a time of its own. gap_ms: in which no point was measured."""
+    tree, count = moving_tree(), 2 * INSTANTS
+    stamps_ns = T0 + np.linspace(-50 * MS, 10 * MS, count).astype(np.int64)
+    stamps_ns[count // 3 :] += gap_ms * MS
+    points = np.random.default_rng(5).uniform(-40, 40, (count, 3)).astype(np.float32)
+    order = np.random.default_rng(6).permutation(count)
+    in_order = deskew(scan_of(points, stamps_ns), tree, "odom")
+    assert np.array_equal(in_order[order], deskew(scan_of(points[order], stamps_ns[order]), tree, "odom"))
+
+
 def test_a_rolling_shutter_is_asked_at_its_first_and_last_row():
     tree = moving_tree(yaw_rate=0.0)
     sweep = MovedSweep(scan_of(np.array([[10.0, 0.0, 0.0]]), None), tree, MotionConfig())
