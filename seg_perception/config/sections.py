@@ -277,7 +277,7 @@ class PaintingConfig(Section):
         100.0, "of several cameras one whose image is off the point's own instant by this much counts for half",
         minimum=1.0, maximum=10_000.0, live=True)  # fmt: skip
     threads: int = setting(
-        1, "CPU threads that label a sweep, camera beside camera; 0: as many as the cores that it may use",
+        0, "CPU threads that label a sweep, camera beside camera; 0: as many as the cores that it may use",
         minimum=0, maximum=64)  # fmt: skip
 
 
