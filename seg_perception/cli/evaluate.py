@@ -175,7 +175,7 @@ def _predictor(model: Path, taxonomy: str | None) -> tuple[Any, Taxonomy]:
         try:
             from seg_perception.training.prediction import TorchPredictor
         except ImportError as error:
-            raise ModelError(f"PyTorch is needed for {model}: {error}; `pip install seg_perception[torch]`") from error
+            raise ModelError(f"PyTorch is needed for {model}: {error}; `pip install torch`") from error
         predictor = TorchPredictor(model)
         return predictor, Taxonomy.load(taxonomy) if taxonomy else predictor.taxonomy
     from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter

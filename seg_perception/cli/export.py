@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from seg_perception.models.checkpoints import PUBLISHED, LoadedNetwork, load_checkpoint, load_published
     except ImportError as error:
-        raise ModelError(f"PyTorch is needed to export: {error}; `pip install seg_perception[torch]`") from error
+        raise ModelError(f"PyTorch is needed to export: {error}; `pip install torch`") from error
     from dataclasses import replace
 
     from seg_perception.export.from_torch import export_network

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         from seg_perception.ros.player import PlayOptions, play
     except ImportError as error:
         raise ConfigError(
-            f"ROS 2 is needed to publish: {error}; source one, or `pip install seg_perception[ros]`"
+            f"ROS 2 is needed to publish: {error}; source one, or take the environment of `make venv`"
         ) from error
     signal.signal(signal.SIGTERM, _interrupt)
     options = PlayOptions(args.rate, args.clock, args.loop, args.wait_for_subscribers)

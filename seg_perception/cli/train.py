@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from seg_perception.training.loop import train
     except ImportError as error:
-        raise ModelError(f"PyTorch is needed to train: {error}; `pip install seg_perception[torch]`") from error
+        raise ModelError(f"PyTorch is needed to train: {error}; `pip install torch`") from error
     from seg_perception.evaluation.metrics import ConfusionMatrix, PanopticQuality
     from seg_perception.training.config import TrainConfig
 

@@ -159,7 +159,9 @@ class Config(Section):
         """Read a YAML file: a plain mapping, or a ROS parameter file (`<node>: ros__parameters:`)."""
         try:
             content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except OSError as error:
+            raise ConfigError(f"config {path}: {error.strerror or error}") from error
+        except (ValueError, yaml.YAMLError) as error:
             raise ConfigError(f"config {path}: {' '.join(str(error).split())}") from error
         content = as_mapping(content, str(path))
         if content and all(isinstance(node, Mapping) and set(node) == {"ros__parameters"} for node in content.values()):

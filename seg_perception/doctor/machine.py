@@ -58,7 +58,7 @@ def ros(environment: Mapping[str, str]) -> Iterator[Finding]:
     """rclpy, the message packages and the middleware."""
     distro = environment.get("ROS_DISTRO", "")
     if find_spec("rclpy") is None:
-        remedy = "source /opt/ros/<distro>/setup.bash, or `pip install seg_perception[ros]`; replay works without"
+        remedy = "source /opt/ros/<distro>/setup.bash, or take the environment of `make venv`; replay works without"
         yield warn("ROS 2", "rclpy cannot be found: no live node", remedy)
         return
     missing = [name for name in MESSAGES if find_spec(name) is None]

@@ -96,7 +96,5 @@ def _open3d() -> Any:
     try:
         import open3d
     except ImportError as error:
-        raise ConfigError(
-            "odometry from sweeps: Open3D is not installed (pip install 'seg_perception[open3d]')"
-        ) from error
+        raise ConfigError("odometry from sweeps: Open3D is not installed (pip install open3d)") from error
     return open3d

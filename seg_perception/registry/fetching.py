@@ -110,9 +110,7 @@ def _export(
     try:
         from seg_perception.models.checkpoints import PUBLISHED, LoadedNetwork, load_checkpoint, load_published
     except ImportError as error:
-        raise ModelError(
-            f"PyTorch is needed to convert {entry.name}: {error}; `pip install seg_perception[torch]`"
-        ) from error
+        raise ModelError(f"PyTorch is needed to convert {entry.name}: {error}; `pip install torch`") from error
     from seg_perception.export.from_torch import export_network
 
     if entry.layout == OURS:

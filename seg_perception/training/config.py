@@ -130,7 +130,9 @@ class TrainConfig(Section):
         """Read a YAML file. Raises ConfigError."""
         try:
             content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except OSError as error:
+            raise ConfigError(f"config {path}: {error.strerror or error}") from error
+        except (ValueError, yaml.YAMLError) as error:
             raise ConfigError(f"config {path}: {' '.join(str(error).split())}") from error
         return cls.from_mapping(as_mapping(content, str(path)), str(path))
 

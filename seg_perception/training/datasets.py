@@ -141,6 +141,8 @@ def open_source(config: SourceConfig, taxonomy: Taxonomy, cache: Path) -> FileSo
         labels = "ids" if labels == "auto" else labels
     elif labels == "auto":
         labels = "train_ids"
+    if root.is_file():
+        raise ConfigError(f"data {root}: a folder wanted, a file seen; of a simulated drive the kind is bag or points")
     if not root.is_dir():
         raise ConfigError(f"data {root}: no such folder")
     files = finders.get(config.kind, _folder_files)(root, config.split, labels)

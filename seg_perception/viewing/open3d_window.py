@@ -113,7 +113,7 @@ def _open3d() -> Any:
         import open3d
     except ImportError as error:
         raise ConfigError(
-            f"Open3D wanted, which `pip install 'seg_perception[viewer]'` brings: {error}; "
+            f"Open3D wanted, which `pip install open3d` brings: {error}; "
             "`--out PICTURE.png --renderer numpy` draws without it"
         ) from error
     return open3d

@@ -203,6 +203,6 @@ def _rerun() -> Any:
         import rerun.blueprint
     except ImportError as error:
         raise ConfigError(
-            f"a Rerun recording needs the rerun library, which `pip install 'seg_perception[viewer]'` brings: {error}"
+            f"a Rerun recording needs the rerun library, which `pip install rerun-sdk` brings: {error}"
         ) from error
     return rerun

@@ -88,14 +88,14 @@ def test_without_open3d_the_picture_is_drawn_all_the_same_and_says_why(bag, tmp_
     assert main(["view", str(bag), "--out", str(tmp_path / "p.png")]) == 0
     said = capsys.readouterr().out
     assert "drawn by NumPy, as Open3D wanted" in said
-    assert "seg_perception[viewer]" in said
+    assert "`pip install open3d`" in said
     assert main(["view", str(bag), "--out", str(tmp_path / "p.png"), "--renderer", "open3d"]) == 2
 
 
-def test_without_rerun_the_extra_is_named_and_nothing_is_left(bag, tmp_path, capsys, monkeypatch):
+def test_without_rerun_the_package_is_named_and_nothing_is_left(bag, tmp_path, capsys, monkeypatch):
     without(monkeypatch, "rerun")
     assert main(["view", str(bag), "--rerun", str(tmp_path / "d.rrd")]) == 2
-    assert "seg_perception[viewer]" in capsys.readouterr().err
+    assert "`pip install rerun-sdk`" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
