@@ -22,11 +22,14 @@ class Once(Generic[Made]):
         return self._claimed.acquire(blocking=False)
 
     def settle(self, make: Callable[[], Made]) -> None:
-        """What `make` returns, or raises, is what everybody gets."""
+        """What `make` returns, or raises, is what everybody gets. What interrupts it (KeyboardInterrupt) is raised here
+        as well."""
         try:
             self._future.set_result(make())
-        except Exception as error:
+        except BaseException as error:
             self._future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
 
     def get(self, make: Callable[[], Made]) -> Made:
         """The value, made here unless somebody else does or did."""

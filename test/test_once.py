@@ -39,3 +39,18 @@ def test_what_is_claimed_is_made_by_who_claimed_it() -> None:
     assert not once.claim()
     threading.Timer(0.02, once.settle, [lambda: 3]).start()
     assert once.get(lambda: 4) == 3
+
+
+def test_nobody_waits_for_what_was_interrupted() -> None:
+    """As by Ctrl-C in a replay, while another thread waits for the same."""
+    once: Once[int] = Once()
+
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        once.get(interrupted)
+    others = threading.Thread(target=lambda: pytest.raises(KeyboardInterrupt, once.get, lambda: 1), daemon=True)
+    others.start()
+    others.join(10.0)
+    assert not others.is_alive()
