@@ -1,19 +1,23 @@
 """From a sweep's points to their labels: our stages against what typical nodes do, and against copying the bytes.
 
 All methods take turns in one run, in one thread, and what counts is the time that thread had a core, so that a busy
-machine disturbs little; still, read the ratios. All sample one label image a camera: no network takes part.
+machine disturbs little; still, read the ratios. Of two threads beside one it is the time that passes, which only a
+machine at rest tells. All sample one label image a camera: no network takes part.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.config import Config
+from seg_perception.crew import Crew
 from seg_perception.datatypes import LidarScan
 from seg_perception.fusion.edges import Surfaces
 from seg_perception.fusion.painting import Painting
@@ -21,6 +25,7 @@ from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.columns import bounds_of
 from seg_perception.geometry.motion import MovedSweep
 from seg_perception.geometry.projection import project
+from seg_perception.geometry.range_image import RangeImage
 from seg_perception.geometry.spacing import with_spacing
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.visibility import hiding, range_image
@@ -29,6 +34,7 @@ from seg_perception.inference.contract import Alignment
 from seg_perception.inference.segmenter import LabelSegmentation, LogitsSegmentation
 from seg_perception.labels import Taxonomy
 from seg_perception.messages.pointcloud import cloud_from_columns, scan_from_cloud
+from seg_perception.once import Once
 
 RUNS = 50
 WIDTH, HEIGHT = 1920, 1080
@@ -38,7 +44,17 @@ MS = 1_000_000
 T0 = 1_000_000 * MS
 SPEED, YAW_RATE = 20.0, 0.2
 
+STILL, PLAIN = {"motion": {"mode": "static"}}, {"visibility": {"method": "none"}, "edges": {"method": "none"}}
+OURS = {
+    "ours: no motion, no occlusion": (STILL | PLAIN, False),
+    "ours: motion, no occlusion": (PLAIN, False),
+    "ours: everything": ({}, False),
+    "ours: everything, from logits": ({}, True),
+}
+"""Settings, and whether labels are sampled from class scores."""
+
 Method = Callable[[], object]
+Key = TypeVar("Key", bound=Hashable)
 
 
 def sweep(count: int) -> LidarScan:
@@ -122,28 +138,38 @@ def opencv(points: NDArray, T_cam_lidar: NDArray, labels: NDArray, class_id: NDA
     class_id[ahead[inside]] = labels[uv[inside, 1].astype(int), uv[inside, 0].astype(int)]
 
 
-def ours(scan: LidarScan, tree: TransformTree, labels: Labels, cameras: int, settings: dict, logits: bool) -> Method:
+def ours(
+    scan: LidarScan, tree: TransformTree, labels: Labels, cameras: int, settings: dict, logits: bool, threads: int = 1
+) -> Method:
     """What the pipeline does after the network."""
     config = Config.from_mapping(settings)
     taxonomy = Taxonomy.load(config.taxonomy)
     free = taxonomy.members(taxonomy.groups["freestanding"])
     segmentation = labels.logits if logits else labels.segmentation
     workspace, visibility = Workspace(), with_spacing(config.visibility, scan.points)
+    crew = Crew([Workspace() for _ in range(threads)])
 
     def run() -> None:
         moved = MovedSweep(scan, tree, config.motion)
         painting = Painting(scan, [f"camera_{k}" for k in range(cameras)], config.painting)
         T_each_lidar = [moved.T_cam_lidar(f"camera_{k}", T0) for k in range(cameras)]
-        by_direction = range_image(moved.points, visibility, workspace)
-        surfaces = Surfaces(by_direction, config.edges, workspace)
+        ranges: Once[RangeImage] = Once()
+        surfaces: dict[Workspace, Surfaces] = {}
         bounds = bounds_of(moved.points, workspace)
-        for k in range(cameras):
-            in_view = project(moved.points, T_each_lidar[k], labels.camera, None, workspace, bounds)
+
+        def by_direction() -> RangeImage:
+            return ranges.get(lambda: range_image(moved.points, visibility, workspace))
+
+        def see(k: int, own: Workspace) -> None:
+            in_view = project(moved.points, T_each_lidar[k], labels.camera, None, own, bounds)
             said = segmentation.sample(in_view.uv)
-            classes = said.class_id, free
-            hider = hiding(in_view, by_direction, labels.camera, visibility, workspace, classes)
-            kept = surfaces.settle(said.class_id, hider, in_view.index)
+            hider = hiding(in_view, by_direction(), labels.camera, visibility, own, (said.class_id, free))
+            if own not in surfaces:
+                surfaces[own] = Surfaces(by_direction(), config.edges, own)
+            kept = surfaces[own].settle(said.class_id, hider, in_view.index)
             painting.add(f"camera_{k}", in_view, said, kept, (WIDTH, HEIGHT), T0)
+
+        crew.do([lambda _: by_direction(), *(partial(see, k) for k in range(cameras))])
         painting.cloud()
 
     return run
@@ -163,19 +189,24 @@ def measure(count: int, cameras: int) -> dict[str, float]:
 
         return run
 
-    still, plain = {"motion": {"mode": "static"}}, {"visibility": {"method": "none"}, "edges": {"method": "none"}}
+    of_ours = {name: ours(scan, tree, labels, cameras, *asked) for name, asked in OURS.items()}
     return _medians(
         {
             "copy the cloud's bytes": lambda: np.copyto(copy, scan.cloud.data),
             "naive numpy: no lens, motion, occlusion": for_each(naive_numpy),
             "tuned numpy: no lens, motion, occlusion": for_each(tuned_numpy),
             "cv2.projectPoints: no motion, occlusion": for_each(opencv),
-            "ours: no motion, no occlusion": ours(scan, tree, labels, cameras, still | plain, False),
-            "ours: motion, no occlusion": ours(scan, tree, labels, cameras, plain, False),
-            "ours: everything": ours(scan, tree, labels, cameras, {}, False),
-            "ours: everything, from logits": ours(scan, tree, labels, cameras, {}, True),
+            **of_ours,
         }
     )
+
+
+def measure_threads(count: int, cameras: int) -> dict[str, dict[str, float]]:
+    """Median milliseconds that pass, by the number of threads and what they do; all take turns."""
+    scan, tree, labels = sweep(count), vehicle(cameras), Labels()
+    runs = {(n, name): ours(scan, tree, labels, cameras, *asked, n) for name, asked in OURS.items() for n in (1, 2)}
+    found = _medians(runs, time.perf_counter)
+    return {f"{n} thread(s)": {name: found[n, name] for name in OURS} for n in (1, 2)}
 
 
 def measure_whole(count: int, cameras: int) -> float:
@@ -184,12 +215,12 @@ def measure_whole(count: int, cameras: int) -> float:
     return _medians({"whole": run})["whole"]
 
 
-def _medians(methods: dict[str, Method]) -> dict[str, float]:
-    seconds: dict[str, list[float]] = {name: [] for name in methods}
+def _medians(methods: dict[Key, Method], clock: Callable[[], float] = time.thread_time) -> dict[Key, float]:
+    seconds: dict[Key, list[float]] = {name: [] for name in methods}
     for run in range(RUNS + 5):
         for name, method in methods.items():
-            start = time.thread_time()
+            start = clock()
             method()
             if run >= 5:  # the first ones compile and warm
-                seconds[name].append(time.thread_time() - start)
+                seconds[name].append(clock() - start)
     return {name: float(np.median(values) * 1e3) for name, values in seconds.items()}

@@ -17,6 +17,7 @@ import projection  # noqa: E402
 OUT, PAGE = Path("bench_out"), Path("docs/performance.md")
 CASES = ((120_000, 1), (120_000, 6), (260_000, 1), (260_000, 6))
 GROWTH = ((60_000, 1), (120_000, 1), (240_000, 1), (480_000, 1), (960_000, 1), (120_000, 2), (120_000, 4), (120_000, 8))
+SHARED = ((120_000, 6), (260_000, 6))
 REFERENCE, WHOLE = "naive numpy: no lens, motion, occlusion", "ours: everything"
 
 
@@ -39,8 +40,16 @@ def main() -> None:
     lines += ["", "Everything on, by points x cameras, milliseconds: "]
     lines[-1] += ", ".join(f"{case} {value:.1f}" for case, value in growth.items()) + "."
     print(lines[-1])
+    threads = {f"{count} x {cameras}": projection.measure_threads(count, cameras) for count, cameras in SHARED}
+    lines += ["", "Cameras side by side, milliseconds that pass (the table has those of the CPU); medians.", ""]
+    columns = [(case, count) for case, found in threads.items() for count in found]
+    lines += ["| | " + " | ".join(f"{case}, {count}" for case, count in columns) + " |"]
+    lines += ["|---" * (len(columns) + 1) + "|"]
+    for name in projection.OURS:
+        lines.append(f"| {name} | " + " | ".join(f"{threads[case][count][name]:.2f}" for case, count in columns) + " |")
+    print("\n".join(lines[-len(projection.OURS) - 4 :]))
     OUT.mkdir(exist_ok=True)
-    figures = {"machine": machine, "cases": cases, "growth": growth}
+    figures = {"machine": machine, "cases": cases, "growth": growth, "threads": threads}
     (OUT / "projection.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     if PAGE.is_file():
         block = "<!-- projection -->\n" + "\n".join(lines) + "\n<!-- end -->"
