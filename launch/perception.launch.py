@@ -4,7 +4,6 @@ ros2 launch seg_perception perception.launch.py params_file:=my.param.yaml model
 ros2 launch seg_perception perception.launch.py cameras:=front,left,right model:=/data/deeplab.onnx bag:=drive.mcap
 """
 
-import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from launch_ros.actions import LifecycleNode, Node
 from launch_ros.substitutions import ExecutableInPackage
 
 from launch import LaunchDescription
-from seg_perception.config import CameraConfig, Config, parameters_beside
+from seg_perception.config import Config, parameters_beside, parameters_of
 from seg_perception.offline import points_topic
 from seg_perception.ros.dds import environment
 from seg_perception.viewing.layouts import rviz
@@ -25,7 +24,7 @@ SHARE = Path(get_package_share_directory("seg_perception"))
 # Argument -> (default, description).
 ARGUMENTS = {
     "params_file": ("", "parameter file; empty: BAG.param.yaml beside the bag, or the one that comes with the package"),
-    "cameras": ("", "names of the cameras, comma-separated; empty: those of the parameter file"),
+    "cameras": ("", "names of the cameras, comma-separated, each as the parameter file has it; empty: all of those"),
     "model": ("", "deployed ONNX file; empty: inference.model of the parameter file"),
     "backend": ("", "what runs the network; empty: inference.backend of the parameter file"),
     "lidar_topic": ("", "topic of the sweeps; empty: lidar.topic of the parameter file"),
@@ -47,7 +46,6 @@ ARGUMENTS = {
 PARAMETERS = {"model": "inference.model", "backend": "inference.backend", "lidar_topic": "lidar.topic"}
 BOOLEAN_PARAMETERS = {"use_sim_time": "use_sim_time", "autostart": "autostart"}
 INTEGER_PARAMETERS = {"wake_latency_us": "node.wake_latency_us"}
-LIST_PARAMETERS = {"cameras": "cameras"}
 
 LAST_S = 2.0  # for what the node still has to say, and the recorder to write, once the bag is at its end
 
@@ -81,7 +79,6 @@ def _node(given: dict) -> LifecycleNode:
     overrides = {parameter: given[name] for name, parameter in PARAMETERS.items() if given[name]}
     overrides.update({parameter: _is_true(given, name) for name, parameter in BOOLEAN_PARAMETERS.items()})
     overrides.update({p: _integer(given, name) for name, p in INTEGER_PARAMETERS.items() if given[name]})
-    overrides.update({parameter: _names(given[name]) for name, parameter in LIST_PARAMETERS.items() if given[name]})
     enclave = ["--enclave", given["enclave"]] if given["enclave"] else []
     return LifecycleNode(
         package="seg_perception",
@@ -134,8 +131,7 @@ def _rviz(given: dict) -> Node:
     file = given["rviz_config"]
     if not file:
         template = (SHARE / "rviz" / "perception.rviz").read_text(encoding="utf-8")
-        file = str(Path(tempfile.mkdtemp(prefix="seg_perception_")) / "perception.rviz")
-        Path(file).write_text(rviz(template, _config(given), _node_name(given)), encoding="utf-8")
+        file = _temporary("perception.rviz", rviz(template, _config(given), _node_name(given)))
     return Node(
         package="rviz2",
         executable="rviz2",
@@ -148,15 +144,24 @@ def _rviz(given: dict) -> Node:
 def _params_file(given: dict) -> str:
     shipped = SHARE / "config" / "perception.param.yaml"
     beside = parameters_beside(Path(given["bag"])) if given["bag"] else shipped
-    return given["params_file"] or str(beside if beside.is_file() else shipped)
+    file = Path(given["params_file"] or (beside if beside.is_file() else shipped))
+    if not file.is_file():
+        raise ValueError(f"launch argument params_file: a file wanted, '{file}' seen")
+    if not given["cameras"]:
+        return str(file)
+    return _temporary("perception.param.yaml", parameters_of(file, _names(given["cameras"])))
 
 
 def _config(given: dict) -> Config:
     """The settings, as far as they say which cameras and LiDARs there are."""
-    config = Config.load(_params_file(given))
-    if given["cameras"]:
-        config = dataclasses.replace(config, cameras=tuple(map(CameraConfig, _names(given["cameras"]))))
-    return config
+    return Config.load(_params_file(given))
+
+
+def _temporary(name: str, content: str) -> str:
+    """The path of a file with this name and content, which is left behind."""
+    file = Path(tempfile.mkdtemp(prefix="seg_perception_")) / name
+    file.write_text(content, encoding="utf-8")
+    return str(file)
 
 
 def _node_name(given: dict) -> str:

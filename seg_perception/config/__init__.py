@@ -17,7 +17,7 @@ and so are the LiDARs, where there is more than one: `lidars: [top, left]` and `
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -72,6 +72,7 @@ __all__ = [
     "build_section",
     "parameter_file",
     "parameters_beside",
+    "parameters_of",
     "setting",
 ]
 
@@ -157,20 +158,26 @@ class Config(Section):
     @classmethod
     def load(cls, path: str | Path) -> Config:
         """Read a YAML file: a plain mapping, or a ROS parameter file (`<node>: ros__parameters:`)."""
-        try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except OSError as error:
-            raise ConfigError(f"config {path}: {error.strerror or error}") from error
-        except (ValueError, yaml.YAMLError) as error:
-            raise ConfigError(f"config {path}: {' '.join(str(error).split())}") from error
-        content = as_mapping(content, str(path))
-        if content and all(isinstance(node, Mapping) and set(node) == {"ros__parameters"} for node in content.values()):
-            ours = [node["ros__parameters"] for name, node in content.items() if name.strip("/") in ("**", NODE_NAME)]
-            if len(ours) != 1:
-                raise ConfigError(f"config {path}: one section /** or /{NODE_NAME} wanted, {sorted(content)} seen")
-            content = as_mapping(ours[0], str(path))
+        content = _parameters(path)
         content = {key: value for key, value in content.items() if key not in NODE_ONLY}
         return cls.from_mapping(content, str(path))
+
+
+def _parameters(path: str | Path) -> dict[str, Any]:
+    """What a plain mapping, or the part of a ROS parameter file that is meant for our node, says."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"config {path}: {error.strerror or error}") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"config {path}: {' '.join(str(error).split())}") from error
+    content = as_mapping(content, str(path))
+    if content and all(isinstance(node, Mapping) and set(node) == {"ros__parameters"} for node in content.values()):
+        ours = [node["ros__parameters"] for name, node in content.items() if name.strip("/") in ("**", NODE_NAME)]
+        if len(ours) != 1:
+            raise ConfigError(f"config {path}: one section /** or /{NODE_NAME} wanted, {sorted(content)} seen")
+        content = as_mapping(ours[0], str(path))
+    return content
 
 
 def _named(section: type[S], kind: str, names: Any, sections: Any, where: str) -> tuple[S, ...]:
@@ -193,6 +200,15 @@ def parameters_beside(bag: Path) -> Path:
     """Where the parameter file of a bag lies: `drive.mcap` and the folder `drive` both have `drive.param.yaml`."""
     stem = bag.stem if bag.suffix in (".mcap", ".db3") else bag.name
     return bag.with_name(f"{stem}.param.yaml")
+
+
+def parameters_of(path: str | Path, cameras: Sequence[str]) -> str:
+    """The YAML of a parameter file with these cameras: each as it is there, if it is, and no section of another."""
+    content = _parameters(path)
+    sections = as_mapping(content.get("camera"), f"{path}: camera")
+    kept = {name: sections[name] for name in cameras if sections.get(name)}
+    parameters = {**content, "cameras": list(cameras), "camera": kept}
+    return yaml.safe_dump({"/**": {"ros__parameters": parameters}}, sort_keys=False)
 
 
 def parameter_file(cameras: Mapping[str, Mapping[str, Any]], lidar_topic: str, fixed_frame: str) -> str:

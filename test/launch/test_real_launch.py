@@ -16,6 +16,9 @@ import pytest
 import yaml
 from viewing import small_bag as small
 
+from seg_perception.bags import BagReader, BagWriter
+from seg_perception.datatypes import UNKNOWN
+
 pytestmark = [
     pytest.mark.ros,
     pytest.mark.skipif(find_spec("launch_ros") is None, reason="launch_ros is not installed"),
@@ -54,10 +57,9 @@ def environment(tmp_path_factory):
         file.write_text(f"#!{sys.executable}\nimport sys\nfrom {module} import main\nsys.exit(main())\n")
         file.chmod(0o755)
     first = {"AMENT_PREFIX_PATH": folder, "PYTHONPATH": live.ROOT}
-    own = {"ROS_DOMAIN_ID": str(1 + os.getpid() % 100), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    live.isolate()
     return {
         **os.environ,
-        **own,
         **{name: os.pathsep.join([str(path), os.environ.get(name, "")]) for name, path in first.items()},
     }
 
@@ -153,3 +155,73 @@ def test_a_switch_that_is_neither_true_nor_false_is_refused(launch):
     perception = launch("perception", autostart="maybe")
     assert perception.wait(live.PATIENCE_S) == 1
     assert "autostart: true or false wanted, 'maybe' seen" in perception.log()
+
+
+class Launched:
+    """A launch as `live.Peer` looks at a node."""
+
+    def __init__(self, process):
+        self._process = process
+
+    @property
+    def alive(self):
+        return self._process.poll() is None
+
+    @property
+    def log(self):
+        return self._process.log()
+
+
+def ask(peer, transition):
+    """By its number, as lifecycle managers do; whether it succeeded."""
+    from lifecycle_msgs.srv import ChangeState
+
+    request = ChangeState.Request()
+    request.transition.id = transition
+    return live.call(peer, ChangeState, "change_state", request).success
+
+
+def test_without_autostart_it_does_what_a_lifecycle_manager_asks_for(launch, tmp_path):
+    from lifecycle_msgs.msg import Transition
+
+    settings = tmp_path / "two.param.yaml"
+    params = live.parameters(live.color_model(tmp_path / "model.onnx"))
+    settings.write_text(yaml.safe_dump({"/**": {"ros__parameters": params}}))
+    perception = launch("perception", params_file=settings, autostart="false")
+    peer = live.Peer()
+    try:
+        assert not ask(peer, Transition.TRANSITION_ACTIVATE)
+        assert ask(peer, Transition.TRANSITION_CONFIGURE)
+        for _ in range(2):
+            assert ask(peer, Transition.TRANSITION_ACTIVATE)
+            assert not ask(peer, Transition.TRANSITION_ACTIVATE)
+            peer.wait_until_connected(Launched(perception))
+            assert peer.labels_of(peer.send_good()) == [live.ROAD, live.CAR, UNKNOWN]
+            assert ask(peer, Transition.TRANSITION_DEACTIVATE)
+        assert ask(peer, Transition.TRANSITION_CLEANUP)
+        assert ask(peer, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+    finally:
+        peer.close()
+    perception.send_signal(signal.SIGINT)
+    assert perception.wait(live.PATIENCE_S) == 0, perception.log()
+    assert "process has finished cleanly" in perception.log()
+    assert "Traceback" not in perception.log()
+    assert not left(perception)
+
+
+def test_six_cameras_of_a_bag_are_all_used(launch, drive, tmp_path):
+    cameras = [f"camera_{k}" for k in range(6)]
+    six = tmp_path / "six.mcap"
+    with BagReader(drive) as bag, BagWriter(six) as writer:
+        for message in bag.messages():
+            copies = [message.topic.replace("/front/", f"/{name}/", 1) for name in cameras]
+            for topic in copies if message.topic.startswith("/front/") else [message.topic]:
+                writer.write_raw(topic, message.type, message.log_ns, message.data, bag.qos(message.topic))
+    settings = drive.with_suffix(".param.yaml").read_text().replace("- front", "- camera_0")
+    six.with_suffix(".param.yaml").write_text(settings)
+    replay = launch("perception", bag=six, cameras=",".join(cameras))
+    assert replay.wait(2 * live.START_S) == 0, replay.log()
+    log = replay.log()
+    assert all(f"/{name}/image_raw" in log.partition("listening to")[2] for name in cameras), log
+    assert not re.search("no_image|no_calibration|Traceback", log), log
+    assert log.count("process has finished cleanly") == 2, log

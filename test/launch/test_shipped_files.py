@@ -65,13 +65,29 @@ def test_without_arguments_the_node_alone_starts_with_the_shipped_parameters():
 
 def test_what_is_given_becomes_parameters_that_the_node_takes():
     given = {"model": "m.onnx", "backend": "openvino", "lidar_topic": "/top", "wake_latency_us": "20"}
-    found = started(cameras="front, left", use_sim_time="True", **given)
+    found = started(use_sim_time="True", **given)
     _, overrides = node_parameters(found["perception_node"])
     assert (overrides.pop("use_sim_time"), overrides.pop("autostart")) == (True, True)
     config = Config.from_mapping(as_mapping(overrides, "overrides"))
-    assert [camera.name for camera in config.cameras] == ["front", "left"]
     assert (config.inference.model, config.inference.backend, config.lidar.topic) == ("m.onnx", "openvino", "/top")
     assert config.node.wake_latency_us == 20
+
+
+def test_cameras_that_are_named_are_those_of_the_parameter_file_or_by_default(tmp_path):
+    cameras = {name: {"transport": "compressed"} for name in ("left", "right")}
+    several = tmp_path / "several.param.yaml"
+    several.write_text(yaml.safe_dump({"/**": {"ros__parameters": {"cameras": [*cameras], "camera": cameras}}}))
+    found = started(params_file=str(several), cameras="rear, left")
+    file, _ = node_parameters(found["perception_node"])
+    rear, left = Config.load(file).cameras
+    assert (rear.name, rear.transport, left.name, left.transport) == ("rear", "raw", "left", "compressed")
+    file, _ = node_parameters(started(cameras="side")["perception_node"])  # the shipped file is of `front`
+    assert [camera.name for camera in Config.load(file).cameras] == ["side"]
+
+
+def test_a_parameter_file_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match=r"params_file: a file wanted, '/nowhere\.yaml' seen"):
+        started(params_file="/nowhere.yaml")
 
 
 def test_an_enclave_is_handed_to_the_node_alone():
@@ -85,8 +101,8 @@ def test_every_parameter_that_the_launch_file_sets_is_one_of_the_node():
     from seg_perception.ros.params import AUTOSTART, ROS_OWN, settings
 
     namespace, _ = described("perception")
-    known = {setting.name for setting in settings()} | {AUTOSTART, "cameras", *ROS_OWN}
-    tables = ("PARAMETERS", "BOOLEAN_PARAMETERS", "INTEGER_PARAMETERS", "LIST_PARAMETERS")
+    known = {setting.name for setting in settings()} | {AUTOSTART, *ROS_OWN}
+    tables = ("PARAMETERS", "BOOLEAN_PARAMETERS", "INTEGER_PARAMETERS")
     assert {name for table in tables for name in namespace[table].values()} <= known
 
 
