@@ -50,7 +50,12 @@ def test_nobody_waits_for_what_was_interrupted() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         once.get(interrupted)
-    others = threading.Thread(target=lambda: pytest.raises(KeyboardInterrupt, once.get, lambda: 1), daemon=True)
+
+    def ask() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            once.get(lambda: 1)
+
+    others = threading.Thread(target=ask, daemon=True)
     others.start()
     others.join(10.0)
     assert not others.is_alive()
