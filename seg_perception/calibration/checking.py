@@ -137,7 +137,7 @@ def _without_fit(given: Trial, wrong: Trial | None, silhouettes: int) -> tuple[V
         ]
     if wrong is not None:
         sentences.append(
-            f"it looks as if {wrong.mistake}: with that undone they fit {wrong.z:.1f} standard deviations above chance"
+            f"it looks as if {wrong.mistake}: with that undone it is {wrong.z:.1f} standard deviations above chance"
         )
     elif blind or silhouettes >= _ENOUGH:
         sentences.append(

@@ -22,14 +22,15 @@ def camera_picture(check: Check, most: int = 3) -> Pixels:
     calibration would be that fits best, where it is another; below them the verdict and the score under turns."""
     shots = check.camera.shots
     chosen = [shots[k] for k in np.unique(np.linspace(0, len(shots) - 1, min(most, len(shots))).round().astype(int))]
-    tiles = [_tile(check, shot, check.camera.T_cam_lidar, "as given") for shot in chosen]
+    tiles = [_tile(check, shot, check.camera.T_cam_lidar, 0.0, "as given") for shot in chosen]
+    late_s = 0.0 if check.fit is None else float(check.fit.theta[6])
     if check.verdict == "suspicious" and not np.allclose(check.T_cam_lidar, check.camera.T_cam_lidar):
-        tiles.insert(1, _tile(check, chosen[0], check.T_cam_lidar, "as it fits best"))
+        tiles.insert(1, _tile(check, chosen[0], check.T_cam_lidar, late_s, "as it fits best"))
     return np.concatenate([*tiles, _footer(check)])
 
 
-def _tile(check: Check, shot: Shot, T_cam_lidar: NDArray[np.float64], what: str) -> Pixels:
-    camera, T = check.camera.model, T_cam_lidar @ shot.moved(0.0)
+def _tile(check: Check, shot: Shot, T_cam_lidar: NDArray[np.float64], late_s: float, what: str) -> Pixels:
+    camera, T = check.camera.model, T_cam_lidar @ shot.moved(late_s)
     sweep = project(shot.sweep.moved.points, T, camera)
     edges = project(shot.sweep.middle.astype(np.float32), T, camera)
     tile = fitted(points_by_range(shot.image.pixels, sweep, edges), _WIDTH)

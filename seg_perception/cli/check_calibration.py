@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,7 +106,7 @@ def _lines(check: Check) -> str:
     """One camera's rows of the table."""
     z = check.trials[0].z
     head = f"{check.camera.name:12s} {check.verdict.upper():11s} {len(check.camera.shots)} pairs, "
-    head += f"{check.silhouettes} silhouettes, {z:.1f} above chance"
+    head += f"{check.silhouettes} silhouettes" + (f", {z:.1f} above chance" if math.isfinite(z) else "")
     lines = [head]
     if check.fit is not None:
         names = ("pitch", "yaw", "roll", "x", "y", "z")

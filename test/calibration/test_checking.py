@@ -15,6 +15,7 @@ from seg_perception.bags import BagReader
 from seg_perception.calibration.checking import Check, check
 from seg_perception.calibration.fitting import corrected
 from seg_perception.calibration.gathering import CameraShots, gather
+from seg_perception.calibration.pictures import camera_picture
 from seg_perception.cli.main import main
 from seg_perception.config import Config, parameters_beside
 from seg_perception.geometry.transforms import inverse, quat_xyzw_from_matrix
@@ -111,6 +112,18 @@ def test_late_pictures_are_told_in_milliseconds(tmp_path: Path) -> None:
     assert done.fit is not None
     assert done.fit.theta[6] == pytest.approx(0.05, abs=0.015)
     assert "offset_ms" in " ".join(done.sentences)
+
+
+def test_the_picture_shows_a_time_offset_taken_out(tmp_path: Path) -> None:
+    """In the second frame, where the first is shown again as it fits best."""
+    done = check(shots_of(street.write_bag(tmp_path / "late.mcap", late_s=0.08)), {})
+    assert done.fit is not None and done.verdict == "suspicious"
+    without = dataclasses.replace(done.fit, theta=np.append(done.fit.theta[:6], 0.0))
+    fits, still_late = (camera_picture(dataclasses.replace(done, fit=fit)) for fit in (done.fit, without))
+    height = fits.shape[1] * street.HEIGHT // street.WIDTH  # of a frame
+    differ = (fits != still_late).any(axis=(1, 2))
+    assert differ[height : 2 * height].mean() > 0.1
+    assert not differ[:height].any() and not differ[2 * height :].any()
 
 
 def test_a_bag_whose_poses_begin_with_its_sensors_still_tells_the_time_offset(tmp_path: Path) -> None:
