@@ -6,69 +6,51 @@ import argparse
 import logging
 import os
 import sys
+from importlib import import_module
 
 from seg_perception import __version__
-from seg_perception.cli import (
-    build_engine,
-    check_calibration,
-    check_model,
-    demo,
-    deploy,
-    doctor,
-    evaluate,
-    export,
-    import_,
-    layout,
-    map,
-    models,
-    play,
-    quantize,
-    replay,
-    simulate,
-    simulate_pictures,
-    train,
-    view,
-)
 from seg_perception.errors import SegPerceptionError
 
-COMMANDS = (
-    import_,
-    simulate,
-    simulate_pictures,
-    play,
-    replay,
-    map,
-    view,
-    demo,
-    deploy,
-    check_calibration,
-    check_model,
-    build_engine,
-    train,
-    evaluate,
-    export,
-    quantize,
-    models,
-    doctor,
-    layout,
-)
+COMMANDS = {  # each is a module of this folder
+    "import": "import_",
+    "simulate": "simulate",
+    "simulate-pictures": "simulate_pictures",
+    "play": "play",
+    "replay": "replay",
+    "map": "map",
+    "view": "view",
+    "demo": "demo",
+    "deploy": "deploy",
+    "check-calibration": "check_calibration",
+    "check-model": "check_model",
+    "build-engine": "build_engine",
+    "train": "train",
+    "evaluate": "evaluate",
+    "export": "export",
+    "quantize": "quantize",
+    "models": "models",
+    "doctor": "doctor",
+    "layout": "layout",
+}
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line. Each command module adds its own part and sets `run`."""
+def parser(only: str = "") -> argparse.ArgumentParser:
+    """The whole command line, or what one command needs of it: all that they import together takes a second. Each
+    command's module adds its own part and sets `run`."""
     top = argparse.ArgumentParser(prog="seg-perception", description="Cameras and LiDAR in, a semantic 3D scene out.")
     top.add_argument("--version", action="version", version=__version__)
     top.add_argument("--log-level", default="warning", choices=("debug", "info", "warning", "error"))
     subparsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        command.add_parser(subparsers)
+    for command in [only] if only else COMMANDS:
+        import_module(f"seg_perception.cli.{COMMANDS[command]}").add_parser(subparsers)
     return top
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command. An error this package raises on purpose ends in its sentence and exit code 2, and so does what
     the system refuses: a folder that cannot be written, a disk that is full."""
-    args = parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser(argv[0] if argv and argv[0] in COMMANDS else "").parse_args(argv)
     logging.basicConfig(level=args.log_level.upper(), format="%(levelname)s: %(message)s")
     try:
         code = args.run(args)
