@@ -202,10 +202,6 @@ class TransformTree:
         with self._lock:
             return tuple(self._edges[child].span(child) for child in sorted(self._edges))
 
-    def describe(self) -> str:
-        """The edges and the time each covers, one in a line, for a person to read."""
-        return "\n".join(map(str, self.edges())) or "no transforms"
-
     def clear(self) -> None:
         """Forget every moving sample, as after a jump of the clock. Static edges and frame names stay, as in tf2."""
         with self._lock:

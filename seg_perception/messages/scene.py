@@ -27,7 +27,7 @@ ADD, DELETE = 0, 2  # Marker actions
 _NO_COVARIANCE = np.zeros(36)
 _UPRIGHT = {"x": 0.0, "y": 0.0, "z": 0.0, "w": 1.0}
 _NOWHERE = {"position": {"x": 0.0, "y": 0.0, "z": 0.0}, "orientation": _UPRIGHT}
-_MARKER = {
+MARKER = {
     "lifetime": {"sec": 1, "nanosec": 0},  # a node that fell silent leaves no boxes behind
     "frame_locked": False,
     "points": [],
@@ -40,6 +40,7 @@ _MARKER = {
     "mesh_file": {"filename": "", "data": np.zeros(0, np.uint8)},
     "mesh_use_embedded_materials": False,
 }
+"""What markers have in common."""
 _SEEN_ALPHA, _COASTING_ALPHA = 0.6, 0.25
 _TEXT_M = 0.8  # height of a letter
 _AHEAD_S = 1.0  # an arrow ends where its thing will be after this
@@ -108,7 +109,7 @@ class Markers:
             markers += self._of_track(tracks, int(t), header)
         shown = {(marker["ns"], marker["id"]) for marker in markers}
         gone = [
-            {**_MARKER, **_place(_NOWHERE, (0.0, 0.0, 0.0), (0.0,) * 4), "header": header, "ns": ns, "id": number}
+            {**MARKER, **_place(_NOWHERE, (0.0, 0.0, 0.0), (0.0,) * 4), "header": header, "ns": ns, "id": number}
             | {"type": CUBE, "action": DELETE}
             for ns, number in sorted(self._drawn - shown)
         ]
@@ -120,7 +121,7 @@ class Markers:
         red, green, blue = (self._taxonomy.colors[train_id] / 255.0).tolist()
         alpha = _COASTING_ALPHA if tracks.coasting_s[t] > 0.0 else _SEEN_ALPHA
         centre, size = tracks.centre[t], tracks.size[t]
-        base = {**_MARKER, "header": header, "id": number, "action": ADD}
+        base = {**MARKER, "header": header, "id": number, "action": ADD}
         box = {"ns": "boxes", "type": CUBE} | _place(_pose(centre, tracks.yaw[t]), size, (red, green, blue, alpha))
         above = centre[0], centre[1], centre[2] + 0.5 * size[2] + _TEXT_M
         name = {"ns": "names", "type": TEXT, "text": f"{self._taxonomy.names[train_id]} {number}"} | _place(

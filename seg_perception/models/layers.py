@@ -75,8 +75,3 @@ def initialise(module: nn.Module) -> None:
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
-
-
-def parameter_count(module: nn.Module) -> int:
-    """Learnt values, without running statistics."""
-    return sum(parameter.numel() for parameter in module.parameters())

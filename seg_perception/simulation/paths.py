@@ -251,14 +251,3 @@ class EgoPath:
         roll = share * 0.003 * np.sin(6.5 * t + c)
         z = share * 0.012 * np.sin(8.0 * t + a)
         return self.line.poses(s, d, yaw, z, pitch, roll)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StillPath:
-    """Stays where it is."""
-
-    T_world_thing: Float64
-
-    def poses(self, times: ArrayLike) -> Float64:
-        """See `Path`."""
-        return np.broadcast_to(self.T_world_thing, (*np.shape(times), 4, 4))

@@ -37,6 +37,7 @@ from seg_perception.messages.camera_info import record_of
 from seg_perception.messages.header import header_fields
 from seg_perception.messages.image import compressed_fields
 from seg_perception.messages.pointcloud import cloud_from_columns
+from seg_perception.messages.scene import ADD, CUBE, MARKER
 from seg_perception.messages.transforms import StampedTransform
 from seg_perception.simulation.config import CameraMount
 from seg_perception.simulation.drive import Drive, TrackedBox
@@ -226,25 +227,16 @@ class _Recorder:
         position = dict(zip("xyz", box.T_world_box[:3, 3].tolist(), strict=True))
         turn = dict(zip("xyzw", quat_xyzw_from_matrix(box.T_world_box).tolist(), strict=True))
         return {
+            **MARKER,
             "header": header_fields(stamp, FIXED_FRAME),
             "ns": self._taxonomy.names[box.class_id],
             "id": box.track,
-            "type": 1,
-            "action": 0,
+            "type": CUBE,
+            "action": ADD,
             "pose": {"position": position, "orientation": turn},
             "scale": dict(zip("xyz", box.size.tolist(), strict=True)),
             "color": {"r": red, "g": green, "b": blue, "a": 0.35},
             "lifetime": {"sec": 0, "nanosec": 200_000_000},
-            "frame_locked": False,
-            "points": [],
-            "colors": [],
-            "texture_resource": "",
-            "texture": {"header": header_fields(0, ""), "format": "", "data": np.zeros(0, np.uint8)},
-            "uv_coordinates": [],
-            "text": "",
-            "mesh_resource": "",
-            "mesh_file": {"filename": "", "data": np.zeros(0, np.uint8)},
-            "mesh_use_embedded_materials": False,
         }
 
 

@@ -14,7 +14,6 @@ from seg_perception.errors import ConfigError  # noqa: E402
 from seg_perception.models.backbones import InvertedResidual, _Residual, rounded_to_8  # noqa: E402
 from seg_perception.models.build import build_model  # noqa: E402
 from seg_perception.models.config import NetworkConfig  # noqa: E402
-from seg_perception.models.layers import parameter_count  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -39,6 +38,11 @@ def on_paper(config: NetworkConfig):
     """The network without memory for its weights."""
     with torch.device("meta"):
         return build_model(config)
+
+
+def parameter_count(module: torch.nn.Module) -> int:
+    """Learnt values, without running statistics."""
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def separable(channels_in: int, channels_out: int, kernel: int) -> int:

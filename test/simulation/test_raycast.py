@@ -1,4 +1,5 @@
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from seg_perception.simulation.actors import Actor, Hinge, Part
 from seg_perception.simulation.classes import C
 from seg_perception.simulation.mesh import box, pose
-from seg_perception.simulation.paths import Centreline, LanePath, Progress, StillPath
+from seg_perception.simulation.paths import Centreline, LanePath, Progress
 from seg_perception.simulation.raycast import NOTHING, World
 
 pytestmark = pytest.mark.open3d
@@ -14,6 +15,16 @@ pytestmark = pytest.mark.open3d
 WALL = box((1.0, 20.0, 6.0), (30.0, 0.0, 0.0), 0).labelled(C.WALL)
 CUBE = box((1.0, 1.0, 1.0), (0.0, 0.0, 0.5), 0).labelled(C.CAR)
 LINE = Centreline(-10.0, 100.0)
+
+
+@dataclass
+class Still:
+    """A path that stays where it is."""
+
+    T_world_thing: np.ndarray
+
+    def poses(self, times):
+        return np.broadcast_to(self.T_world_thing, (*np.shape(times), 4, 4))
 
 
 def world(speed: float = 10.0) -> World:
@@ -61,7 +72,7 @@ def test_points_are_carried_with_the_thing_they_lie_on():
 
 
 def test_normals_turn_with_the_body():
-    turned = Actor(1, C.CAR, StillPath(pose(10.0, yaw=math.radians(30.0))), (Part(CUBE),))
+    turned = Actor(1, C.CAR, Still(pose(10.0, yaw=math.radians(30.0))), (Part(CUBE),))
     scene = World(WALL, [turned])
     hits = scene.cast(*ahead(1), 0.0)
     normal = scene.corner_normals(hits, 0.0)[0, 0]
@@ -72,7 +83,7 @@ def test_normals_turn_with_the_body():
 def test_a_limb_swings_about_its_hinge():
     limb = box((0.1, 0.1, 1.0), (0.0, 0.0, 0.5), 0).labelled(C.PERSON)
     hinge = Hinge((0.0, 0.0, 1.0), 0.5, 1.0, 0.0)
-    actor = Actor(1, C.PERSON, StillPath(np.eye(4)), (Part(limb, hinge),))
+    actor = Actor(1, C.PERSON, Still(np.eye(4)), (Part(limb, hinge),))
     foot = actor.part_poses(0, np.array([0.0, 0.25])) @ [0.0, 0.0, 0.0, 1.0]
     assert foot[0, :3] == pytest.approx([0.0, 0.0, 0.0], abs=1e-12)
     assert foot[1, :3] == pytest.approx([-math.sin(0.5), 0.0, 1.0 - math.cos(0.5)])
