@@ -34,6 +34,7 @@ _BETTER_Z = 2.0  # where it fits by so much better than the calibration as given
 _EXPLAINS_BLIND_Z = 4.0  # from here on where that one sees hardly anything
 _ABOUT_AS_WELL = 0.6
 _ENOUGH = 3000  # silhouettes with which a right calibration would have fitted
+_HARDLY_ANY = 200  # silhouettes of all sweeps below which it says nothing that a camera sees none of them
 _CLEAR_DEG = 1.0  # where errors up to this could hide, nothing can be said
 
 
@@ -93,7 +94,8 @@ def check(camera: CameraShots, others: Mapping[str, NDArray[np.float64]]) -> Che
     fits = bool(tried[0].z >= _FITS_Z)
     wrong = _mistake(tried)
     if wrong is not None or not fits:
-        verdict, sentences = _without_fit(tried[0], wrong, alignment.count)
+        all_around = sum(len(shot.sweep.middle) for shot in camera.shots)
+        verdict, sentences = _without_fit(tried[0], wrong, alignment.count, all_around)
         return Check(camera, alignment.count, tried, picture, None, np.nan, np.nan, verdict, sentences)
     free = np.ones(7, bool)
     free[6] = camera.timed
@@ -126,7 +128,10 @@ def _mistake(tried: list[Trial]) -> Trial | None:
     return min(explaining, key=lambda trial: (trial.turn_deg, -trial.z), default=None)
 
 
-def _without_fit(given: Trial, wrong: Trial | None, silhouettes: int) -> tuple[Verdict, list[str]]:
+def _without_fit(given: Trial, wrong: Trial | None, silhouettes: int, all_around: int) -> tuple[Verdict, list[str]]:
+    """silhouettes: in and around the camera's view; all_around: of the sweeps, wherever they are."""
+    if all_around < _HARDLY_ANY and wrong is None:
+        return "unclear", [f"{all_around} silhouettes in the sweeps, all around, are too few to judge by"]
     blind = not np.isfinite(given.z)
     if blind:
         sentences = [f"as given, the camera sees hardly anything of the sweeps: {silhouettes} silhouettes in its view"]

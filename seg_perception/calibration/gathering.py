@@ -124,7 +124,9 @@ def gather(
     for camera in config.cameras:
         try:
             found[camera.name] = _shots(bag, camera, pairs[camera.name], sweeps, tree, config)
+            _require_said(found[camera.name], replacing)
         except SegPerceptionError as error:
+            found.pop(camera.name, None)
             missing[camera.name] = str(error)
     return found, missing
 
@@ -206,6 +208,15 @@ def _shots(
     return CameraShots(
         camera.name, model, frame_id, scan.frame_id, T_cam_lidar, mounting, shots, [shot.pair(model) for shot in shots]
     )
+
+
+def _require_said(camera: CameraShots, replacing: Edges | None) -> None:
+    """Raises CalibrationError where what is to take the place of /tf_static says nothing of this camera."""
+    if replacing and not set(replacing) & set(camera.mounting):
+        raise CalibrationError(
+            f"camera '{camera.name}': a transform between '{camera.frame_id}' and '{camera.lidar_frame}' wanted in the "
+            f"calibration file, or on the way between them; it has {sorted(map(' -> '.join, replacing))}"
+        )
 
 
 def _mounting(tree: TransformTree, camera_frame: str, lidar_frame: str) -> Edges:

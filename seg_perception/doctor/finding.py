@@ -18,7 +18,7 @@ class Finding:
     remedy: str = ""
 
     def __str__(self) -> str:
-        line = f"{self.level:<6}{self.what:<16}{self.seen}"
+        line = f"{self.level:<6}{self.what:<15} {self.seen}"
         return f"{line}\n{'':<22}-> {self.remedy}" if self.remedy else line
 
 

@@ -137,6 +137,26 @@ def test_where_poses_are_known_around_few_pictures_all_are_looked_at(tmp_path: P
     assert len(shots.shots) == street.SWEEPS and not shots.timed
 
 
+def test_sweeps_without_points_are_no_fault_of_the_calibration(front: CameraShots) -> None:
+    none = np.zeros((0, 3))
+    shots = [dataclasses.replace(s, sweep=dataclasses.replace(s.sweep, middle=none, beyond=none)) for s in front.shots]
+    done = check(dataclasses.replace(front, shots=shots, pairs=[shot.pair(front.model) for shot in shots]), {})
+    assert done.verdict == "unclear"
+    assert "0 silhouettes in the sweeps" in done.sentences[0]
+
+
+def test_a_file_that_says_nothing_of_the_camera_is_refused_and_not_passed_over(
+    bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kit = tmp_path / "sensor_kit_calibration.yaml"
+    pose = "{x: 0.1, y: 0.5, z: -0.3, roll: 0.0, pitch: 0.3, yaw: 1.0}"
+    kit.write_text(f"sensor_kit_base_link:\n  camera0/camera_link: {pose}\n  velodyne_top_base_link: {pose}\n")
+    assert main(["check-calibration", str(bag), "--calibration", str(kit), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "camera 'front': a transform between 'front_optical' and 'lidar' wanted" in said
+    assert "sensor_kit_base_link -> camera0/camera_link" in said
+
+
 def test_picture_without_content_is_unclear_or_suspicious_but_never_fine(front: CameraShots) -> None:
     blank = [
         dataclasses.replace(shot, image=dataclasses.replace(shot.image, pixels=np.full_like(shot.image.pixels, 128)))
