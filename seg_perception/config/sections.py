@@ -200,8 +200,8 @@ class VisibilityConfig(Section):
 
     method: str = setting(
         "patches",
-        "how hidden points are found; learned: a small network weighs what lies nearer around a point: fewer hidden "
-        "points get a label, for over ten times the work",
+        "how hidden points are found; learned: near outlines a small network has the last word over patches and edges: "
+        "fewer hidden points get a label, for twice the work",
         choices=("patches", "learned", "none"),
         live=True,
     )

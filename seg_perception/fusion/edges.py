@@ -19,9 +19,10 @@ from seg_perception.datatypes import UNKNOWN
 from seg_perception.geometry.range_image import RangeImage, close
 from seg_perception.geometry.workspace import Workspace
 
+HIDDEN = 254
+"""Among the labels of neighbours: something hides it."""
 _ROWS, _COLUMNS = 1, 2  # neighbours asked: that many rows and columns to each side
 _NEEDED = 2  # fewer neighbours on the same surface decide nothing
-_HIDDEN = 254  # among the labels of neighbours: something hides it
 _SHADOW, _SHADOWED = 0.6, 3  # with more than that share of at least so many neighbours hidden, a point is hidden too
 _BLOCK = 2048  # cells whose counts stay in the nearest cache
 _HALF = 7  # neighbours to a byte
@@ -39,11 +40,11 @@ class Surfaces:
 
     def __init__(self, sweep: RangeImage, config: EdgesConfig, workspace: Workspace | None = None) -> None:
         self._sweep, self._config, self._workspace = sweep, config, workspace or Workspace()
+        self._own = sweep.cells.ravel(), sweep.cell, sweep.range
         if config.method == "none":
             return
         self._beside = self._workspace.array("beside", (2, sweep.cells.size), np.uint8)
         self._by_direction = (sweep.nearest.ravel(), sweep.across.ravel(), sweep.along.ravel(), sweep.rows)
-        self._own = sweep.cells.ravel(), sweep.cell, sweep.range
         blocks = -(-sweep.cells.size // _BLOCK)
         self._found = self._workspace.array("beside_found", blocks, np.bool_)  # blocks of cells looked at so far
         self._found[:] = False
@@ -56,25 +57,40 @@ class Surfaces:
         class_id: (M,) what it has; hider: (M,) the class of what hides each, as `visibility.hiding` says; index: (M,)
         which of the N points of the sweep they are. The answer is an array of the workspace.
         """
-        sweep, config = self._sweep, self._config
+        config, said = self._config, (class_id, hider, index)
         kept = self._workspace.array("kept", len(index), np.bool_)
         if config.method == "none":
             return np.less(hider, 0, out=kept)
-        labels = self._workspace.array("labels", sweep.cells.shape, np.uint8)
+        labels, place = self._spread(*said)
         agreed = self._workspace.array("agreed", labels.size, np.bool_)
-        place = self._workspace.array("place", len(index), np.int32)
-        flat, said = labels.ravel(), (class_id, hider, index)
-        _spread(*said, self._own, flat, place)
-        close(labels)
         found = self._by_direction, np.float32(config.step_m), self._beside, self._found
-        _agree(flat, *found, config.agreement, agreed)
-        _settle(*said, place, flat, agreed, self._by_direction, self._own, config.step_m, config.agreement, kept)
+        _agree(labels, *found, config.agreement, agreed)
+        _settle(*said, place, labels, agreed, self._by_direction, self._own, config.step_m, config.agreement, kept)
         return kept
+
+    def labels(
+        self, class_id: NDArray[np.uint8], hider: NDArray[np.int16], index: NDArray[np.int32]
+    ) -> NDArray[np.uint8]:
+        """Flat like the sweep's image: the label of each cell's nearest point, HIDDEN where something hides that one,
+        UNKNOWN where it is not in view. `settle` has been asked of these points just before."""
+        if self._config.method == "none":
+            return self._spread(class_id, hider, index)[0]
+        return self._workspace.array("labels", self._sweep.cells.size, np.uint8)
+
+    def _spread(
+        self, class_id: NDArray[np.uint8], hider: NDArray[np.int16], index: NDArray[np.int32]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        """`labels`; and the cells of the points, as the function of this name says."""
+        labels = self._workspace.array("labels", self._sweep.cells.shape, np.uint8)
+        place = self._workspace.array("place", len(index), np.int32)
+        _spread(class_id, hider, index, self._own, labels.ravel(), place)
+        close(labels)
+        return labels.ravel(), place
 
 
 @_compiled
 def _spread(class_id, hider, index, own, labels, place):  # type: ignore[no-untyped-def]
-    """The label of each cell's nearest point where that one is in view; _HIDDEN where something hides it. Fills place
+    """The label of each cell's nearest point where that one is in view; HIDDEN where something hides it. Fills place
     with the cell of each such point that nothing hides, and with ~cell of all others."""
     cells, cell, _ = own
     labels[:] = UNKNOWN
@@ -82,7 +98,7 @@ def _spread(class_id, hider, index, own, labels, place):  # type: ignore[no-unty
         at = cell[_uint32(index[m])]
         is_nearest, is_seen = cells[_uint32(at)] == index[m], hider[m] < 0
         if is_nearest:
-            labels[_uint32(at)] = class_id[m] if is_seen else _uint8(_HIDDEN)
+            labels[_uint32(at)] = class_id[m] if is_seen else _uint8(HIDDEN)
         place[m] = at if is_nearest & is_seen else ~at
 
 
@@ -163,8 +179,8 @@ def _count(there, on, bit, own, asked, same, shadowed, leading, lead):  # type: 
     for k in range(own.shape[0]):
         vote = there[k]
         near = _uint8(on[k] & bit) != 0
-        ask = near & (vote < _HIDDEN)
-        shadowed[k] += near & (vote == _HIDDEN)
+        ask = near & (vote < HIDDEN)
+        shadowed[k] += near & (vote == HIDDEN)
         asked[k] += ask
         same[k] += ask & (vote == own[k])
         leading[k] = vote if ask & (lead[k] == 0) else leading[k]

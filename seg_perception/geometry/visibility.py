@@ -6,12 +6,13 @@ return stands for the patch around it. So each point covers the patch that the L
 the camera sees it, and hides what lies behind by more than its own surface recedes over such a patch. A road does not
 hide itself, however sparse and slanted; a pole and a leaf, which are no slanted surfaces, hide what is a little behind.
 
-Where labels are known, more is known: `occlusion` says how likely each point is hidden.
+Near the outlines of things more tells than a patch: there `fusion.doubts` may have the last word.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 
 from seg_perception.config import VisibilityConfig
 from seg_perception.geometry.camera import CameraModel
-from seg_perception.geometry.occlusion import chance_hidden, doubts
 from seg_perception.geometry.projection import Projection
 from seg_perception.geometry.range_image import RangeImage
 from seg_perception.geometry.workspace import Workspace
@@ -30,7 +30,7 @@ _LARGEST = np.float32(3.0)  # a patch looks at most this much larger to the came
 _BLOCK = 512  # points whose columns stay in the nearest cache
 _ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 _NOTHING = np.int16(-1)
-_FREE, _DISTANCE, _CLASS = np.int32(2**31 - 1), np.int32(-256), np.int32(255)
+_FREE, DISTANCE, CLASS = np.int32(2**31 - 1), np.int32(-256), np.int32(255)
 """In the buffer: no patch; and the bits of a distance and of a class. Of a distance as float32 the upper 24 bits, good
 to a 65,000th, order like itself. Of two patches as near as each other the lower class counts, in whichever order."""
 
@@ -60,23 +60,16 @@ def hiding(
     """(M,) int16: the class of what hides each of the M points in view from the camera, -1 where nothing does.
 
     sweep: the points projected, by direction. workspace: whose arrays to use; the answer is one of them. classes: what
-    the picture has for the points, (M,), and which classes stand free, (256,); without them all are of class 0. Method
-    `learned` needs them; it says how likely a point is hidden, see `occlusion`, and the class is that of the nearer
-    point closest to it in the picture. Without them, and by method `patches`, a point is hidden where the patch of a
-    nearer one covers it and it lies behind that one by more than depth_tolerance_m plus what the nearer one's surface
-    recedes from one LiDAR point to the next.
+    the picture has for the points, (M,), and which classes stand free, (256,); without them all are of class 0. A point
+    is hidden where the patch of a nearer one covers it and it lies behind that one by more than depth_tolerance_m plus
+    what the nearer one's surface recedes from one LiDAR point to the next.
     """
     workspace = workspace or Workspace()
     hider = workspace.array("hider", len(projection.index), np.int16)
-    if config.method == "learned" and classes is not None:
+    if config.method == "none":
         hider.fill(_NOTHING)
-        doubted = doubts(projection, sweep, camera, _spacing(config), *classes, workspace)
-        hidden = chance_hidden(doubted.features) > config.most_doubt
-        hider[doubted.which[hidden]] = classes[0][doubted.nearest[hidden]]
-    elif config.method != "none":
-        _patched(projection, sweep, camera, config, workspace, classes, hider)
     else:
-        hider.fill(_NOTHING)
+        _patched(projection, sweep, camera, config, workspace, classes, hider)
     return hider
 
 
@@ -90,18 +83,42 @@ def _patched(
     hider: NDArray[np.int16],
 ) -> None:
     """Fill hider by patches; those of what stands free are freestanding_cover as large."""
-    count, focal_px = len(hider), (float(camera.K[0, 0]), float(camera.K[1, 1]))
-    across_px, along_px = (px * math.radians(angle) for px, angle in zip(focal_px, _spacing(config), strict=True))
-    wide = max(1.0, _CELL_PX * camera.width / 1920.0)
-    tall = max(1.0, min(wide, config.beam_cover * along_px))  # two of them to a patch at least: see `_paste`
-    shape = math.ceil(camera.height / tall), math.ceil(camera.width / wide)
-    buffer = workspace.array("patches", (shape[0] + 1) * shape[1], np.int32)
-    own = workspace.array("own_patch", count, np.int32)
-    class_id, free = classes or (np.zeros(count, np.uint8), np.zeros(256, np.bool_))
+    (buffer, own, (wide, tall)), (across_px, along_px) = (
+        patches(len(hider), camera, config, workspace),
+        spacing_px(camera, config),
+    )
+    class_id, free = classes or (np.zeros(len(hider), np.uint8), np.zeros(256, np.bool_))
     half = config.cover * across_px / wide, config.beam_cover * along_px / tall
     sizes = (1.0 / wide, 1.0 / tall), half, config.freestanding_cover, config.depth_tolerance_m
-    by_direction = sweep.cell, sweep.range, sweep.across, sweep.along
-    _hide(*projection.arrays, by_direction, class_id, free, sizes, shape, buffer, own, hider)
+    by_direction, shape = (sweep.cell, sweep.range, sweep.across, sweep.along), (buffer.shape[0] - 1, buffer.shape[1])
+    _hide(*projection.arrays, by_direction, class_id, free, sizes, shape, buffer.ravel(), own, hider)
+
+
+class Patches(NamedTuple):
+    """What `hiding` by patches leaves. buffer: (rows + 1, columns) int32, of each cell of the picture the distance
+    beyond which something hides, in the bits DISTANCE of a float32, and its class in CLASS; two rows stand for one of
+    the picture. own: (M,) int32, of each point the flat place of the upper one. cell_px: width and height of a cell."""
+
+    buffer: NDArray[np.int32]
+    own: NDArray[np.int32]
+    cell_px: tuple[float, float]
+
+
+def patches(count: int, camera: CameraModel, config: VisibilityConfig, workspace: Workspace) -> Patches:
+    """As the last `hiding` of `count` points by that camera left them in its workspace."""
+    wide = max(1.0, _CELL_PX * camera.width / 1920.0)
+    tall = max(
+        1.0, min(wide, config.beam_cover * spacing_px(camera, config)[1])
+    )  # two to a patch at least: see `_paste`
+    shape = math.ceil(camera.height / tall) + 1, math.ceil(camera.width / wide)
+    buffer, own = workspace.array("patches", shape, np.int32), workspace.array("own_patch", count, np.int32)
+    return Patches(buffer, own, (wide, tall))
+
+
+def spacing_px(camera: CameraModel, config: VisibilityConfig) -> tuple[float, float]:
+    """Pixels between columns and between beams, seen from where the LiDAR stands."""
+    across, along = (math.radians(angle) for angle in _spacing(config))
+    return float(camera.K[0, 0]) * across, float(camera.K[1, 1]) * along
 
 
 def _spacing(config: VisibilityConfig) -> tuple[float, float]:
@@ -186,7 +203,7 @@ def _paste(corner, wide, tall, beyond, class_id, stride, buffer):  # type: ignor
     and of four rows the second. Most patches take two columns and four rows at most; these write four cells each, some
     of them twice: how large the next one is cannot be guessed."""
     for m in range(corner.shape[0]):
-        key = beyond[m] & _DISTANCE | np.int32(class_id[m])
+        key = beyond[m] & DISTANCE | np.int32(class_id[m])
         at, columns, rows = np.uint64(corner[m]), wide[m], tall[m]
         if (columns > 0) & (columns <= 2) & (rows > 0) & (rows <= 4):
             right, below = at + np.uint64(columns - 1), np.uint64(max(rows - 2, 0) * stride)
@@ -207,5 +224,5 @@ def _look_up(distance, own, stride, buffer, hider):  # type: ignore[no-untyped-d
     for m in range(distance.shape[0]):
         here = np.uint32(own[m])
         nearest = min(buffer[here], buffer[here + up])
-        behind = np.float32(distance[m]).view(np.int32) & _DISTANCE > nearest
-        hider[m] = np.int16(nearest & _CLASS) if behind else _NOTHING
+        behind = np.float32(distance[m]).view(np.int32) & DISTANCE > nearest
+        hider[m] = np.int16(nearest & CLASS) if behind else _NOTHING

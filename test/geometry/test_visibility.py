@@ -1,6 +1,3 @@
-from dataclasses import replace
-from itertools import pairwise
-
 import numpy as np
 import pytest
 
@@ -15,9 +12,6 @@ T_CAM_LIDAR = np.array([[0, -1, 0, 0.0], [0, 0, -1, -0.5], [1, 0, 0, -0.8], [0, 
 """The camera stands 0.5 m below the LiDAR and 0.8 m ahead of it."""
 
 AZIMUTH, ELEVATION = np.radians(np.arange(-30, 30, 0.2)), np.radians(np.arange(-24.5, 6.0, 0.49))
-PATCHES, LEARNED = (VisibilityConfig(method=method) for method in ("patches", "learned"))
-FREE = np.isin(np.arange(256), [3, 5])
-"""Of the classes below 10, two stand free."""
 
 RAYS = np.stack(
     [
@@ -88,47 +82,6 @@ def test_a_wall_hides_what_the_camera_cannot_see_behind_it():
 def test_a_surface_hides_nothing_of_itself(surface):
     points, _ = measured(surface)
     assert visible(in_view(points), CAMERA, VisibilityConfig()).mean() > 0.985
-
-
-def learned(points: np.ndarray, class_id: np.ndarray, config: VisibilityConfig | None = None) -> np.ndarray:
-    """The class of what hides each point in view, where the picture has these classes (N,) for the points."""
-    projection, config = in_view(points), config or LEARNED
-    classes = class_id[projection.index].astype(np.uint8), FREE
-    return hiding(projection, range_image(points, config), CAMERA, config, classes=classes)
-
-
-def test_with_labels_a_wall_hides_what_the_camera_cannot_see_behind_it():
-    points, surface = measured(wall(8, -1.8, 0.2, -1.0, 1.0), wall(25, -1.8, 3.0, -12, 12), ground())
-    projection = in_view(points)
-    past = looks_past(points[projection.index], -1.0, 8.0, 0.2)
-    far, near = surface[projection.index] == 1, surface[projection.index] == 0
-    hidden = far & ~past & (points[projection.index, 1] < 2.5)
-    picture = np.select([surface == 0, surface == 1], [3, 2], 0)
-    picture[projection.index[hidden]] = 3  # there the camera looks at the wall
-    hider = learned(points, picture)
-    assert (hider[hidden] >= 0).mean() > 0.9
-    assert (hider[near] < 0).mean() > 0.99
-    assert (hider[hidden & (hider >= 0)] == 3).mean() > 0.95
-
-
-@pytest.mark.parametrize("class_id", [0, 3])
-def test_with_labels_a_surface_hides_nothing_of_itself(class_id):
-    walls = [wall(15, -1.8, 4, -8, 8), wall(15, -1.8, 4, -8, 8, turned=3.0)]
-    for surface in walls if FREE[class_id] else [*walls, ground()]:
-        points, _ = measured(surface)
-        assert (learned(points, np.full(len(points), class_id)) < 0).mean() > 0.985
-
-
-def test_the_more_doubt_is_allowed_the_fewer_points_are_hidden():
-    points, surface = measured(wall(8, -1.8, 0.2, -1.0, 1.0), wall(25, -1.8, 3.0, -12, 12), ground())
-    allowed = [learned(points, surface, replace(LEARNED, most_doubt=doubt)) < 0 for doubt in (0.01, 0.1, 0.5, 1.0)]
-    assert all((fewer <= more).all() and more.sum() > fewer.sum() for fewer, more in pairwise(allowed))
-    assert allowed[-1].all()
-
-
-def test_without_labels_patches_decide():
-    points, _ = measured(wall(8, -1.8, 0.2, -1.0, 1.0), wall(25, -1.8, 3.0, -12, 12), ground())
-    assert (visible(in_view(points), CAMERA, LEARNED) == visible(in_view(points), CAMERA, PATCHES)).all()
 
 
 def test_a_pole_hides_the_wall_behind_it():

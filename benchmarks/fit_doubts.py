@@ -1,6 +1,6 @@
-"""`python benchmarks/fit_occlusion.py`: fits the network that says how likely a point is hidden, to simulated drives.
+"""`python benchmarks/fit_doubts.py`: fits the network that says how likely a point is hidden, to simulated drives.
 
-The drives are none of those that `make accuracy-geometry` measures on. Writes `geometry/occlusion.yaml`.
+The drives are none of those that `make accuracy-geometry` measures on. Writes `fusion/doubts.yaml`.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from drives import DriveSpec, TrueSweep, true_sweeps
 from numpy.typing import NDArray
 from torch import nn
 
-from seg_perception.config import MotionConfig, VisibilityConfig
-from seg_perception.geometry import occlusion
+from seg_perception.config import EdgesConfig, MotionConfig, VisibilityConfig
+from seg_perception.fusion import doubts
+from seg_perception.fusion.edges import Surfaces
 from seg_perception.geometry.motion import MovedSweep
 from seg_perception.geometry.projection import project
 from seg_perception.geometry.spacing import with_spacing
-from seg_perception.geometry.visibility import range_image
+from seg_perception.geometry.visibility import hiding, range_image
+from seg_perception.geometry.workspace import Workspace
 from seg_perception.labels import Taxonomy
 
-PAGE = Path(occlusion.__file__).with_suffix(".yaml")
-FIRST_SEED, DRIVES = 100, 8
+PAGE = Path(doubts.__file__).with_suffix(".yaml")
+FIRST_SEED, DRIVES = 100, 24
 LAYERS = 24, 16  # whole fours
 ROUNDS, BATCH, RATE = 24, 4096, 4e-3
-HEAD = (
-    "# Weights of `occlusion.py`, a layer's (inputs, outputs) and then its (outputs,). Written by fit_occlusion.py.\n"
-)
+HEAD = "# Weights of `doubts.py`, a layer's (inputs, outputs) and then its (outputs,). Written by fit_doubts.py.\n"
 
 
 def specs() -> list[DriveSpec]:
@@ -39,17 +39,22 @@ def specs() -> list[DriveSpec]:
 
 def examples(sweep: TrueSweep, free: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """What is known of the doubtful points of a sweep, and whether a camera truly does not see them."""
-    settings = with_spacing(VisibilityConfig(), sweep.scan.points)
+    workspace, settings = Workspace(), with_spacing(VisibilityConfig(), sweep.scan.points)
     moved = MovedSweep(sweep.scan, sweep.tree, MotionConfig())
     by_direction = range_image(moved.points, settings)
+    surfaces = Surfaces(by_direction, EdgesConfig(), workspace)
     known, hidden = [], []
     for visible, mount in zip(sweep.visible, sweep.cameras, strict=True):
         image = sweep.images[mount.name]
-        in_view = project(moved.points, moved.T_cam_lidar(image.frame_id, image.stamp_ns), mount.model)
+        T_cam_lidar = moved.T_cam_lidar(image.frame_id, image.stamp_ns)
+        in_view = project(moved.points, T_cam_lidar, mount.model)
         u, v = np.floor(in_view.uv + 0.5).astype(int).T
-        spacing = settings.spacing_deg, settings.beam_spacing_deg
-        found = occlusion.doubts(in_view, by_direction, mount.model, spacing, image.pixels[v, u, 0], free)
-        known.append(found.features)
+        classes = np.ascontiguousarray(image.pixels[v, u, 0]), free
+        hider = hiding(in_view, by_direction, mount.model, settings, workspace, classes)
+        told = classes[0], hider, in_view.index
+        said = doubts.Said(*classes, hider, surfaces.settle(*told), surfaces.labels(*told))
+        found = doubts.Doubts(in_view, by_direction, mount.model, T_cam_lidar, said, settings, workspace)
+        known.append(found.features())
         hidden.append(~visible[in_view.index[found.which]])
     return np.concatenate(known), np.concatenate(hidden)
 

@@ -1,0 +1,382 @@
+"""Where patches and surfaces are not to be trusted, a small network decides what a camera does not see.
+
+A patch of fixed size says yes or no, and near the outline of something nearer it is often wrong. There more tells:
+which of the places around the point in the picture something hides, how far before the point that stands, whether the
+picture calls both the same, whether what is nearer stands free; and around the point as the LiDAR saw it, where its
+surface goes on and what became of its neighbours. A network weighs that for the few points near outlines; of all others
+patches and surfaces have the last word. What it weighs is bounded, and has no unit of length in it but metres of depth:
+places are spacings of the LiDAR. They are told from the side that parallax moves nearer things to, so that it does not
+matter on which side of the LiDAR a camera stands. Its weights are in `doubts.yaml`, fitted by
+`benchmarks/fit_doubts.py`.
+
+After a change of the compiled functions here, delete the `__pycache__` of this folder: see `geometry.lens`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from seg_perception.config import VisibilityConfig
+from seg_perception.fusion.edges import HIDDEN
+from seg_perception.geometry.camera import CameraModel
+from seg_perception.geometry.projection import Projection
+from seg_perception.geometry.range_image import RangeImage
+from seg_perception.geometry.visibility import CLASS, DISTANCE, Patches, patches, spacing_px
+from seg_perception.geometry.workspace import Workspace
+
+PLACES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
+"""Looked at in the picture, and as neighbours in the image of ranges: that many steps aside or up and down, positive
+where parallax moves nearer things to. In the image of ranges a step is a cell, in the picture as many spacings as:"""
+STEP = 1.0, 0.8
+_OF_POINT = (
+    "a patch hides it",
+    "how much larger a spacing is to the camera",
+    "range",
+    "stands free by its own label",
+    "metres by which its surface recedes from column to column",
+    "metres by which its surface recedes from beam to beam",
+)
+FEATURES = (
+    *_OF_POINT,
+    *(f"place {place}: {what}" for place in PLACES for what in ("metres before it", "same label")),
+    *(f"neighbour {place}: {what}" for place in PLACES[1:] for what in ("metres behind it", "same label", "hidden")),
+)
+"""What the network is given of a point, in this order. Each lies within -1 and 1."""
+
+_LARGEST = np.float32(3.0)  # a spacing looks at most this much larger to the camera than to the LiDAR, or smaller
+_RANGE_M, _STEP_M = np.float32(20.0), np.float32(0.3)  # that are half of what can be said
+_ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
+_MUCH = np.float32(1e6)  # metres, or more
+_BLOCK = 128  # points that the network weighs together
+_PLACES = np.array(PLACES, np.int64)
+_FIRST_PLACE, _FIRST_NEIGHBOUR = len(_OF_POINT), len(_OF_POINT) + 2 * len(PLACES)
+
+_compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
+_reordered = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
+
+
+class Said(NamedTuple):
+    """What has been said of the M points in view. class_id: (M,) by the picture; free: (256,) whether a class stands
+    free; hider: (M,) by `visibility.hiding`; kept: (M,) by `Surfaces.settle`; labels: by `Surfaces.labels`."""
+
+    class_id: NDArray[np.uint8]
+    free: NDArray[np.bool_]
+    hider: NDArray[np.int16]
+    kept: NDArray[np.bool_]
+    labels: NDArray[np.uint8]
+
+
+class Doubts:
+    """Points near the outline of something nearer, and what there is to say of each.
+
+    T_cam_lidar: (4, 4) from where the sweep is seen to the camera. which: (C,) int32, which of the M in view.
+    """
+
+    def __init__(
+        self,
+        projection: Projection,
+        sweep: RangeImage,
+        camera: CameraModel,
+        T_cam_lidar: NDArray[np.float64],
+        said: Said,
+        config: VisibilityConfig,
+        workspace: Workspace,
+    ) -> None:
+        """workspace: the one with which all that has been said."""
+        (index, uv, distance), covered = projection.arrays, patches(len(projection.index), camera, config, workspace)
+        cell = np.array(covered.cell_px, np.float32)
+        steps = (np.array(spacing_px(camera, config)) * STEP / cell).astype(np.float32)
+        self.which = _asked(covered, distance, steps, workspace)
+        focal, centre, (x, y, z) = np.diag(camera.K)[:2], camera.K[:2, 2], T_cam_lidar[:3, 3]
+        towards = np.array([*(focal * (x, y) + centre * z), z], np.float32)
+        view = index, uv, distance, cell, steps, towards
+        planes = (plane.ravel() for plane in (sweep.nearest, sweep.across, sweep.along))
+        self._told = view, (sweep.cell, sweep.range, *planes, sweep.rows), said, covered.buffer
+
+    def features(self) -> NDArray[np.float32]:
+        """(C, len(FEATURES))."""
+        features = np.empty((len(self.which), len(FEATURES)), np.float32)
+        _tell(self.which, self._told, features)
+        return features
+
+    def settle(self, most_doubt: float, weights: tuple[NDArray[np.float32], ...] = ()) -> None:
+        """Let the network decide which of these points are kept, and say so in `kept`: those not likelier hidden than
+        most_doubt, 0..1.
+
+        weights: of three layers, each (inputs, outputs) and then (outputs,), inputs a whole number of fours; those
+        fitted if not given.
+        """
+        with np.errstate(divide="ignore"):
+            limit = np.float32(np.log(most_doubt) - np.log1p(-most_doubt))
+        _settle(self.which, self._told, weights or fitted_weights(), limit)
+
+
+def _asked(
+    covered: Patches, distance: NDArray[np.float32], steps: NDArray[np.float32], workspace: Workspace
+) -> NDArray[np.int32]:
+    """Which points something a step away in the picture hides, or would if they lay there."""
+    which, places = (workspace.array(name, len(distance), np.int32) for name in ("doubted", "doubted_place"))
+    lines = (covered.buffer.shape[0] + 1) // 2, covered.buffer.shape[1]  # two rows to a line
+    near, room = (workspace.array(name, lines, np.int32) for name in ("doubted_near", "doubted_room"))
+    _widen(covered.buffer, max(1, round(float(steps[0]))), max(1, round(float(steps[1]) / 2.0)), near, room)
+    return which[: _ask(distance, covered.own, near, which, places)]
+
+
+@lru_cache(maxsize=1)
+def fitted_weights() -> tuple[NDArray[np.float32], ...]:
+    """Those of `doubts.yaml`."""
+    text = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
+    return tuple(np.array(layer, np.float32) for layer in yaml.load(text, Loader=_Loader)["layers"])
+
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@_compiled
+def _widen(buffer, columns, lines, near, room):  # type: ignore[no-untyped-def]
+    """Into near, a line of which stands for two rows of the buffer, the least of the patches so many columns and lines
+    around each place. Columns go on from one line to the next: at the sides of the picture some are asked in vain."""
+    for line in range(near.shape[0]):
+        one, other, least = buffer[2 * line], buffer[min(2 * line + 1, buffer.shape[0] - 1)], near[line]
+        for k in range(least.shape[0]):
+            least[k] = one[k] if one[k] < other[k] else other[k]
+    values, others = near.ravel(), room.ravel()
+    for turn in range(lines + columns):
+        _spread(values, others, near.shape[1] if turn < lines else 1)
+        values, others = others, values
+    if (lines + columns) % 2:
+        others[:] = values
+
+
+@_compiled
+def _spread(values, answer, step):  # type: ignore[no-untyped-def]
+    """The least of each value and those a step before and after it."""
+    if values.shape[0] < 2 * step:
+        answer[:] = values
+        return
+    _lower(values[:step], values[:step], values[step : 2 * step], answer[:step])
+    _lower(values[: -2 * step], values[step:-step], values[2 * step :], answer[step:-step])
+    _lower(values[-2 * step : -step], values[-step:], values[-step:], answer[-step:])
+
+
+@_compiled
+def _lower(before, here, after, answer):  # type: ignore[no-untyped-def]
+    for k in range(here.shape[0]):
+        least = before[k] if before[k] < after[k] else after[k]
+        answer[k] = least if least < here[k] else here[k]
+
+
+@_compiled
+def _ask(distance, own, near, which, places):  # type: ignore[no-untyped-def]
+    """Points that anything around hides into the start of which; how many. places: scratch."""
+    found, width = 0, near.shape[1]
+    for m in range(places.shape[0]):
+        row = np.int32((own[m] + 0.5) * (1.0 / width))
+        places[m] = own[m] - (row - (row >> 1)) * np.int32(width)
+    near = near.ravel()
+    for m in range(distance.shape[0]):
+        which[found] = m
+        found += np.float32(distance[m]).view(np.int32) & DISTANCE > near[np.uint32(places[m])]
+    return found
+
+
+@_compiled
+def _tell(which, told, features):  # type: ignore[no-untyped-def]
+    given, scratch = np.zeros((features.shape[1], _BLOCK), np.float32), _scratch()
+    for first in range(0, which.shape[0], _BLOCK):
+        block = which[first : first + _BLOCK]
+        _describe(block, told, scratch, given)
+        features[first : first + _BLOCK] = given[:, : block.shape[0]].T
+
+
+@_compiled
+def _settle(which, told, layers, limit):  # type: ignore[no-untyped-def]
+    """Two hidden layers, rectified; a block of points at a time."""
+    first, first_bias, second, second_bias, last, last_bias = layers
+    kept = told[2].kept
+    given, scratch = np.zeros((first.shape[0], _BLOCK), np.float32), _scratch()
+    one, two = np.empty((first.shape[1], _BLOCK), np.float32), np.empty((second.shape[1], _BLOCK), np.float32)
+    score = np.empty(_BLOCK, np.float32)
+    for begin in range(0, which.shape[0], _BLOCK):
+        block = which[begin : begin + _BLOCK]
+        _describe(block, told, scratch, given)
+        _layer(given, first, first_bias, one)
+        _rectify(one)
+        _layer(one, second, second_bias, two)
+        _rectify(two)
+        _sum(two, last, last_bias, score)
+        for c in range(block.shape[0]):
+            kept[block[c]] = score[c] <= limit
+
+
+@_compiled
+def _scratch():  # type: ignore[no-untyped-def]
+    return np.zeros((7, _BLOCK), np.float32), np.zeros((4, _BLOCK), np.int32), np.zeros((4, 3, _BLOCK), np.int32)
+
+
+@_compiled
+def _describe(block, told, scratch, given):  # type: ignore[no-untyped-def]
+    """What is told of a block of points into the first columns of given, (inputs, _BLOCK)."""
+    (index, uv, distance, cell, steps, towards), sweep, (class_id, free, hider, _, labels), buffer = told
+    cells, ranges, nearest, across, along, rows = sweep
+    us, vs, away, far, scale, right, down = scratch[0]
+    at, label, places, keys = scratch[1]
+    columns, lines, beside, above = scratch[2]  # of the picture, then of the image of ranges; each a step before and on
+    for c in range(block.shape[0]):
+        m = np.uint32(block[c])
+        i = np.uint32(index[m])
+        at[c], label[c] = cells[i], class_id[m]
+        us[c], vs[c], away[c], far[c] = uv[0, m], uv[1, m], distance[m], ranges[i]
+        given[0, c], given[3, c] = hider[m] >= 0, free[class_id[m]]
+        given[4, c], given[5, c] = across[np.uint32(at[c])], along[np.uint32(at[c])]
+    _measure(away, far, scale, given[1], given[2])
+    _bound(given[4])
+    _bound(given[5])
+    _turn(us, towards[0], towards[2], right)
+    _turn(vs, towards[1], towards[2], down)
+    for k in range(3):
+        step = np.float32(k - 1)
+        _move(us, scale, right, step * steps[0], cell[0], np.float32(buffer.shape[1] - 1), columns[k])
+        _move(vs, scale, down, step * steps[1], cell[1], np.float32(buffer.shape[0] - 2), lines[k])
+        _step(right, np.int32((1 - k) * rows), beside[k])  # columns of the sweep count to the left, its rows upwards
+        _step(down, np.int32(1 - k), above[k])
+    for k in range(_PLACES.shape[0]):
+        aside, below = _PLACES[k, 0] + 1, _PLACES[k, 1] + 1
+        _add(columns[aside], lines[below], np.int32(buffer.shape[1]), places)
+        _look(places[: block.shape[0]], buffer.ravel(), np.uint32(buffer.shape[1]), keys)
+        row = _FIRST_PLACE + 2 * k
+        _tell_place(keys, away, label, given[row], given[row + 1])
+        if k > 0:
+            row = _FIRST_NEIGHBOUR + 3 * (k - 1)
+            _add(at, beside[aside], np.int32(1), places)
+            _add(places, above[below], np.int32(1), places)
+            _find(places[: block.shape[0]], nearest, labels, given[row], keys)
+            _tell_neighbour(keys, far, label, given[row], given[row + 1], given[row + 2])
+
+
+@_compiled
+def _measure(away, far, scale, size_told, range_told):  # type: ignore[no-untyped-def]
+    """How much larger a spacing is to the camera."""
+    for c in range(_BLOCK):
+        size = far[c] / away[c]
+        size = size if size < _LARGEST else _LARGEST
+        scale[c] = size if size > _ONE / _LARGEST else _ONE / _LARGEST
+        size_told[c] = scale[c] / _LARGEST
+        metres = far[c] if far[c] < _MUCH else _MUCH
+        range_told[c] = metres / (_RANGE_M + metres)
+
+
+@_compiled
+def _bound(metres):  # type: ignore[no-untyped-def]
+    for c in range(_BLOCK):
+        some = metres[c] if metres[c] < _MUCH else _MUCH
+        metres[c] = some / (_ONE + some)
+
+
+@_compiled
+def _turn(pixels, towards, ahead, side):  # type: ignore[no-untyped-def]
+    """1 or -1: to which side parallax moves what is nearer."""
+    for c in range(_BLOCK):
+        side[c] = _ONE if towards - pixels[c] * ahead >= _ZERO else -_ONE
+
+
+@_compiled
+def _move(pixels, scale, side, cells_aside, cell, last, cells):  # type: ignore[no-untyped-def]
+    """Which cell of the picture lies so many cells to that side."""
+    per_px = _ONE / cell
+    for c in range(_BLOCK):
+        place = (pixels[c] + _HALF) * per_px + cells_aside * scale[c] * side[c]
+        place = place if place > _ZERO else _ZERO
+        cells[c] = np.int32(place if place < last else last)
+
+
+@_compiled
+def _step(side, step, steps):  # type: ignore[no-untyped-def]
+    for c in range(_BLOCK):
+        steps[c] = step if side[c] > _ZERO else -step
+
+
+@_compiled
+def _add(ones, others, times, sums):  # type: ignore[no-untyped-def]
+    for c in range(_BLOCK):
+        sums[c] = ones[c] + others[c] * times
+
+
+@_compiled
+def _look(places, buffer, stride, keys):  # type: ignore[no-untyped-def]
+    for c in range(places.shape[0]):
+        here = np.uint32(places[c])
+        keys[c] = min(buffer[here], buffer[here + stride])
+
+
+@_compiled
+def _tell_place(keys, away, label, before, same):  # type: ignore[no-untyped-def]
+    for c in range(_BLOCK):
+        gap = away[c] - np.int32(keys[c] & DISTANCE).view(np.float32)  # no number where there is no patch
+        gap = gap if gap > _ZERO else _ZERO
+        gap = gap if gap < _MUCH else _MUCH
+        before[c] = gap / (_ONE + gap)
+        same[c] = _ONE if (gap > _ZERO) & (keys[c] & CLASS == label[c]) else _ZERO
+
+
+@_compiled
+def _find(places, nearest, labels, ranges, said):  # type: ignore[no-untyped-def]
+    for c in range(places.shape[0]):
+        there = np.uint32(places[c])
+        ranges[c], said[c] = nearest[there], labels[there]
+
+
+@_compiled
+def _tell_neighbour(said, far, label, behind, same, hidden):  # type: ignore[no-untyped-def]
+    """behind: ranges to begin with."""
+    for c in range(_BLOCK):
+        step = behind[c] - far[c]
+        behind[c] = step / (_STEP_M + abs(step)) if behind[c] > _ZERO else _ZERO
+        hidden[c] = _ONE if said[c] == HIDDEN else _ZERO
+        told = _ONE if said[c] == label[c] else -_ONE
+        same[c] = told if said[c] < HIDDEN else _ZERO
+
+
+@_reordered
+def _layer(given, weights, bias, answer):  # type: ignore[no-untyped-def]
+    """Four outputs at a time from four inputs: what is loaded once serves them all."""
+    for j in range(0, answer.shape[0] - 3, 4):
+        one, two, three, four = answer[j], answer[j + 1], answer[j + 2], answer[j + 3]
+        for c in range(_BLOCK):
+            one[c], two[c], three[c], four[c] = bias[j], bias[j + 1], bias[j + 2], bias[j + 3]
+        for k in range(0, given.shape[0] - 3, 4):
+            x, y, z, w = given[k], given[k + 1], given[k + 2], given[k + 3]
+            a, b, d, e = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
+            a1, a2, a3, a4 = a[j], a[j + 1], a[j + 2], a[j + 3]
+            b1, b2, b3, b4 = b[j], b[j + 1], b[j + 2], b[j + 3]
+            d1, d2, d3, d4 = d[j], d[j + 1], d[j + 2], d[j + 3]
+            e1, e2, e3, e4 = e[j], e[j + 1], e[j + 2], e[j + 3]
+            for c in range(_BLOCK):
+                one[c] += a1 * x[c] + b1 * y[c] + d1 * z[c] + e1 * w[c]
+                two[c] += a2 * x[c] + b2 * y[c] + d2 * z[c] + e2 * w[c]
+                three[c] += a3 * x[c] + b3 * y[c] + d3 * z[c] + e3 * w[c]
+                four[c] += a4 * x[c] + b4 * y[c] + d4 * z[c] + e4 * w[c]
+
+
+@_reordered
+def _sum(given, weights, bias, answer):  # type: ignore[no-untyped-def]
+    answer[:] = bias[0]
+    for k in range(given.shape[0]):
+        weight, x = weights[k, 0], given[k]
+        for c in range(_BLOCK):
+            answer[c] += weight * x[c]
+
+
+@_compiled
+def _rectify(values):  # type: ignore[no-untyped-def]
+    for j in range(values.shape[0]):
+        row = values[j]
+        for c in range(_BLOCK):
+            row[c] = max(row[c], _ZERO)
