@@ -53,7 +53,8 @@ def examples(sweep: TrueSweep, free: NDArray[np.bool_]) -> tuple[NDArray[np.floa
         hider = hiding(in_view, by_direction, mount.model, settings, workspace, classes)
         told = classes[0], hider, in_view.index
         said = doubts.Said(*classes, hider, surfaces.settle(*told), surfaces.labels(*told))
-        found = doubts.Doubts(in_view, by_direction, mount.model, T_cam_lidar, said, settings, workspace)
+        view = doubts.View(in_view, by_direction, mount.model, T_cam_lidar)
+        found = doubts.Doubts(view, said, settings, workspace)
         known.append(found.features())
         hidden.append(~visible[in_view.index[found.which]])
     return np.concatenate(known), np.concatenate(hidden)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from seg_perception.config import Config
 from seg_perception.crew import Crew
 from seg_perception.datatypes import LidarScan
+from seg_perception.fusion.doubts import View, seen_of
 from seg_perception.fusion.edges import Surfaces
 from seg_perception.fusion.painting import Painting
 from seg_perception.geometry.camera import CameraModel
@@ -28,7 +29,7 @@ from seg_perception.geometry.projection import project
 from seg_perception.geometry.range_image import RangeImage
 from seg_perception.geometry.spacing import with_spacing
 from seg_perception.geometry.transform_tree import TransformTree
-from seg_perception.geometry.visibility import hiding, range_image
+from seg_perception.geometry.visibility import range_image
 from seg_perception.geometry.workspace import Workspace
 from seg_perception.inference.contract import Alignment
 from seg_perception.inference.segmenter import LabelSegmentation, LogitsSegmentation
@@ -163,10 +164,10 @@ def ours(
         def see(k: int, own: Workspace) -> None:
             in_view = project(moved.points, T_each_lidar[k], labels.camera, None, own, bounds)
             said = segmentation.sample(in_view.uv)
-            hider = hiding(in_view, by_direction(), labels.camera, visibility, own, (said.class_id, free))
             if own not in surfaces:
                 surfaces[own] = Surfaces(by_direction(), config.edges, own)
-            kept = surfaces[own].settle(said.class_id, hider, in_view.index)
+            view = View(in_view, by_direction(), labels.camera, T_each_lidar[k])
+            kept = seen_of(view, surfaces[own], said.class_id, free, visibility, own)
             painting.add(f"camera_{k}", in_view, said, kept, (WIDTH, HEIGHT), T0)
 
         crew.do([lambda _: by_direction(), *(partial(see, k) for k in range(cameras))])

@@ -16,11 +16,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_perception.config import CameraConfig, Config, EdgesConfig, VisibilityConfig
+from seg_perception.config import CameraConfig, Config, VisibilityConfig
 from seg_perception.crew import Crew
 from seg_perception.datatypes import CameraImage, LidarScan, SemanticCloud, SweepReport, ViewReport
 from seg_perception.errors import BackendLostError, CalibrationError, SegPerceptionError
-from seg_perception.fusion.doubts import Doubts, Said
+from seg_perception.fusion.doubts import View, seen_of
 from seg_perception.fusion.edges import Surfaces
 from seg_perception.fusion.painting import Painting
 from seg_perception.geometry import motion
@@ -31,7 +31,7 @@ from seg_perception.geometry.projection import Projection, project
 from seg_perception.geometry.range_image import RangeImage
 from seg_perception.geometry.spacing import with_spacing
 from seg_perception.geometry.transform_tree import TransformTree
-from seg_perception.geometry.visibility import hiding, range_image
+from seg_perception.geometry.visibility import range_image
 from seg_perception.geometry.workspace import Workspace
 from seg_perception.inference.cpu import usable_cores
 from seg_perception.inference.framing import Frame
@@ -204,9 +204,10 @@ class Pipeline:
                 with timer.stage("sample"):
                     labels = self.networks[name].sample(segmentations[name], in_view.uv)
                 with timer.stage("hide"):
-                    kept = self._unhidden(
-                        labels.class_id, in_view, look, by_direction(), visibility, config.edges, hand
-                    )
+                    if hand.surfaces is None:
+                        hand.surfaces = Surfaces(by_direction(), config.edges, hand.workspace)
+                    view = View(in_view, by_direction(), look.camera, look.T_cam_lidar)
+                    kept = seen_of(view, hand.surfaces, labels.class_id, self._free, visibility, hand.workspace)
                 with timer.stage("paint"):
                     seen = painting.add(name, in_view, labels, kept, image.size, image.stamp_ns)
                 visible.add(name, in_view.index, kept, look)
@@ -226,28 +227,6 @@ class Pipeline:
             reports[name] = replace(reports[name], painted=int(np.count_nonzero(cloud.camera == index)))
         report = SweepReport(reports, timer.seconds, sweep.kind, sweep.fallback)
         return SweepResult(cloud, images, segmentations, visible, report, sweep)
-
-    def _unhidden(
-        self,
-        class_id: NDArray[np.uint8],
-        in_view: Projection,
-        look: _Look,
-        by_direction: RangeImage,
-        visibility: VisibilityConfig,
-        edges: EdgesConfig,
-        hand: _Hand,
-    ) -> NDArray[np.bool_]:
-        """Which points in view the camera sees: what patches say, then surfaces, then a network where that is asked."""
-        if hand.surfaces is None:
-            hand.surfaces = Surfaces(by_direction, edges, hand.workspace)
-        hider = hiding(in_view, by_direction, look.camera, visibility, hand.workspace, (class_id, self._free))
-        kept = hand.surfaces.settle(class_id, hider, in_view.index)
-        if visibility.method == "learned":
-            labels = hand.surfaces.labels(class_id, hider, in_view.index)
-            said = Said(class_id, self._free, hider, kept, labels)
-            view = in_view, by_direction, look.camera, look.T_cam_lidar
-            Doubts(*view, said, visibility, hand.workspace).settle(visibility.most_doubt)
-        return kept
 
     def _look(self, image: CameraImage, camera: CameraModel, sweep: MovedSweep) -> _Look:
         T_cam_lidar = sweep.T_cam_lidar(image.frame_id, image.stamp_ns)

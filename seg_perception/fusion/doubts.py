@@ -24,11 +24,11 @@ import yaml
 from numpy.typing import NDArray
 
 from seg_perception.config import VisibilityConfig
-from seg_perception.fusion.edges import HIDDEN
+from seg_perception.fusion.edges import HIDDEN, Surfaces
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.projection import Projection
 from seg_perception.geometry.range_image import RangeImage
-from seg_perception.geometry.visibility import CLASS, DISTANCE, Patches, patches, spacing_px
+from seg_perception.geometry.visibility import CLASS, DISTANCE, Patches, hiding, patches, spacing_px
 from seg_perception.geometry.workspace import Workspace
 
 PLACES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
@@ -62,6 +62,15 @@ _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 _reordered = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
 
 
+class View(NamedTuple):
+    """The points that a camera has in view, and the way to it from where their sweep is seen: (4, 4)."""
+
+    points: Projection
+    sweep: RangeImage
+    camera: CameraModel
+    T_cam_lidar: NDArray[np.float64]
+
+
 class Said(NamedTuple):
     """What has been said of the M points in view. class_id: (M,) by the picture; free: (256,) whether a class stands
     free; hider: (M,) by `visibility.hiding`; kept: (M,) by `Surfaces.settle`; labels: by `Surfaces.labels`."""
@@ -73,32 +82,39 @@ class Said(NamedTuple):
     labels: NDArray[np.uint8]
 
 
+def seen_of(
+    view: View,
+    surfaces: Surfaces,
+    class_id: NDArray[np.uint8],
+    free: NDArray[np.bool_],
+    config: VisibilityConfig,
+    workspace: Workspace,
+) -> NDArray[np.bool_]:
+    """(M,) bool: which points in view the camera sees: so say patches, then surfaces, then, by method `learned`, the
+    network. class_id, free: as in `Said`. The answer is an array of the workspace."""
+    hider = hiding(view.points, view.sweep, view.camera, config, workspace, (class_id, free))
+    kept = surfaces.settle(class_id, hider, view.points.index)
+    if config.method == "learned":
+        said = Said(class_id, free, hider, kept, surfaces.labels(class_id, hider, view.points.index))
+        Doubts(view, said, config, workspace).settle(config.most_doubt)
+    return kept
+
+
 class Doubts:
-    """Points near the outline of something nearer, and what there is to say of each.
+    """Points near the outline of something nearer, and what there is to say of each. which: (C,) int32, which of the M
+    in view. workspace: the one that served all who had a say."""
 
-    T_cam_lidar: (4, 4) from where the sweep is seen to the camera. which: (C,) int32, which of the M in view.
-    """
-
-    def __init__(
-        self,
-        projection: Projection,
-        sweep: RangeImage,
-        camera: CameraModel,
-        T_cam_lidar: NDArray[np.float64],
-        said: Said,
-        config: VisibilityConfig,
-        workspace: Workspace,
-    ) -> None:
-        """workspace: the one with which all that has been said."""
+    def __init__(self, view: View, said: Said, config: VisibilityConfig, workspace: Workspace) -> None:
+        projection, sweep, camera, T_cam_lidar = view
         (index, uv, distance), covered = projection.arrays, patches(len(projection.index), camera, config, workspace)
         cell = np.array(covered.cell_px, np.float32)
         steps = (np.array(spacing_px(camera, config)) * STEP / cell).astype(np.float32)
         self.which = _asked(covered, distance, steps, workspace)
         focal, centre, (x, y, z) = np.diag(camera.K)[:2], camera.K[:2, 2], T_cam_lidar[:3, 3]
         towards = np.array([*(focal * (x, y) + centre * z), z], np.float32)
-        view = index, uv, distance, cell, steps, towards
+        places = index, uv, distance, cell, steps, towards
         planes = (plane.ravel() for plane in (sweep.nearest, sweep.across, sweep.along))
-        self._told = view, (sweep.cell, sweep.range, *planes, sweep.rows), said, covered.buffer
+        self._told = places, (sweep.cell, sweep.range, *planes, sweep.rows), said, covered.buffer
 
     def features(self) -> NDArray[np.float32]:
         """(C, len(FEATURES))."""

@@ -6,7 +6,7 @@ import pytest
 from scipy.ndimage import minimum_filter
 
 from seg_perception.config import EdgesConfig, VisibilityConfig
-from seg_perception.fusion.doubts import FEATURES, Doubts, Said, fitted_weights
+from seg_perception.fusion.doubts import FEATURES, Doubts, Said, View, fitted_weights
 from seg_perception.fusion.edges import Surfaces
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.projection import Projection, project
@@ -50,7 +50,7 @@ class Look:
         told = self.class_id, self.hider, self.view.index
         self.kept = surfaces.settle(*told)
         said = Said(*classes, self.hider, self.kept, surfaces.labels(*told))
-        self.doubts = Doubts(self.view, self.sweep, CAMERA, T_cam_lidar, said, config, self.workspace)
+        self.doubts = Doubts(View(self.view, self.sweep, CAMERA, T_cam_lidar), said, config, self.workspace)
 
     def told(self, m: int) -> dict[str, float]:
         """What is told of the mth point in view."""
@@ -234,6 +234,6 @@ def test_a_picture_of_a_few_pixels_is_asked_about_too(size):
     surfaces = Surfaces(sweep, EdgesConfig(), workspace)
     told = said[0], hider, view.index
     opinions = Said(*said, hider, surfaces.settle(*told), surfaces.labels(*told))
-    found = Doubts(view, sweep, small, T_CAM_LIDAR, opinions, config, workspace)
+    found = Doubts(View(view, sweep, small, T_CAM_LIDAR), opinions, config, workspace)
     assert np.isin(np.flatnonzero(hider >= 0), found.which).all()
     assert np.isfinite(found.features()).all()
