@@ -105,14 +105,6 @@ class _Visible(Mapping[str, Projection]):
         return len(self._seen)
 
 
-class _Hand:
-    """What one thread labels with."""
-
-    def __init__(self) -> None:
-        self.workspace = Workspace()
-        self.surfaces: Surfaces | None = None
-
-
 class Pipeline:
     """Cameras and LiDAR in, a semantic cloud out.
 
@@ -135,7 +127,7 @@ class Pipeline:
         self._lock = threading.Lock()  # of `_segmented`
         self._workspace = Workspace()  # for what cameras share
         count = min(config.painting.threads or usable_cores(), len(config.cameras))
-        self._crew = Crew([_Hand() for _ in range(max(count, 1))])
+        self._crew = Crew([Workspace() for _ in range(max(count, 1))])  # each thread with one of its own
 
     def close(self) -> None:
         """End what threads it has. It starts them again where another sweep comes."""
@@ -151,6 +143,15 @@ class Pipeline:
         self._visibility: dict[str, VisibilityConfig] = {}  # by LiDAR, with its spacing
         self._sweeps: Counter[str] = Counter()  # by LiDAR
 
+    def _visibility_of(self, scan: LidarScan, config: VisibilityConfig) -> VisibilityConfig:
+        if config != self._asked_visibility:
+            self._set_visibility(config)
+        self._sweeps[scan.lidar] += 1
+        visibility = self._visibility.get(scan.lidar, config)
+        if self._sweeps[scan.lidar].bit_count() == 1:  # where its points lie in no order, it is asked ever more seldom
+            visibility = self._visibility[scan.lidar] = with_spacing(visibility, scan.points)
+        return visibility
+
     def process(self, scan: LidarScan, images: Mapping[str, CameraImage]) -> SweepResult:
         """Label one sweep with the images paired with it.
 
@@ -163,12 +164,7 @@ class Pipeline:
         timer = StageTimer()
         segmentations: dict[str, Segmentation] = {}
         reports: dict[str, ViewReport] = {}
-        if config.visibility != self._asked_visibility:
-            self._set_visibility(config.visibility)
-        self._sweeps[scan.lidar] += 1
-        visibility = self._visibility.get(scan.lidar, config.visibility)
-        if self._sweeps[scan.lidar].bit_count() == 1:  # where its points lie in no order, it is asked ever more seldom
-            visibility = self._visibility[scan.lidar] = with_spacing(visibility, scan.points)
+        visibility = self._visibility_of(scan, config.visibility)
         with timer.stage("move"):
             sweep = MovedSweep(scan, self._tree, config.motion)
         with timer.stage("segment"):
@@ -185,36 +181,35 @@ class Pipeline:
         with timer.stage("project"):
             bounds = bounds_of(sweep.points, self._workspace)
         ranges: Once[RangeImage] = Once()
+        surfaces: dict[Workspace, Surfaces] = {}
 
         def by_direction() -> RangeImage:
             return ranges.get(partial(range_image, sweep.points, visibility, self._workspace))
 
-        def look_around(hand: _Hand) -> None:
+        def look_around(_: Workspace) -> None:
             with timer.stage("hide"):
                 by_direction()
 
-        def see(name: str, hand: _Hand) -> None:
+        def see(name: str, own: Workspace) -> None:
             look, image = looks[name], images[name]
             with _costs_itself(name, reports):
                 with timer.stage("project"):
-                    in_view = look.project(sweep.points, hand.workspace, bounds)
+                    in_view = look.project(sweep.points, own, bounds)
                 with timer.stage("segment"):  # as late as can be: another thread may be at it
                     segmentations[name] = self.segment(image)
                     self._forget_before(image)
                 with timer.stage("sample"):
                     labels = self.networks[name].sample(segmentations[name], in_view.uv)
                 with timer.stage("hide"):
-                    if hand.surfaces is None:
-                        hand.surfaces = Surfaces(by_direction(), config.edges, hand.workspace)
+                    if own not in surfaces:
+                        surfaces[own] = Surfaces(by_direction(), config.edges, own)
                     view = View(in_view, by_direction(), look.camera, look.T_cam_lidar)
-                    kept = seen_of(view, hand.surfaces, labels.class_id, self._free, visibility, hand.workspace)
+                    kept = seen_of(view, surfaces[own], labels.class_id, self._free, visibility, own)
                 with timer.stage("paint"):
                     seen = painting.add(name, in_view, labels, kept, image.size, image.stamp_ns)
                 visible.add(name, in_view.index, kept, look)
                 reports[name] = replace(reports[name], in_view=len(in_view.index), visible=seen)
 
-        for hand in self._crew.hands:
-            hand.surfaces = None
         self._crew.do([look_around, *(partial(see, name) for name in looks)])
         for name in sorted(images.keys() - looks.keys()):  # nothing to paint, but somebody may look at what it says
             with _costs_itself(name, reports), timer.stage("segment"):
