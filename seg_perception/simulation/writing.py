@@ -254,6 +254,12 @@ def _plain_image(image: NDArray, encoding: str) -> dict[str, Any]:
     }
 
 
+def _readout(mount: CameraMount) -> dict[str, float]:
+    """From the first row to the last, where these are exposed one after the other."""
+    readout_ms = round(mount.row_time_us * (mount.model.height - 1) * 1e-3, 6)
+    return {"readout_ms": readout_ms} if readout_ms else {}
+
+
 def _settings(drive: Drive) -> str:
     """The parameter file with which node and replay read the bag."""
     transport = drive.config.transport
@@ -263,6 +269,7 @@ def _settings(drive: Drive) -> str:
             "info_topic": f"/{mount.name}/camera_info",
             "transport": "raw" if transport == "raw" else "compressed",
             "rectified": False,
+            **_readout(mount),
         }
         for mount in drive.config.cameras
     }

@@ -163,9 +163,11 @@ def test_the_command_refuses_what_it_cannot_do(argument, sentence, tmp_path):
 def test_the_command_writes_a_bag_and_says_how_it_went(tmp_path, capsys):
     parser = argparse.ArgumentParser()
     simulate.add_parser(parser.add_subparsers())
-    options = "--seconds 0.2 --image-size 96x48 --beams 16 --speed 0 --static-world --seed 5"
+    options = "--seconds 0.2 --image-size 96x48 --beams 16 --speed 0 --static-world --seed 5 --rolling-shutter-us 100"
     args = parser.parse_args(["simulate", "--out", str(tmp_path / "d.mcap"), *options.split()])
     assert args.run(args) == 0
     said = capsys.readouterr().out
     assert "2 pictures and 2 sweeps" in said and "agree with their pixel" in said
-    assert Config.load(tmp_path / "d.param.yaml").cameras[0].transport == "compressed"
+    (camera,) = Config.load(tmp_path / "d.param.yaml").cameras
+    assert camera.transport == "compressed"
+    assert camera.readout_ms == 4.7  # 47 times from row to row
