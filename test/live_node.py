@@ -138,12 +138,31 @@ class NodeProcess:
             self._process.send_signal(number)
         return self.wait()
 
+    def seconds_to_end(self, number: int = signal.SIGINT) -> float:
+        """Send the signal; the seconds until it has ended, without those in which its main thread could have gone on
+        and all processors were taken. `wait` then tells the exit code.
+        """
+        start_s, waited_s = time.monotonic(), _waited_s(self.pid)
+        self._process.send_signal(number)
+        while not os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
+            assert time.monotonic() - start_s < PATIENCE_S, self.log[-2000:]
+            time.sleep(0.01)
+        return time.monotonic() - start_s - (_waited_s(self.pid) - waited_s)
+
     def wait(self) -> int:
         try:
             return self._process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
+
+
+def _waited_s(pid: int) -> float:
+    """How long the main thread of a process, one that has ended included, has waited for a processor."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) * 1e-9
+    except (OSError, IndexError):  # a kernel without statistics of its scheduler
+        return 0.0
 
 
 @contextmanager

@@ -205,9 +205,11 @@ def parameters_beside(bag: Path) -> Path:
 def parameters_of(path: str | Path, cameras: Sequence[str]) -> str:
     """The YAML of a parameter file with these cameras: each as it is there, if it is, and no section of another."""
     content = _parameters(path)
-    sections = as_mapping(content.get("camera"), f"{path}: camera")
+    sections = as_mapping(content.pop("camera", None), f"{path}: camera")
     kept = {name: sections[name] for name in cameras if sections.get(name)}
-    parameters = {**content, "cameras": list(cameras), "camera": kept}
+    parameters = {**content, "cameras": list(cameras)} | (
+        {"camera": kept} if kept else {}
+    )  # ROS reads no empty section
     return yaml.safe_dump({"/**": {"ros__parameters": parameters}}, sort_keys=False)
 
 

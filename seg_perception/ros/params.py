@@ -118,7 +118,7 @@ class Parameters:
         self._sensors = {kind: self._declare_names(kind, overrides.pop(kind, None)) for kind in ("cameras", "lidars")}
         for setting in self._settings():
             self._declare(setting, overrides.pop(setting.name, setting.default))
-        self._refused.update({name: value for name, value in overrides.items() if not self._is_empty(name, value)})
+        self._refused.update(overrides)
 
     @property
     def autostart(self) -> bool:
@@ -165,10 +165,6 @@ class Parameters:
 
     def _settings(self) -> Iterator[Setting]:
         return settings(*(filter(SENSOR_NAME.fullmatch, dict.fromkeys(names)) for names in self._sensors.values()))
-
-    def _is_empty(self, name: str, value: Any) -> bool:
-        """Whether it is a section with nothing in it, `front: {}`: to ROS a parameter that has no value."""
-        return value is None and any(setting.name.startswith(f"{name}.") for setting in self._settings())
 
     def _declare_names(self, kind: str, value: Any) -> tuple[str, ...]:
         names = tuple(value) if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value) else ()

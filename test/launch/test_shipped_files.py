@@ -15,9 +15,13 @@ from seg_perception.config import Config, as_mapping
 from seg_perception.ros import dds
 
 FILES = {name: live.ROOT / "launch" / f"{name}.launch.py" for name in ("perception", "replay", "simulation")}
-SHOWN = {
-    "~/points", "~/map", "~/bev/drivable", "~/objects/markers", "~/front/overlay", "~/front/overlay/compressed",
-}  # fmt: skip
+
+
+def published():
+    """What the node publishes with the shipped parameter file, by the policy, which test_security_policy.py holds to
+    it."""
+    (profile,) = ElementTree.parse(live.ROOT / "security" / "policy.xml").iter("profile")
+    return {entry.text for group in profile.iter("topics") if "publish" in group.attrib for entry in group}
 
 
 def described(name):
@@ -83,6 +87,7 @@ def test_cameras_that_are_named_are_those_of_the_parameter_file_or_by_default(tm
     assert (rear.name, rear.transport, left.name, left.transport) == ("rear", "raw", "left", "compressed")
     file, _ = node_parameters(started(cameras="side")["perception_node"])  # the shipped file is of `front`
     assert [camera.name for camera in Config.load(file).cameras] == ["side"]
+    assert "{}" not in Path(file).read_text(encoding="utf-8")  # an empty section, at which ROS stops reading
 
 
 def test_a_parameter_file_that_is_not_there_is_named():
@@ -164,7 +169,7 @@ def test_rviz_looks_at_topics_that_the_node_publishes_with_a_matching_qos():
     config = yaml.safe_load((live.ROOT / "rviz" / "perception.rviz").read_text(encoding="utf-8"))
     displays = {display["Name"]: display for display in config["Visualization Manager"]["Displays"]}
     topics = {name: display["Topic"] for name, display in displays.items() if "Topic" in display}
-    assert {topic["Value"].replace("/perception_node", "~") for topic in topics.values()} <= SHOWN
+    assert {topic["Value"].replace("/perception_node", "~") for topic in topics.values()} <= published()
     assert set(topics) == {"Semantic cloud", "Map", "Drivable ground", "Objects", "Overlay"}
     assert displays["Semantic cloud"]["Color Transformer"] == "RGB8"
     assert all(topic["Reliability Policy"] == "Reliable" for topic in topics.values())
@@ -177,7 +182,7 @@ def test_foxglove_looks_at_topics_that_the_node_publishes():
     panels = layout["configById"]
     scene = panels["3D!scene"]["topics"]
     pictures = {panel["imageMode"]["imageTopic"] for name, panel in panels.items() if name.startswith("Image!")}
-    assert {topic.replace("/perception_node", "~") for topic in {*scene, *pictures}} <= SHOWN
+    assert {topic.replace("/perception_node", "~") for topic in {*scene, *pictures}} <= published()
     assert set(leaves(layout["layout"])) == set(panels)
 
 

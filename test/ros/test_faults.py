@@ -318,19 +318,17 @@ def test_messages_that_are_overwritten_before_the_node_takes_them_are_counted(st
 
 @pytest.mark.slow
 def test_three_times_the_load_that_it_can_serve_costs_sweeps_and_not_time(start, peer):
+    """A sweep's time is told in clouds that come between its sending and its own: as many as the queues hold at most,
+    however slow the machine is."""
     start("-c", SLOW)
     peer.labels_of(peer.send_good())
-    sent_s, received_s = {}, {}
+    came_before = {}
     end_s = time.monotonic() + 10.0
     while time.monotonic() < end_s:
-        sent_s[peer.send_good()] = time.monotonic()
+        came_before[peer.send_good()] = len(peer.clouds)
         peer.spin_for(SWEEP_S / 3)
-        for stamp in peer.clouds:
-            received_s.setdefault(stamp, time.monotonic())
-    peer.spin_until(lambda: all_accounted_for(peer, len(sent_s) + 1), "each sweep to be taken or counted")
-    latency_s = [received_s[stamp] - sent_s[stamp] for stamp in sorted(sent_s) if stamp in received_s]
-    half = len(latency_s) // 2
-    queue, sweep_s = 5 + 2, live.stretched(SWEEP_S)  # those that wait, at work, and one that waits for its image
-    assert max(latency_s) < queue * sweep_s * 3
-    assert max(latency_s[half:]) < max(latency_s[:half]) * 1.5 + sweep_s
-    assert peer.causes()["sweep_overload"] + not_taken(peer) > len(sent_s) / 3
+    peer.spin_until(lambda: all_accounted_for(peer, len(came_before) + 1), "each sweep to be taken or counted")
+    behind = [k - came_before[stamp] for k, stamp in enumerate(peer.clouds) if stamp in came_before]
+    assert len(behind) > 5
+    assert max(behind) <= 5 + 5 + 2  # in DDS's queue, in the node's, at work, and one that waits for its image
+    assert peer.causes()["sweep_overload"] + not_taken(peer) > len(came_before) / 3

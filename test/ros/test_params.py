@@ -27,9 +27,8 @@ def declare(context):
 
     nodes = []
 
-    def build(*overrides, file=None):
+    def build(*overrides):
         arguments = ["--ros-args", *(part for override in overrides for part in ("-p", override))]
-        arguments += ["--params-file", str(file)] if file else []
         node = NodeOfOverrides("params", context=context, cli_args=arguments, use_global_arguments=False)
         nodes.append(node)
         return node, Parameters(node)
@@ -54,17 +53,6 @@ def test_an_empty_list_which_has_no_type_in_ros_is_an_empty_list(declare):
     assert parameters.config().lidars == ()
     _, parameters = declare("cameras:=[]")
     assert parameters.config().cameras == ()
-
-
-def test_a_section_with_nothing_in_it_is_all_defaults_and_an_unknown_one_is_refused(declare, tmp_path):
-    def read(text):
-        file = tmp_path / "empty.param.yaml"
-        file.write_text(f"/**: {{ros__parameters: {{cameras: [front], {text}}}}}\n")
-        return declare(file=file)[1].config()
-
-    assert read("camera: {front: {}}, motion: {}") == read("camera: {}") == Config(cameras=(CameraConfig("front"),))
-    with pytest.raises(ConfigError, match="moton"):
-        read("moton: {}")
 
 
 def test_every_setting_is_a_parameter_with_the_same_default_and_its_description(declare):
