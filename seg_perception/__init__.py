@@ -7,3 +7,4 @@ from seg_perception import folders
 __version__ = "0.1.0"
 
 folders.keep_kernels(Path(__file__).parent)
+folders.forget_stale_kernels(Path(__file__).parent)

@@ -19,6 +19,23 @@ from pathlib import Path
 
 KERNELS = "NUMBA_CACHE_DIR"
 
+INLINED = {
+    "calibration/alignment.py": ("geometry/lens.py",),
+    "fusion/doubts.py": ("datatypes.py", "fusion/edges.py", "geometry/visibility.py"),
+    "fusion/edges.py": ("datatypes.py",),
+    "fusion/painting.py": ("datatypes.py",),
+    "geometry/motion.py": ("geometry/columns.py",),
+    "geometry/projection.py": ("geometry/columns.py", "geometry/lens.py"),
+    "geometry/range_image.py": ("geometry/columns.py",),
+    "inference/sampling.py": ("datatypes.py", "inference/tiles.py"),
+    "scene/bev_cells.py": ("datatypes.py", "scene/free_space.py", "scene/voxel_hash.py"),
+    "scene/boxes.py": ("scene/footing.py",),
+    "scene/free_space.py": ("scene/voxel_hash.py",),
+    "scene/memory.py": ("geometry/columns.py",),
+    "scene/objects.py": ("scene/clustering.py",),
+}
+"""File with kernels -> the files whose kernels and numbers are compiled into them."""
+
 log = logging.getLogger(__name__)
 
 
@@ -38,6 +55,17 @@ def keep_kernels(package: Path) -> None:
         return
     if not _is_writable(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "numba"):  # as numba has it
         os.environ[KERNELS] = str(_temporary() / "kernels")
+
+
+def forget_stale_kernels(package: Path) -> None:
+    """Of the kernels beside the source, those older than what is compiled into them: numba looks at a kernel's own file
+    alone, and after an update that changed another it would go on with the old. To be called before any is loaded."""
+    with suppress(OSError):
+        for file, inlined in INLINED.items():
+            newest_ns = max((package / name).stat().st_mtime_ns for name in inlined)
+            for kept in (package / file).parent.glob(f"__pycache__/{Path(file).stem}.*.nbi"):
+                if kept.stat().st_mtime_ns < newest_ns:
+                    kept.unlink(missing_ok=True)
 
 
 def keep_logs() -> None:

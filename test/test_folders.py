@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from seg_perception import folders
+
+PACKAGE = Path(folders.__file__).parent
 
 
 @pytest.fixture
@@ -102,3 +105,53 @@ def test_a_user_without_a_home_has_engines_and_models_among_the_temporary_files(
     assert folders.user_folder("NO_SUCH_VARIABLE", ".cache").parent == places / "tmp"
     monkeypatch.setenv("XDG_CACHE_HOME", str(places))
     assert folders.user_folder("XDG_CACHE_HOME", ".cache") == places / "seg_perception"
+
+
+def compiled_into(file: Path) -> set[str]:
+    """The modules of ours whose names the kernels of a file use."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    homes, decorators = {}, {"njit"}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("seg_perception"):
+            for name in node.names:
+                whole = PACKAGE.parent / node.module.replace(".", "/") / f"{name.name}.py"
+                homes[name.asname or name.name] = f"{node.module}.{name.name}" if whole.is_file() else node.module
+        elif isinstance(node, ast.Assign) and "njit" in ast.unparse(node.value):
+            decorators |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    kernels = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+        and any(name in ast.unparse(decorator) for decorator in node.decorator_list for name in decorators)
+    ]
+    used = {node.id for kernel in kernels for node in ast.walk(kernel) if isinstance(node, ast.Name)}
+    return {"/".join(homes[name].split(".")[1:]) + ".py" for name in used & homes.keys()}
+
+
+def test_what_is_compiled_into_the_kernels_of_a_file_is_known():
+    files = {str(file.relative_to(PACKAGE)): file for file in PACKAGE.rglob("*.py")}
+    directly = {name: compiled_into(file) for name, file in files.items() if "njit" in file.read_text()}
+
+    def all_of(name: str) -> set[str]:
+        found = directly.get(name, set())
+        return found.union(*map(all_of, found))
+
+    assert {name: set(inlined) for name, inlined in folders.INLINED.items()} == {
+        name: all_of(name) for name in directly if directly[name]
+    }
+
+
+def test_kernels_older_than_what_is_compiled_into_them_are_forgotten(tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "INLINED", {"a/user.py": ("b/used.py", "b/other.py")})
+    for k, name in enumerate(["b/used.py", "a/__pycache__/user.f-1.py311.nbi", "b/other.py"]):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1000 + k, 1000 + k))
+    others = [tmp_path / f"a/__pycache__/{name}.nbi" for name in ("user.g-2.py311", "users.f-1.py311")]
+    for kept in others:
+        kept.touch()
+    folders.forget_stale_kernels(tmp_path)
+    assert not (tmp_path / "a/__pycache__/user.f-1.py311.nbi").exists()
+    assert all(kept.exists() for kept in others)
+    (tmp_path / "b/other.py").unlink()
+    folders.forget_stale_kernels(tmp_path)  # as of a package that is no folder of files

@@ -8,8 +8,6 @@ patches and surfaces have the last word. What it weighs is bounded, and has no u
 places are spacings of the LiDAR. They are told from the side that parallax moves nearer things to, so that it does not
 matter on which side of the LiDAR a camera stands. Its weights are in `doubts.yaml`, fitted by
 `benchmarks/fit_doubts.py`.
-
-After a change of the compiled functions here, delete the `__pycache__` of this folder: see `geometry.lens`.
 """
 
 from __future__ import annotations

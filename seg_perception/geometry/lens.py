@@ -11,9 +11,6 @@ every call, which makes the same arithmetic ten times slower. Models:
 
 Outside the lens's valid region (`find_limit`) a polynomial folds back and would show points from far outside inside the
 image. Such points get NaN here, always, so no caller can forget the test.
-
-numba keys its disk cache on the file of the *calling* kernel: after a change in this file, delete the `__pycache__` of
-packages whose kernels call these functions.
 """
 
 from __future__ import annotations

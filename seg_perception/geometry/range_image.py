@@ -3,8 +3,6 @@
 Neighbours are found by direction, so neither a ring field nor any order of the points is needed. Everything here is
 about the sweep alone and is made once, whatever the number of cameras. Loops over plain columns are written for the
 compiler to take eight at a time: of rows of three it takes none, which makes the same arithmetic eight times slower.
-
-After a change of the compiled functions here, delete the `__pycache__` of this folder and of `fusion`: see `lens`.
 """
 
 from __future__ import annotations
