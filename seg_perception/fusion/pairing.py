@@ -377,7 +377,10 @@ class Pairer(Generic[Item]):
                 f"its image was pushed out before the sweep came; pairing.image_queue is {queue.size}",
             )
         if nearest is None:
-            return MissingImage("no_image", "no image by the sweep's deadline")
+            return MissingImage(
+                "no_image",
+                "no image by the sweep's deadline; does the camera run, and is pairing.deadline_ms long enough?",
+            )
         off_ms = (nearest - stamp_ns) * 1e-6
         if coming and abs(nearest - stamp_ns) > FAR_OFF_NS:
             return MissingImage(

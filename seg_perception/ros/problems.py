@@ -15,12 +15,14 @@ SILENCE_S = 5.0
 INTERNAL = "internal_error"
 
 SENTENCES = {
-    "sweep_overload": "sweeps come faster than they can be labelled; the oldest that waited was dropped",
+    "sweep_overload": "sweeps come faster than they can be labelled; the oldest that waited was dropped; latency_ms on "
+    "/diagnostics tells which stage takes the time",
     "sweep_out_of_order": "a sweep was dropped whose stamp is not after that of the one before; do two nodes publish?",
     "sweep_far_ahead": "one sweep was stamped far ahead of those around it; it was dropped",
     "sweep_far_behind": "one sweep was stamped far behind those around it; it was dropped",
     "sweep_cleared": "sweeps that waited were dropped, because stamps jumped back",
-    "image_overload": "images come faster than they can be segmented; the older one was not segmented by itself",
+    "image_overload": "images come faster than they can be segmented; the older one was not segmented by itself; "
+    "segment: max_rate asks for fewer",
     "image_far_ahead": "one image was stamped far ahead of those around it; it was dropped",
     "image_far_behind": "one image was stamped far behind those around it; it was dropped",
     "image_time_jump": "the camera's stamps jumped back; its images of before were forgotten",
