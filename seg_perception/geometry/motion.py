@@ -18,25 +18,29 @@ from seg_perception.datatypes import LidarScan
 from seg_perception.errors import TransformError
 from seg_perception.geometry.columns import BLOCK, by_axis, split
 from seg_perception.geometry.transform_tree import TransformTree
-from seg_perception.geometry.transforms import compose
+from seg_perception.geometry.transforms import compose, inverse
 
 INSTANTS = 4096
 """So many poses are asked for at most in a sweep; a point takes the one nearest to its own instant. In 100 ms that is
 12 us off at most: 0.4 mm at 30 m/s, and 2.4 mm at 100 m when turning by 2 rad/s, a tenth of a LiDAR's own noise."""
 
 
-def deskew(scan: LidarScan, tree: TransformTree, fixed_frame: str) -> NDArray[np.float32]:
+def deskew(
+    scan: LidarScan, tree: TransformTree, fixed_frame: str, T_fixed_lidar: NDArray[np.float64] | None = None
+) -> NDArray[np.float32]:
     """(N, 3) float32: where each point was, seen from the LiDAR as it stood at `scan.stamp_ns`, metres.
 
-    A scan without per-point stamps stays as it is: one stamp stands for all its points.
+    A scan without per-point stamps stays as it is: one stamp stands for all its points. T_fixed_lidar: how the LiDAR
+    stood at `scan.stamp_ns`, where that is known already.
     Raises TransformError where the tree cannot say how the LiDAR stood in `fixed_frame` at any of those instants.
     """
+    if T_fixed_lidar is None:
+        T_fixed_lidar = tree.T(fixed_frame, scan.frame_id, scan.stamp_ns)
     if scan.stamps_ns is None or len(scan) == 0:
-        tree.T(fixed_frame, scan.frame_id, scan.stamp_ns)
         return by_axis(scan.points).T
     points, moved = np.ascontiguousarray(scan.points), np.empty((3, len(scan)), np.float32)
     stamps_ns, first, which = _instants(scan.stamps_ns)
-    T_sweep_point = tree.T_fixed(scan.frame_id, scan.stamp_ns, scan.frame_id, stamps_ns, fixed_frame)
+    T_sweep_point = compose(inverse(T_fixed_lidar), tree.T(fixed_frame, scan.frame_id, stamps_ns))
     if which is None:
         _move_runs(T_sweep_point, first, points, moved)
     else:
@@ -75,16 +79,22 @@ def _instants(
 def _runs(stamps_ns, first):  # type: ignore[no-untyped-def]
     """Where runs of equal stamps begin, and where the last one ends, into first (K,); how many there are, 0 where they
     are K or more."""
-    count, i, end = 0, 0, stamps_ns.shape[0]
+    count, i, end, length = 0, 0, stamps_ns.shape[0], 1
     while i < end:
         if count == first.shape[0] - 1:
             return 0
         first[count] = i
         count += 1
-        stamp_ns = stamps_ns[i]
-        i += 1
+        stamp_ns, others = stamps_ns[i], np.int64(0)
+        if i + length <= end:  # most runs are as long as the one before, and that is asked of many at a time
+            for k in range(i, i + length):
+                others |= stamps_ns[np.uint32(k)] ^ stamp_ns
+            i += length if others == 0 else 1
+        else:
+            i += 1
         while i < end and stamps_ns[np.uint32(i)] == stamp_ns:
             i += 1
+        length = i - first[count - 1]
     first[count] = end
     return count
 
@@ -123,14 +133,15 @@ class MovedSweep:
         self.kind = "static"  # or "per_sweep", "per_point"
         self.fallback = ""
         self._scan, self._tree, self._config = scan, tree, config
-        self._T_fixed_lidar: NDArray[np.float64] | None = None
+        self._T_fixed_lidar = np.eye(4)  # where it is known, which `kind` says
         self.points = self._moved()
 
     def _moved(self) -> NDArray[np.float32]:
         scan = self._scan
         if self._config.mode != "static":
             try:
-                moved = deskew(scan, self._tree, self._config.fixed_frame)
+                self._T_fixed_lidar = self.T_fixed_lidar()
+                moved = deskew(scan, self._tree, self._config.fixed_frame, self._T_fixed_lidar)
                 self.kind = "per_sweep" if scan.stamps_ns is None else "per_point"
                 return moved
             except TransformError as error:
@@ -172,9 +183,6 @@ class MovedSweep:
     def _T_through_fixed(self, frame_id: str, stamp_ns: int) -> NDArray[np.float64]:
         """As `TransformTree.T_fixed`; how the LiDAR stood is asked once for all cameras."""
         T_cam_fixed = self._tree.T(frame_id, self._config.fixed_frame, stamp_ns)
-        if self._T_fixed_lidar is None:
-            scan = self._scan
-            self._T_fixed_lidar = self._tree.T(self._config.fixed_frame, scan.frame_id, scan.stamp_ns)
         return compose(T_cam_fixed, self._T_fixed_lidar)
 
     def _fall_back(self, error: TransformError) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.errors import FarStampError, StampError
-from seg_perception.geometry.transforms import Float64Array
+from seg_perception.geometry.transforms import Float64Array, compose, multiply
 
 StampsNs = NDArray[np.int64]
 
@@ -112,8 +112,9 @@ class StaticEdge:
     def link(self, _query: Query) -> StaticEdge:
         return self
 
-    def at(self, _query: Query) -> Float64Array:
-        return self._T_parent_child
+    def onto(self, T_child_source: Float64Array, _query: Query) -> Float64Array:
+        """`T_parent_source`, of the shape that T_child_source has."""
+        return compose(self._T_parent_child, T_child_source)
 
     def span(self, child: str) -> EdgeSpan:
         return EdgeSpan(self.parent, child, True, 1, None, None)
@@ -284,8 +285,8 @@ class MovingLink:
     quat_xyzw: Float64Array
     changed: NDArray[np.bool_]
 
-    def at(self, query: Query) -> Float64Array:
-        """`T_parent_child`, (N, 4, 4), at the stamps of the query.
+    def onto(self, T_child_source: Float64Array, query: Query) -> Float64Array:
+        """`T_parent_source`, (N, 4, 4), at the stamps of the query, from one (4, 4) or one for each stamp.
 
         A stamp outside goes on at the speed seen over a baseline at least as long as the tolerance, so that two
         samples close together cannot fling it away; with a shorter history the nearest sample stands. Two samples
@@ -293,7 +294,8 @@ class MovingLink:
         """
         T = np.empty((query.stamps.size, 4, 4))
         samples = self.stamps, self.translation, self.quat_xyzw, self.changed
-        _interpolate(*samples, np.ascontiguousarray(query.stamps), query.tolerance_ns, T)
+        onward = np.ascontiguousarray(T_child_source).reshape(-1, 4, 4)
+        _interpolate(*samples, np.ascontiguousarray(query.stamps), query.tolerance_ns, onward, T)
         return T
 
 
@@ -304,15 +306,19 @@ _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
 @_compiled
-def _interpolate(stamps, translation, quat_xyzw, changed, asked, tolerance_ns, T):  # type: ignore[no-untyped-def]
-    """Fill T (N, 4, 4) with the poses at `asked` (N,), from samples as in `MovingLink`: translation linearly, rotation
-    the shorter way at constant speed, both beyond a sample as before it. The numbers of tf2::Quaternion::slerp."""
+def _interpolate(stamps, translation, quat_xyzw, changed, asked, tolerance_ns, onward, T):  # type: ignore[no-untyped-def]
+    """Fill T (N, 4, 4) with the poses at `asked` (N,), each times its own of `onward`, which may hold one for all. From
+    samples as in `MovingLink`: translation linearly, rotation the shorter way at constant speed, both beyond a sample
+    as before it. The numbers of tf2::Quaternion::slerp."""
+    pose, only = np.zeros((1, 4, 4)), onward.shape[0] - 1
+    pose[0, 3, 3] = 1.0
     before_newest = max(np.searchsorted(stamps, stamps[-1] - tolerance_ns, "right") - 1, 0)
     after_oldest = min(np.searchsorted(stamps, stamps[0] + tolerance_ns, "left"), stamps.size - 1)
-    before = after = -1
+    before = after = older = newer = 0
     side, angle, sine = 1.0, 0.0, 0.0
     for n in range(asked.size):
-        older, newer = _neighbours(stamps, asked[n], tolerance_ns, before_newest, after_oldest)
+        if newer != older + 1 or not stamps[older] < asked[n] < stamps[newer]:  # else they are the last one's too
+            older, newer = _neighbours(stamps, asked[n], tolerance_ns, before_newest, after_oldest)
         baseline_ns = stamps[newer] - stamps[older]
         ratio = (asked[n] - stamps[older]) / baseline_ns if baseline_ns else 1.0
         parted = changed.size > 0 and changed[older + 1 : newer + 1].any()
@@ -320,15 +326,16 @@ def _interpolate(stamps, translation, quat_xyzw, changed, asked, tolerance_ns, T
             ratio = min(max(ratio, 0.0), 1.0)
         if parted:
             ratio = math.floor(ratio)
-        if (older, newer) != (before, after):
+        if n == 0 or (older, newer) != (before, after):
             side, angle = _turn(quat_xyzw[older], quat_xyzw[newer])
             before, after, sine = older, newer, math.sin(angle)
         weight0, weight1 = 1.0 - ratio, ratio
         if angle >= _NEAR_ZERO_ANGLE:
             weight0, weight1 = math.sin(weight0 * angle) / sine, math.sin(weight1 * angle) / sine
-        _place_turned(weight0, quat_xyzw[older], side * weight1, quat_xyzw[newer], T[n])
+        _place_turned(weight0, older, side * weight1, newer, quat_xyzw, pose)
         for k in range(3):
-            T[n, k, 3] = (1.0 - ratio) * translation[older, k] + ratio * translation[newer, k]
+            pose[0, k, 3] = (1.0 - ratio) * translation[older, k] + ratio * translation[newer, k]
+        multiply(pose, 0, onward, min(n, only), T, n)
 
 
 @_compiled
@@ -357,13 +364,14 @@ def _turn(q0, q1):  # type: ignore[no-untyped-def]
     return side, 2.0 * math.atan2(math.sqrt(apart), math.sqrt(together))
 
 
-@_compiled
-def _place_turned(weight0, q0, weight1, q1, T):  # type: ignore[no-untyped-def]
-    """Fill T (4, 4), but for its translation, from the weighed sum of two quaternions x y z w, of any length."""
-    x, y = weight0 * q0[0] + weight1 * q1[0], weight0 * q0[1] + weight1 * q1[1]
-    z, w = weight0 * q0[2] + weight1 * q1[2], weight0 * q0[3] + weight1 * q1[3]
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _place_turned(weight0, older, weight1, newer, quat_xyzw, T):  # type: ignore[no-untyped-def]
+    """Into T (1, 4, 4) the rotation of the weighed sum of two of the quaternions x y z w, of any length."""
+    x = weight0 * quat_xyzw[older, 0] + weight1 * quat_xyzw[newer, 0]
+    y = weight0 * quat_xyzw[older, 1] + weight1 * quat_xyzw[newer, 1]
+    z = weight0 * quat_xyzw[older, 2] + weight1 * quat_xyzw[newer, 2]
+    w = weight0 * quat_xyzw[older, 3] + weight1 * quat_xyzw[newer, 3]
     s = 2.0 / (x * x + y * y + z * z + w * w)
-    T[0, 0], T[0, 1], T[0, 2] = 1.0 - s * (y * y + z * z), s * (x * y - z * w), s * (x * z + y * w)
-    T[1, 0], T[1, 1], T[1, 2] = s * (x * y + z * w), 1.0 - s * (x * x + z * z), s * (y * z - x * w)
-    T[2, 0], T[2, 1], T[2, 2] = s * (x * z - y * w), s * (y * z + x * w), 1.0 - s * (x * x + y * y)
-    T[3, 0], T[3, 1], T[3, 2], T[3, 3] = 0.0, 0.0, 0.0, 1.0
+    T[0, 0, 0], T[0, 0, 1], T[0, 0, 2] = 1.0 - s * (y * y + z * z), s * (x * y - z * w), s * (x * z + y * w)
+    T[0, 1, 0], T[0, 1, 1], T[0, 1, 2] = s * (x * y + z * w), 1.0 - s * (x * x + z * z), s * (y * z - x * w)
+    T[0, 2, 0], T[0, 2, 1], T[0, 2, 2] = s * (x * z - y * w), s * (y * z + x * w), 1.0 - s * (x * x + y * y)

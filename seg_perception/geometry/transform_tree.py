@@ -60,6 +60,7 @@ _FRAMES_NAMED = 12  # in a message about an unknown frame
 Edge = StaticEdge | MovingEdge
 Link = StaticEdge | MovingLink
 TranslationAndQuat = tuple[Sequence[float], Sequence[float]]
+_HERE = np.eye(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +73,14 @@ class Path:
 
     def T(self) -> Float64Array:
         """`T_target_source`, (N, 4, 4), or (4, 4) where nothing moves."""
-        T_top_source = compose(*(link.at(self.query) for link in reversed(self.links_source)))
-        if not self.links_target:
-            return T_top_source
-        T_top_target = compose(*(link.at(self.query) for link in reversed(self.links_target)))
-        return compose(inverse(T_top_target), T_top_source)
+        T_top_source = self._climbed(self.links_source)
+        return compose(inverse(self._climbed(self.links_target)), T_top_source) if self.links_target else T_top_source
+
+    def _climbed(self, links: list[Link]) -> Float64Array:
+        T = _HERE
+        for link in links:
+            T = link.onto(T, self.query)
+        return T
 
 
 class TransformTree:
@@ -157,6 +161,8 @@ class TransformTree:
             if stamps.ndim == 0 and stamps == LATEST:
                 stamps = np.asarray(self._latest_common_ns(target, source))
             paths = self._paths(Query(target, source, np.atleast_1d(stamps), self._tolerance_ns))
+        if len(paths) == 1 and (T := paths[0].T()).shape == (stamps.size, 4, 4):
+            return T if stamps.ndim else T[0]
         T = np.empty((stamps.size, 4, 4))
         for path in paths:
             T[path.query.rows] = path.T()

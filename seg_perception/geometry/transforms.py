@@ -117,10 +117,22 @@ def _product(T_a_b: Float64Array, T_b_c: Float64Array) -> Float64Array:
 def _multiply(left, right, product):  # type: ignore[no-untyped-def]
     """Stacks of (4, 4), of which either may hold one for all; `@` takes several times as long."""
     for n in range(product.shape[0]):
-        a, b, c = left[min(n, left.shape[0] - 1)], right[min(n, right.shape[0] - 1)], product[n]
-        for row in range(4):
-            for k in range(4):
-                c[row, k] = a[row, 0] * b[0, k] + a[row, 1] * b[1, k] + a[row, 2] * b[2, k] + a[row, 3] * b[3, k]
+        multiply(left, min(n, left.shape[0] - 1), right, min(n, right.shape[0] - 1), product, n)
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def multiply(left, k, right, m, product, n):  # type: ignore[no-untyped-def]
+    """One (4, 4) times another, of stacks of them, for compiled code: to cut it out of its stack takes longer."""
+    b0, b1, b2, b3 = right[m, 0, 0], right[m, 0, 1], right[m, 0, 2], right[m, 0, 3]
+    c0, c1, c2, c3 = right[m, 1, 0], right[m, 1, 1], right[m, 1, 2], right[m, 1, 3]
+    d0, d1, d2, d3 = right[m, 2, 0], right[m, 2, 1], right[m, 2, 2], right[m, 2, 3]
+    e0, e1, e2, e3 = right[m, 3, 0], right[m, 3, 1], right[m, 3, 2], right[m, 3, 3]
+    for row in range(4):
+        x, y, z, w = left[k, row, 0], left[k, row, 1], left[k, row, 2], left[k, row, 3]
+        product[n, row, 0] = x * b0 + y * c0 + z * d0 + w * e0
+        product[n, row, 1] = x * b1 + y * c1 + z * d1 + w * e1
+        product[n, row, 2] = x * b2 + y * c2 + z * d2 + w * e2
+        product[n, row, 3] = x * b3 + y * c3 + z * d3 + w * e3
 
 
 def transform_points(T: ArrayLike, points: ArrayLike) -> Float64Array:

@@ -508,9 +508,9 @@ def test_what_a_reader_took_stays_as_it_was_when_the_samples_move() -> None:
         edge.insert(T0 + i * S, (float(i), 0.0, 0.0), STILL, "odom")
     query = Query("odom", "base", np.array([T0 + S // 2, T0 + 3 * S // 2]), tolerance_ns=0)
     link = edge.link(query)
-    before = link.at(query)
+    before = link.onto(np.eye(4), query)
     edge.insert(T0 - S, (99.0, 0.0, 0.0), STILL, "odom")
-    np.testing.assert_array_equal(link.at(query), before)
+    np.testing.assert_array_equal(link.onto(np.eye(4), query), before)
 
 
 def test_reader_sees_only_whole_samples_while_a_writer_inserts() -> None:

@@ -139,7 +139,9 @@ def between(q0: ArrayLike, q1: ArrayLike, ratio: float, t0: ArrayLike = (0, 0, 0
     second = 1_000_000_000
     stamps_ns, translations = np.array([second, 2 * second]), np.array([t0, t1], float)
     link = MovingLink("odom", stamps_ns, translations, np.array([q0, q1], float), np.zeros(0, bool))
-    return link.at(Query("odom", "base", np.array([second + round(ratio * second)]), tolerance_ns=second))[0]
+    return link.onto(np.eye(4), Query("odom", "base", np.array([second + round(ratio * second)]), tolerance_ns=second))[
+        0
+    ]
 
 
 @given(quats, quats, st.floats(0.0, 1.0))
