@@ -25,6 +25,7 @@ _ROWS, _COLUMNS = 1, 2  # neighbours asked: that many rows and columns to each s
 _NEEDED = 2  # fewer neighbours on the same surface decide nothing
 _SHADOW, _SHADOWED = 0.6, 3  # with more than that share of at least so many neighbours hidden, a point is hidden too
 _BLOCK = 2048  # cells whose counts stay in the nearest cache
+_POINTS = 8192  # of which those that ask are settled together: a few of each hundred
 _HALF = 7  # neighbours to a byte
 
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -149,8 +150,8 @@ def _agree(labels, sweep, step_m, beside, found, agreement, agreed):  # type: ig
     for first in range(0, labels.size, _BLOCK):
         begin, last = max(first, inside), min(first + _BLOCK, labels.size - inside)
         count = last - begin
-        if count <= 0 or labels[begin:last].min() == UNKNOWN:
-            agreed[first : first + _BLOCK] = True
+        if count <= 0 or not _any_known(labels[begin:last]):
+            _allow(agreed[first : first + _BLOCK])
             continue
         if not found[first // _BLOCK]:
             found[first // _BLOCK] = True
@@ -171,6 +172,22 @@ def _agree(labels, sweep, step_m, beside, found, agreement, agreed):  # type: ig
         beyond = labels[begin - 1 :], labels[begin + 1 :], labels[begin - rows :], labels[begin + rows :]
         _uncontested(*beyond, own, answer)
         _decide(asked, same, shadowed, leading, votes, own, agreement, answer)
+
+
+@_compiled
+def _allow(agreed):  # type: ignore[no-untyped-def]
+    """What `agreed[:] = True` does, which Numba makes one by one."""
+    for k in range(agreed.shape[0]):
+        agreed[k] = True
+
+
+@_compiled
+def _any_known(labels):  # type: ignore[no-untyped-def]
+    """Whether one of them is not UNKNOWN: many are looked at at once, which `min` does not."""
+    known = _uint8(0)
+    for k in range(labels.shape[0]):
+        known |= labels[k] ^ _uint8(UNKNOWN)
+    return known != 0
 
 
 @_compiled
@@ -214,10 +231,12 @@ def _decide(asked, same, shadowed, leading, votes, own, agreement, answer):  # t
 @_compiled
 def _settle(class_id, hider, index, place, labels, agreed, sweep, own, step_m, agreement, kept):  # type: ignore[no-untyped-def]
     """What `agreed` says of nearest points that nothing hides; the others ask, some at a time."""
-    asks = np.empty(_BLOCK, np.int64)
-    for first in range(0, index.shape[0], _BLOCK):
+    asks = np.empty(_POINTS, np.int64)
+    for first in range(0, index.shape[0], _POINTS):
         others = count = 0
-        for m in range(first, min(first + _BLOCK, index.shape[0])):  # without a branch: which they are is hard to guess
+        for m in range(
+            first, min(first + _POINTS, index.shape[0])
+        ):  # without a branch: which they are is hard to guess
             kept[m] = agreed[max(place[m], 0)]
             asks[others] = m
             others += place[m] < 0
@@ -283,7 +302,7 @@ def _look_around(asks, index, place, labels, sweep, own, step_m, around):  # typ
             for up in range(2 * _ROWS + 1):
                 there = first + _uint32(right * rows + up)
                 n = right * (2 * _ROWS + 1) + up
-                limit = reach + aside * abs(right - _COLUMNS) + above * abs(up - _ROWS)
-                around[n, k] = labels[there] if abs(nearest[there] - here) <= limit else _uint8(UNKNOWN)
+                limit, label = reach + aside * abs(right - _COLUMNS) + above * abs(up - _ROWS), labels[there]
+                around[n, k] = label if abs(nearest[there] - here) <= limit else _uint8(UNKNOWN)
         if cells[_uint32(at)] == i:
             around[_HALF, k] = UNKNOWN

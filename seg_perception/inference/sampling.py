@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from seg_perception.datatypes import UNKNOWN
 from seg_perception.inference.tiles import blend_2, blend_4, blend_16
+from seg_perception.prefetching import prefetch
 
 # Below this distance to the best logit a class adds less than 1e-9 to the softmax's denominator.
 _NEGLIGIBLE = np.float32(-21.0)
@@ -214,11 +215,14 @@ def sample_labels(
     UNKNOWN. See `sample_scores` for the rest.
     """
     flat, sure_of = labels.reshape(-1), confidence.reshape(-1)
-    where = np.empty(_BLOCK, np.int32)
-    for first in range(0, places.shape[1], _BLOCK):
-        last = min(first + _BLOCK, places.shape[1])
-        _nearest(labels.shape, alignment, size, places[0, first:last], places[1, first:last], where)
-        at, said, sure = where[: last - first], class_id[first:last], probability[first:last]
+    here, ahead = np.empty(_BLOCK, np.int32), np.empty(_BLOCK, np.int32)
+    count = places.shape[1]
+    _look_ahead(labels, alignment, size, places[:, :_BLOCK], ahead)
+    for first in range(0, count, _BLOCK):
+        last = min(first + _BLOCK, count)
+        here, ahead = ahead, here
+        _look_ahead(labels, alignment, size, places[:, last : last + _BLOCK], ahead)
+        at, said, sure = here[: last - first], class_id[first:last], probability[first:last]
         for k in range(at.shape[0]):
             said[k] = flat[max(at[k], 0)]
         if confidence.size > 1:
@@ -227,6 +231,15 @@ def sample_labels(
         else:
             sure[:] = sure_of[0]
         _limit(at, said, sure, margin[first:last])
+
+
+@njit(nogil=True, cache=True)
+def _look_ahead(labels, alignment, size, places, where):  # type: ignore[no-untyped-def]
+    """`_nearest` of the places of a block, which are asked for."""
+    _nearest(labels.shape, alignment, size, places[0], places[1], where)
+    flat = labels.reshape(-1)
+    for k in range(places.shape[1]):
+        prefetch(flat, max(where[k], 0))  # type: ignore[call-arg]
 
 
 @njit(nogil=True, cache=True)
@@ -241,8 +254,7 @@ def _limit(where, said, sure, margin):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _nearest(shape, alignment, size, us, vs, where):  # type: ignore[no-untyped-def]
-    """The flat index of the nearest sample of a picture (h, w) at each place; -1 outside the image. Known before any is
-    read, so that none waits for the memory of another."""
+    """The flat index of the nearest sample of a picture (h, w) at each place; -1 outside the image."""
     height, width = shape
     scale_u, offset_u, scale_v, offset_v = alignment
     right, bottom, end_u, end_v = size[0] - 0.5, size[1] - 0.5, width - 1.0, height - 1.0
