@@ -148,7 +148,8 @@ class EngineCache:
         others: list[tuple[list[str], str]] = []
         for sidecar in sorted(self.directory.glob(f"{path.name.rpartition('-')[0]}-????????.engine.json")):
             with contextlib.suppress(_UnusableError, ValueError, TypeError, KeyError, AttributeError):
-                others.append((key.differences(json.loads(_read_own(sidecar))["key"]), sidecar.stem))
+                if differences := key.differences(json.loads(_read_own(sidecar))["key"]):
+                    others.append((differences, sidecar.stem))
         differences, name = min(others, key=lambda other: len(other[0]), default=([], ""))
         return f"; {name} is another: {', '.join(differences)}" if name else ""
 
@@ -160,9 +161,10 @@ class EngineCache:
             raise ModelError(f"engine cache {self.directory}: cannot be made ({error.strerror})") from error
         trouble = _foreign(found)
         if trouble:
+            remedy = f"`chmod 700 {self.directory}`" if found.st_uid == os.geteuid() else "delete it"
             raise ModelError(
                 f"engine cache {self.directory}: {trouble}; engines are native code, so it must be this user's alone: "
-                f"`chmod 700 {self.directory}`, or name another folder"
+                f"{remedy}, or name another folder"
             )
 
     def _store(self, path: Path, key: EngineKey, built: BuiltEngine) -> None:

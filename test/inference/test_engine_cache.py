@@ -141,6 +141,11 @@ def test_no_field_of_the_key_is_left_out_of_the_comparison() -> None:
     assert KEY.differences(json.loads(json.dumps(dataclasses.asdict(KEY)))) == []
 
 
+def test_a_deleted_engine_is_not_compared_with_what_is_left_of_it(cache: EngineCache, builder: Builder) -> None:
+    cache.obtain(MODEL, KEY, builder).path.unlink()
+    assert cache.obtain(MODEL, KEY, builder).why_built == "there is none yet"
+
+
 def test_a_truncated_engine_is_built_again(cache: EngineCache, builder: Builder) -> None:
     path = cache.obtain(MODEL, KEY, builder).path
     path.write_bytes(path.read_bytes()[:-1])
@@ -188,7 +193,7 @@ def test_what_belongs_to_somebody_else_is_refused(cache: EngineCache, builder: B
         assert "belongs to user 12345" in cache.obtain(MODEL, KEY, builder).why_built
     else:
         os.chown(cache.directory, 12345, 12345)
-        with pytest.raises(ModelError, match=r"belongs to user 12345, 0 wanted; engines are native code"):
+        with pytest.raises(ModelError, match=r"belongs to user 12345, 0 wanted; engines are native code.*delete it"):
             cache.obtain(MODEL, KEY, builder)
 
 
