@@ -104,9 +104,7 @@ def _take(kept, index, uv, labels, stamps_ns, at_once, place, limits, number, cl
         last = min(first + _BLOCK, index.shape[0])
         which = index[first:last]
         begin, end = which[0], which[-1] + 1
-        all_there = (
-            end - begin == last - first
-        )  # one after the other in the cloud, as most are where they were fired so
+        all_there = end - begin == last - first  # one after the other in the cloud, as most are that were fired so
         if not at_once:
             if all_there:
                 _apart(stamps_ns[begin:end], place.image_ns, apart_ms)
