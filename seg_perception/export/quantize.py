@@ -224,16 +224,21 @@ def _compare(
     return Int8Report(pictures, same / pixels, matrices[0].mean_iou, matrices[1].mean_iou)
 
 
+_REMEDY = "`seg-perception quantize` has `--keep` to leave more convolutions in float32"
+
+
 def _check(report: Int8Report, limits: Int8Limits, source: Path) -> None:
     if np.isnan(report.loss):
         if report.agreement < limits.agreement:
             raise ModelError(
-                f"model {source}: in int8 {report.agreement:.2%} of its labels stay, {limits.agreement:.2%} wanted"
+                f"model {source}: in int8 {report.agreement:.2%} of its labels stay, {limits.agreement:.2%} wanted; "
+                f"{_REMEDY}, or `--min-agreement` to allow it"
             )
     elif report.loss > limits.loss:
         raise ModelError(
             f"model {source}: in int8 its mean IoU falls from {report.mean_iou:.2%} to {report.mean_iou_int8:.2%} "
-            f"(on {report.pictures} pictures), by {limits.loss:.2%} at most wanted"
+            f"(on {report.pictures} pictures), by {limits.loss:.2%} at most wanted; "
+            f"{_REMEDY}, or `--max-loss` to allow it"
         )
 
 
