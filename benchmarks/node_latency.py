@@ -4,7 +4,7 @@ Sensors, node and listener are processes of their own and speak over real DDS: 1
 bytes with a time each, odometry. The sensors have all of it serialized beforehand, as what a driver does is not to be
 measured, stamp a sweep and its images alike the moment before the first of them is published, and publish one after the
 other. Latency is from that stamp to the semantic cloud in the listener's hands. Beside it the same messages through an
-intake in one process, decoded, labelled, encoded and serialized, but never sent. What a sweep waited for the network is
+intake in one thread, decoded, labelled, encoded and serialized, but never sent. What a sweep waited for the network is
 taken off both: in the node little, since an image goes through it before its sweep has come. On a busy machine the
 times by the clock say little; the ratio of processor time, the node's to that of its stages alone, with the network in
 both, still does. All of it twice: with CPUs that sleep as the kernel lets them, and with none that does
