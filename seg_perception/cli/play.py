@@ -6,6 +6,7 @@ import argparse
 import signal
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from seg_perception.bags import BagReader
 from seg_perception.errors import ConfigError
@@ -37,10 +38,11 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"ROS 2 is needed to publish: {error}; source one, or take the environment of `make venv`"
         ) from error
-    signal.signal(signal.SIGTERM, _interrupt)
+    _from_now_on(_interrupt)
     options = PlayOptions(args.rate, args.clock, args.loop, args.wait_for_subscribers)
     with BagReader(args.bag) as bag:
         report = play(bag, options, progress=not args.no_progress)
+    _from_now_on(signal.SIG_IGN)  # as the interpreter ends, one would become its exit code
     for topic, count in sorted(report.published.items()):
         print(f"{topic:<40}{count:>8} published{', nobody listened at the start' * (topic in report.unheard)}")
     for topic, why in report.skipped.items():
@@ -56,5 +58,13 @@ def _positive(text: str) -> float:
     return value
 
 
+def _from_now_on(action: Any) -> None:
+    """Do this at SIGINT and SIGTERM."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, action)
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Once: what Ctrl-C tells all processes of a launch, the launch tells them again."""
+    _from_now_on(signal.SIG_IGN)
     raise KeyboardInterrupt

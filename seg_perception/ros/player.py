@@ -67,8 +67,9 @@ def play(bag: BagReader, options: PlayOptions, progress: bool = True) -> PlayRep
             report.unheard = _wait_for_subscribers(publishers, options.wait_s)
             _play(bag, options, publishers, clock, report, bar)
         with suppress(KeyboardInterrupt):
+            give_up_s = time.monotonic() + ACKNOWLEDGED_S
             for publisher in publishers.values():
-                publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGED_S))
+                publisher.wait_for_all_acked(Duration(seconds=max(0.0, give_up_s - time.monotonic())))
         return report
     finally:
         rclpy.try_shutdown()

@@ -132,10 +132,11 @@ def test_a_replay_labels_the_bag_and_ends_with_it(launch, drive):
     assert not left(replay)
 
 
-def test_an_interrupt_of_the_launch_alone_ends_node_and_player(launch, drive):
+@pytest.mark.parametrize("interrupt", [os.kill, os.killpg], ids=["the launch alone", "all, as Ctrl-C does"])
+def test_an_interrupt_ends_node_and_player_in_order(launch, drive, interrupt):
     replay = launch("replay", bag=drive, rviz="false", loop="true")
     said(replay, "sweep_out_of_order")  # the bag is played for the second time
-    replay.send_signal(signal.SIGINT)
+    interrupt(replay.pid, signal.SIGINT)  # which the launch passes on, to all that have not ended by then
     assert replay.wait(live.PATIENCE_S) == 0
     assert replay.log().count("process has finished cleanly") == 2, replay.log()
     assert not left(replay)
