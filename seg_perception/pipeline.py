@@ -120,6 +120,7 @@ class Pipeline:
         self._cameras: dict[str, CameraModel] = {}
         self._readout_ns = {camera.name: round(camera.readout_ms * 1e6) for camera in config.cameras}
         self._free = self.taxonomy.members(self.taxonomy.groups.get("freestanding", ()))
+        self._sky = self.taxonomy.members(self.taxonomy.groups.get("untouchable", ()))
         self._set_visibility(config.visibility)
         self._frames = {camera.name: Frame.of(camera) for camera in config.cameras}
         self._lidars = len(config.lidar_topics())
@@ -177,7 +178,7 @@ class Pipeline:
                 camera = self._calibration(image)
                 with timer.stage("move"):
                     looks[name] = self._look(image, camera, sweep)
-        visible, painting = _Visible(sweep.points), Painting(scan, looks, config.painting)
+        visible, painting = _Visible(sweep.points), Painting(scan, looks, config.painting, self._sky)
         with timer.stage("project"):
             bounds = bounds_of(sweep.points, self._workspace)
         ranges: Once[RangeImage] = Once()

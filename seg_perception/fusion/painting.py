@@ -16,6 +16,7 @@ from seg_perception.fusion.instances import Told, numbered
 from seg_perception.geometry.projection import Projection
 
 _BLOCK = 512  # points weighed together
+_NOTHING = np.zeros(256, np.bool_)
 _NOT_TOLD = np.float32(-2.0)  # a score below that of a point that nobody has told anything of
 
 
@@ -35,11 +36,20 @@ class Painting:
     Of several cameras the one whose probability times worth is highest wins; of equals the first by name, so their
     order does not matter. A place is worth 1 in the middle of an image taken when the point was measured; less towards
     its border, where lenses are calibrated worst and things are cut, and less the further apart in time. Labels below
-    the configured probability or margin leave the point unknown. cameras: the names of all that may come.
+    the configured probability or margin leave the point unknown. cameras: the names of all that may come. untouchable:
+    (256,) whether a class is one that no laser meets: a point on such a label is not on what the picture shows there.
     """
 
-    def __init__(self, scan: LidarScan, cameras: Iterable[str], config: PaintingConfig) -> None:
+    def __init__(
+        self,
+        scan: LidarScan,
+        cameras: Iterable[str],
+        config: PaintingConfig,
+        untouchable: NDArray[np.bool_] = _NOTHING,
+    ) -> None:
         self._scan, self._config, self._cameras = scan, config, tuple(sorted(cameras))
+        self._tells = ~untouchable
+        self._tells[UNKNOWN] = False
         count = len(scan)
         self._class_id = np.full(count, UNKNOWN, np.uint8)
         self._probability = np.zeros(count, np.float32)
@@ -66,7 +76,7 @@ class Painting:
         at_once = scan.stamps_ns is None
         stamps_ns = np.array([scan.stamp_ns]) if at_once else scan.stamps_ns
         limits = np.float32(config.min_probability), np.float32(config.min_margin)
-        said = labels.class_id, labels.probability, labels.margin
+        said = labels.class_id, labels.probability, labels.margin, self._tells
         cloud = self._best, self._class_id, self._probability, self._camera
         with self._one_at_a_time:
             _take(kept, *in_view.arrays[:2], said, stamps_ns, at_once, place, limits, number, cloud)
@@ -94,7 +104,7 @@ class Painting:
 @numba.njit(cache=True, nogil=True)
 def _take(kept, index, uv, labels, stamps_ns, at_once, place, limits, number, cloud):  # type: ignore[no-untyped-def]
     """Into `cloud` the points that this camera sees better than the cameras before it."""
-    said, sure, margin = labels
+    said, sure, margin, tells = labels
     best, class_id, probability, camera = cloud
     us, vs, room = uv[0], uv[1], np.empty((2, _BLOCK), np.float32)
     score, apart_ms, wins = room[0], room[1], np.empty(_BLOCK, np.bool_)
@@ -111,7 +121,7 @@ def _take(kept, index, uv, labels, stamps_ns, at_once, place, limits, number, cl
             else:
                 for k in range(last - first):
                     apart_ms[k] = abs(stamps_ns[which[k]] - place.image_ns) * 1e-6
-        told = said[first:last], sure[first:last], margin[first:last]
+        told = said[first:last], sure[first:last], margin[first:last], tells
         _weigh(kept[first:last], us[first:last], vs[first:last], told, apart_ms, place, limits, score)
         if all_there:
             here = best[begin:end], class_id[begin:end], probability[begin:end], camera[begin:end]
@@ -149,7 +159,7 @@ def _win(score, said, sure, number, wins, cloud):  # type: ignore[no-untyped-def
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _weigh(kept, us, vs, labels, apart_ms, place, limits, score):  # type: ignore[no-untyped-def]
     """Probability times worth of many points; _NOT_TOLD where a camera does not see one or has no label for it."""
-    said, sure, margin = labels
+    said, sure, margin, tells = labels
     right, bottom, zero = np.float32(place.width - 1.0), np.float32(place.height - 1.0), np.float32(0.0)
     per_px, per_ms = np.float32(1.0 / (place.border_px + 1.0)), np.float32(1.0 / place.nearness_ms)
     one, half = np.float32(1.0), np.float32(0.5)
@@ -160,5 +170,5 @@ def _weigh(kept, us, vs, labels, apart_ms, place, limits, score):  # type: ignor
         inside = inside if inside > zero else zero
         inside = inside if inside < one else one
         worth = (half + half * inside) / (one + apart_ms[k] * per_ms)
-        told = kept[k] & (said[k] != UNKNOWN) & (sure[k] >= limits[0]) & (margin[k] >= limits[1])
+        told = kept[k] & tells[said[k]] & (sure[k] >= limits[0]) & (margin[k] >= limits[1])
         score[k] = sure[k] * worth if told else _NOT_TOLD

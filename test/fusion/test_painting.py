@@ -40,9 +40,10 @@ class View:
         return painting.add(self.camera, in_view, labels, mask, SIZE, self.image_ns)
 
 
-def paint(scan: LidarScan, views: Iterable[View], config: PaintingConfig) -> SemanticCloud:
+def paint(scan: LidarScan, views: Iterable[View], config: PaintingConfig, *untouchable: int) -> SemanticCloud:
     views = list(views)
-    painting = Painting(scan, [view.camera for view in views], config)
+    table = np.isin(np.arange(256), untouchable)
+    painting = Painting(scan, [view.camera for view in views], config, table)
     for view in views:
         view.add_to(painting)
     return painting.cloud()
@@ -77,6 +78,14 @@ def test_doubtful_labels_stay_unknown():
 def test_what_the_network_calls_unknown_does_not_win_over_a_label():
     cloud = paint(scan(1), [View("a", [0], [UNKNOWN], [0.99]), View("b", [0], [4], [0.2])], PaintingConfig())
     assert cloud.class_id.tolist() == [4]
+
+
+def test_a_point_that_a_laser_met_is_not_on_the_sky():
+    views = [View("a", [0, 1], [10, 10], [0.9, 0.9]), View("b", [1, 2], [5, 10], [0.4, 0.9])]
+    cloud = paint(scan(3), views, PaintingConfig(), 10)
+    assert cloud.class_id.tolist() == [UNKNOWN, 5, UNKNOWN]
+    assert cloud.probability.tolist() == [0.0, np.float32(0.4), 0.0]
+    assert paint(scan(3), views, PaintingConfig()).class_id.tolist() == [10, 10, 10]
 
 
 def test_without_views_the_cloud_is_whole_and_unknown():
