@@ -15,16 +15,16 @@ from seg_perception.labels import Taxonomy
 from seg_perception.pipeline import Pipeline
 from seg_perception.scene.memory import SceneMemory
 
-CAR, SKY = 13, 10
+CAR, BUILDING = 13, 2
 WIDTH, HEIGHT = small_world.WIDTH, small_world.HEIGHT
 
 
 class TwoCarsSegmenter(small_world.LeftRightSegmenter):
-    """A car left and a car right of the middle, and sky above both."""
+    """A car left and a car right of the middle, and a building above both."""
 
     def segment(self, pixels: np.ndarray) -> LogitsSegmentation:
         scores = np.zeros((19, HEIGHT // 4, WIDTH // 4), np.float32)
-        scores[CAR], scores[SKY, :4] = 5.0, 10.0
+        scores[CAR], scores[BUILDING, :4] = 5.0, 10.0
         instance = np.ones(scores.shape[1:], np.uint16)
         instance[:, WIDTH // 8 :] = 2
         alignment = Alignment.of_resize((WIDTH, HEIGHT), (WIDTH // 4, HEIGHT // 4))
@@ -33,7 +33,7 @@ class TwoCarsSegmenter(small_world.LeftRightSegmenter):
 
 
 def cars_that_touch() -> np.ndarray:
-    """A wall of points 10 m ahead, half on either car, and some of the sky above it."""
+    """A wall of points 10 m ahead, half on either car, and some of the building above it."""
     y, z = np.meshgrid(np.arange(-3.95, 4.0, 0.1), np.append(np.arange(-1.5, 0.5, 0.2), 4.2))
     return np.column_stack([np.full(y.size, 10.0), y.ravel(), z.ravel()]).astype(np.float32)
 
@@ -51,7 +51,7 @@ def test_points_carry_the_instance_of_the_image():
     left = cloud.scan.points[:, 1] > 0
     assert seen.sum() > 500
     assert set(cloud.instance_id[seen & left]) == {1} and set(cloud.instance_id[seen & ~left]) == {2}
-    assert (cloud.class_id == SKY).any() and not cloud.instance_id[cloud.class_id == SKY].any()
+    assert (cloud.class_id == BUILDING).any() and not cloud.instance_id[cloud.class_id == BUILDING].any()
 
 
 def test_cars_that_touch_are_two_objects_in_the_scene():
