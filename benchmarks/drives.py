@@ -34,7 +34,8 @@ _REACH = 0.2  # s of poses before and after a sweep
 
 @dataclass(frozen=True, slots=True)
 class DriveSpec:
-    """One drive. distance: metres from the LiDAR to each camera. sweeps: how many are looked at, a second apart."""
+    """One drive. distance: metres from the LiDAR to each camera. sweeps: how many are looked at, a second apart.
+    through_glass: share of the LiDAR's beams that pass windows of vehicles."""
 
     seed: int
     distance: float
@@ -43,10 +44,11 @@ class DriveSpec:
     row_time_us: float = 0.0
     sweeps: int = 4
     size: tuple[int, int] = SIZE
+    through_glass: float = 0.0
 
     def config(self) -> DriveConfig:
         """For the simulator."""
-        lidar = LidarMount()
+        lidar = LidarMount(through_glass=self.through_glass)
         rig = {"distance": self.distance, "offset_ms": self.offset_ms, "row_time_us": self.row_time_us, "lidar": lidar}
         ahead = standard_rig(1, self.size, field_of_view_deg=FIELD_OF_VIEW_DEG, **rig)[0]  # type: ignore[arg-type]
         x, y, z = lidar.T_base_lidar[:3, 3]

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from seg_perception.config import Config
 from seg_perception.crew import Crew
 from seg_perception.datatypes import LidarScan
-from seg_perception.fusion.doubts import View, seen_of
+from seg_perception.fusion.doubts import View
 from seg_perception.fusion.edges import Surfaces
 from seg_perception.fusion.painting import Painting
+from seg_perception.fusion.seeing import Kinds, seen_of
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.columns import bounds_of
 from seg_perception.geometry.motion import MovedSweep
@@ -144,8 +145,7 @@ def ours(
 ) -> Method:
     """What the pipeline does after the network."""
     config = Config.from_mapping(settings)
-    taxonomy = Taxonomy.load(config.taxonomy)
-    free = taxonomy.members(taxonomy.groups["freestanding"])
+    kinds = Kinds.of(Taxonomy.load(config.taxonomy))
     segmentation = labels.logits if logits else labels.segmentation
     workspace, visibility = Workspace(), with_spacing(config.visibility, scan.points)
     crew = Crew([Workspace() for _ in range(threads)])
@@ -167,7 +167,7 @@ def ours(
             if own not in surfaces:
                 surfaces[own] = Surfaces(by_direction(), config.edges, own)
             view = View(in_view, by_direction(), labels.camera, T_each_lidar[k])
-            kept = seen_of(view, surfaces[own], said.class_id, free, visibility, own)
+            kept = seen_of(view, surfaces[own], said.class_id, kinds, visibility, own)
             painting.add(f"camera_{k}", in_view, said, kept, (WIDTH, HEIGHT), T0)
 
         crew.do([lambda _: by_direction(), *(partial(see, k) for k in range(cameras))])

@@ -20,9 +20,10 @@ from seg_perception.config import CameraConfig, Config, VisibilityConfig
 from seg_perception.crew import Crew
 from seg_perception.datatypes import CameraImage, LidarScan, SemanticCloud, SweepReport, ViewReport
 from seg_perception.errors import BackendLostError, CalibrationError, SegPerceptionError
-from seg_perception.fusion.doubts import View, seen_of
+from seg_perception.fusion.doubts import View
 from seg_perception.fusion.edges import Surfaces
 from seg_perception.fusion.painting import Painting
+from seg_perception.fusion.seeing import Kinds, seen_of
 from seg_perception.geometry import motion
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.columns import bounds_of
@@ -119,7 +120,7 @@ class Pipeline:
         self._tree = tree
         self._cameras: dict[str, CameraModel] = {}
         self._readout_ns = {camera.name: round(camera.readout_ms * 1e6) for camera in config.cameras}
-        self._free = self.taxonomy.members(self.taxonomy.groups.get("freestanding", ()))
+        self._kinds = Kinds.of(self.taxonomy)
         self._sky = self.taxonomy.members(self.taxonomy.groups.get("untouchable", ()))
         self._set_visibility(config.visibility)
         self._frames = {camera.name: Frame.of(camera) for camera in config.cameras}
@@ -205,7 +206,7 @@ class Pipeline:
                     if own not in surfaces:
                         surfaces[own] = Surfaces(by_direction(), config.edges, own)
                     view = View(in_view, by_direction(), look.camera, look.T_cam_lidar)
-                    kept = seen_of(view, surfaces[own], labels.class_id, self._free, visibility, own)
+                    kept = seen_of(view, surfaces[own], labels.class_id, self._kinds, visibility, own)
                 with timer.stage("paint"):
                     seen = painting.add(name, in_view, labels, kept, image.size, image.stamp_ns)
                 visible.add(name, in_view.index, kept, look)

@@ -187,7 +187,7 @@ def test_warm_up_compiles_what_may_be_set_later(monkeypatch):
         asked.add(config.method)
         return hiding(in_view, sweep, camera, config, *rest)
 
-    monkeypatch.setattr("seg_perception.fusion.doubts.hiding", noted)
+    monkeypatch.setattr("seg_perception.fusion.seeing.hiding", noted)
     warm_up(world.config(visibility={"method": "learned"}), world.LeftRightSegmenter())
     assert asked == {"patches", "learned"}
 

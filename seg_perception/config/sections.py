@@ -239,6 +239,14 @@ class VisibilityConfig(Section):
     depth_tolerance_m: float = setting(
         0.2, "a point this much behind the surface before it is still on it", minimum=0.0, maximum=100.0, live=True
     )
+    glass_m: float = setting(
+        4.0,
+        "a point labelled a vehicle (the taxonomy's group `glazed`) but so far behind the vehicle that frames it was "
+        "seen through a window and gets no label; 0: not asked",
+        minimum=0.0,
+        maximum=100.0,
+        live=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)

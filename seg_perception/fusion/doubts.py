@@ -22,11 +22,11 @@ import yaml
 from numpy.typing import NDArray
 
 from seg_perception.config import VisibilityConfig
-from seg_perception.fusion.edges import HIDDEN, Surfaces
+from seg_perception.fusion.edges import HIDDEN
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.projection import Projection
 from seg_perception.geometry.range_image import RangeImage
-from seg_perception.geometry.visibility import CLASS, DISTANCE, Patches, hiding, patches, spacing_px
+from seg_perception.geometry.visibility import CLASS, DISTANCE, Patches, patches, spacing_px
 from seg_perception.geometry.workspace import Workspace
 
 PLACES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
@@ -78,24 +78,6 @@ class Said(NamedTuple):
     hider: NDArray[np.int16]
     kept: NDArray[np.bool_]
     labels: NDArray[np.uint8]
-
-
-def seen_of(
-    view: View,
-    surfaces: Surfaces,
-    class_id: NDArray[np.uint8],
-    free: NDArray[np.bool_],
-    config: VisibilityConfig,
-    workspace: Workspace,
-) -> NDArray[np.bool_]:
-    """(M,) bool: which points in view the camera sees: so say patches, then surfaces, then, by method `learned`, the
-    network. class_id, free: as in `Said`. The answer is an array of the workspace."""
-    hider = hiding(view.points, view.sweep, view.camera, config, workspace, (class_id, free))
-    kept = surfaces.settle(class_id, hider, view.points.index)
-    if config.method == "learned":
-        said = Said(class_id, free, hider, kept, surfaces.labels(class_id, hider, view.points.index))
-        Doubts(view, said, config, workspace).settle(config.most_doubt)
-    return kept
 
 
 class Doubts:

@@ -46,7 +46,7 @@ def range_image(
     points: NDArray[np.float32], config: VisibilityConfig, workspace: Workspace | None = None
 ) -> RangeImage:
     """All points (N, 3) of a sweep by their direction from the LiDAR, in whose frame they are."""
-    return RangeImage(points, *_spacing(config), workspace)
+    return RangeImage(points, *spacing_deg(config), workspace)
 
 
 def hiding(
@@ -117,11 +117,11 @@ def patches(count: int, camera: CameraModel, config: VisibilityConfig, workspace
 
 def spacing_px(camera: CameraModel, config: VisibilityConfig) -> tuple[float, float]:
     """Pixels between columns and between beams, seen from where the LiDAR stands."""
-    across, along = (math.radians(angle) for angle in _spacing(config))
+    across, along = (math.radians(angle) for angle in spacing_deg(config))
     return float(camera.K[0, 0]) * across, float(camera.K[1, 1]) * along
 
 
-def _spacing(config: VisibilityConfig) -> tuple[float, float]:
+def spacing_deg(config: VisibilityConfig) -> tuple[float, float]:
     """Degrees between columns and between beams."""
     return config.spacing_deg or _USUAL_DEG[0], config.beam_spacing_deg or _USUAL_DEG[1]
 

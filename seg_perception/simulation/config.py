@@ -49,6 +49,7 @@ class LidarMount:
     """A LiDAR that turns clockwise, as seen from above, and looks ahead in the middle of each sweep.
 
     T_base_lidar: (4, 4). elevation_deg: of the lowest and the highest beam. columns: firings a turn, all beams at once.
+    through_glass: share of the beams that pass the windows of vehicles and meet what is behind.
     """
 
     T_base_lidar: NDArray[np.float64] = field(default_factory=lambda: translation(1.2, 0.0, 1.75))
@@ -60,6 +61,7 @@ class LidarMount:
     max_range: float = 120.0
     range_noise: float = 0.02
     drop_out: float = 0.01
+    through_glass: float = 0.0
 
     def __post_init__(self) -> None:
         if not 16 <= self.beams <= 128:

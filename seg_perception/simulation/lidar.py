@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from seg_perception.simulation.camera import Scenery
 from seg_perception.simulation.classes import C
 from seg_perception.simulation.config import LidarMount
-from seg_perception.simulation.materials import REFLECTANCE
+from seg_perception.simulation.materials import CLEAR, REFLECTANCE
 from seg_perception.simulation.paths import Path
 from seg_perception.simulation.raycast import Hits
 
 _REFERENCE = 0.10, 90.0  # a surface of this reflectance, met squarely, is still measured at this range
+_PANES = 8  # that a beam passes at most
+_PANE = 0.001  # m: how thick one is
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +71,7 @@ class Lidar:
         origins = np.repeat(T[:, :3, 3], beams, axis=0)
         directions = np.einsum("cij,cbj->cbi", T[:, :3, :3], self._directions).reshape(-1, 3)
         times = np.repeat(time + self._offsets, beams)
-        hits = world.cast(origins, directions, times)
+        hits = self._pass_glass(world.cast(origins, directions, times), origins, directions, times, rng)
         kept, signal = self._returns(hits, directions, times, rng)
         distance = hits.distance[kept]
         measured = distance + mount.range_noise * rng.standard_normal(len(kept))
@@ -87,6 +89,23 @@ class Lidar:
             world.instance_of(some),
             some.body,
         )
+
+    def _pass_glass(
+        self, hits: Hits, origins: NDArray, directions: NDArray, times: NDArray, rng: np.random.Generator
+    ) -> Hits:
+        """What is met once some rays have passed all clear panes on their way."""
+        if self.mount.through_glass == 0.0:
+            return hits
+        world, passes = self._scenery.world, rng.random(len(times)) < self.mount.through_glass
+        last = hits.select(np.arange(len(times)))  # a copy
+        clear = self._scenery.table[world.mesh.material, CLEAR] > 0.0
+        for _ in range(_PANES):
+            rows = np.flatnonzero(passes & (last.triangle >= 0) & clear[np.maximum(last.triangle, 0)])
+            start = last.distance[rows] + _PANE
+            beyond = world.cast(origins[rows] + directions[rows] * start[:, None], directions[rows], times[rows])
+            last.distance[rows], last.triangle[rows] = start + beyond.distance, beyond.triangle
+            last.body[rows], last.bary[rows] = beyond.body, beyond.bary
+        return last
 
     def _returns(
         self, hits: Hits, directions: NDArray, times: NDArray, rng: np.random.Generator

@@ -31,8 +31,8 @@ class Kind(IntEnum):
 
 
 # columns of a row
-KIND, RED, GREEN, BLUE, RED2, GREEN2, BLUE2, SCALE, P0, P1, GLOSS, REFLECTANCE, EMISSION, SEED = range(14)
-COLUMNS = 14
+KIND, RED, GREEN, BLUE, RED2, GREEN2, BLUE2, SCALE, P0, P1, GLOSS, REFLECTANCE, EMISSION, SEED, CLEAR = range(15)
+COLUMNS = 15
 
 
 def linear(color: Color) -> NDArray[np.float64]:
@@ -61,15 +61,17 @@ class Materials:
         reflectance: float | None = None,
         emission: float = 0.0,
         seed: int = 0,
+        clear: bool = False,
     ) -> int:
         """A number for this material, the same for the same values.
 
         color, color2: sRGB 0..1. scale, p0, p1: mean what the texture makes of them. gloss: 0 dull to 1 lacquer.
-        reflectance: of the LiDAR's light, 0..1, by default the brightness of the colour. emission: light of its own.
+        reflectance: of the LiDAR's light, 0..1, by default the brightness of the colour.
+        emission: light of its own. clear: the LiDAR's light may pass.
         """
         first, second = linear(color), linear(color if color2 is None else color2)
         bright = 0.08 + 0.8 * float(first.mean()) if reflectance is None else reflectance
-        row = (float(kind), *first, *second, scale, p0, p1, gloss, bright, emission, float(seed))
+        row = (float(kind), *first, *second, scale, p0, p1, gloss, bright, emission, float(seed), float(clear))
         if row not in self._numbers:
             self._numbers[row] = len(self._rows)
             self._rows.append(row)
@@ -90,7 +92,7 @@ class Palette:
         self.rim = add(Kind.PLAIN, (0.55, 0.56, 0.58), gloss=0.5)
         self.dark_plastic = add(Kind.PLAIN, (0.13, 0.13, 0.14), gloss=0.15, reflectance=0.08)
         self.shadow_gap = add(Kind.PLAIN, (0.04, 0.04, 0.04), reflectance=0.04)
-        self.car_glass = add(Kind.PLAIN, (0.08, 0.10, 0.11), gloss=1.0, reflectance=0.03)
+        self.car_glass = add(Kind.PLAIN, (0.08, 0.10, 0.11), gloss=1.0, reflectance=0.03, clear=True)
         self.chrome = add(Kind.PLAIN, (0.6, 0.6, 0.62), gloss=0.8)
         self.headlight = add(Kind.LAMP, (0.9, 0.92, 0.95), gloss=0.8, emission=0.25, reflectance=0.7)
         self.taillight = add(Kind.LAMP, (0.62, 0.04, 0.04), gloss=0.8, emission=0.12, reflectance=0.7)
