@@ -59,19 +59,18 @@ def _hide(class_id, hider, index, image, glazed, steps, some, frame, limit):  # 
     for m in some:
         at = cell[np.uint32(index[m])]
         first, last = min(first, at), max(last, at)
-    first, last = first // rows, last // rows + 1
-    frame[first * rows : last * rows] = _NOTHING
+    begin = first // rows * rows
+    frame, limit = frame[begin : last // rows * rows + rows], limit[begin : last // rows * rows + rows]
+    frame[:], limit[:] = _NOTHING, _NEVER
     for m in some:
         at = cell[np.uint32(index[m])]
         if cells[at] == index[m]:
-            frame[at] = ranges[np.uint32(index[m])]
-    for column in range(first, last):
-        begin, end = column * rows, (column + 1) * rows
-        limit[begin:end] = _NEVER
-        _frame_column(frame[begin:end], steps[1], steps[2], limit[begin:end])
+            frame[at - begin] = ranges[np.uint32(index[m])]
+    for column in range(0, frame.shape[0], rows):
+        _frame_column(frame[column : column + rows], steps[1], steps[2], limit[column : column + rows])
     for m in some:
         i = np.uint32(index[m])
-        at = cell[i]
+        at = cell[i] - begin
         if limit[at] == _NEVER or ranges[i] <= abs(limit[at]):
             continue
         below_m = -limit[at] - steps[2]
