@@ -23,7 +23,6 @@ INLINED = {
     "calibration/alignment.py": ("geometry/lens.py",),
     "fusion/doubts.py": ("datatypes.py", "fusion/edges.py", "geometry/visibility.py"),
     "fusion/edges.py": ("datatypes.py",),
-    "fusion/painting.py": ("datatypes.py",),
     "geometry/motion.py": ("geometry/columns.py",),
     "geometry/projection.py": ("geometry/columns.py", "geometry/lens.py"),
     "geometry/range_image.py": ("geometry/columns.py",),
