@@ -81,9 +81,10 @@ class Inputs:
     def states(self) -> dict[str, InputState]:
         """When each topic was last heard, and how its stamps lie to the node's clock. /tf_static speaks once."""
         now_s = time.monotonic()
-        kinds = {camera.resolved_image_topic(): "image" for camera in self._config.cameras}
-        kinds |= dict.fromkeys(self._config.lidar_topics().values(), "lidar")
-        offsets_s = {camera.resolved_image_topic(): camera.offset_ms * 1e-3 for camera in self._config.cameras}
+        images = {camera.name: self._real(camera.resolved_image_topic()) for camera in self._config.cameras}
+        kinds = dict.fromkeys(images.values(), "image")
+        kinds |= dict.fromkeys(map(self._real, self._config.lidar_topics().values()), "lidar")
+        offsets_s = {images[camera.name]: camera.offset_ms * 1e-3 for camera in self._config.cameras}
         return {
             topic: InputState(
                 now_s - heard_s,
@@ -128,7 +129,12 @@ class Inputs:
         self._worker.sweep_arrived(lidar, time_ns(msg.header.stamp), now_s)
         self._intake.cloud(msg, now_s, lidar)
 
-    def _subscribe(self, message_type: type, topic: str, take: Callable[[Any], None], profile: QoSProfile) -> None:
+    def _real(self, topic: str) -> str:
+        """Its name with those remappings that the node was started with: that by which the graph and people know it."""
+        return self._node.resolve_topic_name(topic)
+
+    def _subscribe(self, message_type: type, name: str, take: Callable[[Any], None], profile: QoSProfile) -> None:
+        topic = self._real(name)
         gaps = self._gaps[topic] = Gaps()
         read = SERIALIZED.get(message_type)
 
@@ -145,7 +151,8 @@ class Inputs:
             try:
                 with self._intake.refusing():
                     content = read(msg) if read else msg
-                    self._note(topic, content)
+                    if name != TF_STATIC:
+                        self._note(topic, content)
                     take(content)
             except Exception as error:  # the intake refuses what it foresees; the node outlives the rest too
                 self._worker.bug(f"{message_type.__name__} on {topic}", error)
@@ -167,7 +174,7 @@ class Inputs:
         receive: Any = with_info if hasattr(Subscription, "CallbackType") else without_info
         subscription = self._node.create_subscription(
             message_type,
-            topic,
+            name,
             receive,
             profile,
             event_callbacks=SubscriptionEventCallbacks(message_lost=lost, incompatible_qos=incompatible),
@@ -178,7 +185,7 @@ class Inputs:
         self.topics.append(subscription.topic_name)
         if message_type is not TFMessage:
             self._silences.expect(topic)
-        if topic != TF_STATIC:
+        if name != TF_STATIC:
             self._heard_s[topic] = time.monotonic()
 
     def _tell_overwritten(self, topic: str, count: int) -> None:
@@ -200,8 +207,6 @@ class Inputs:
         )
 
     def _note(self, topic: str, msg: Any) -> None:
-        if topic == TF_STATIC:
-            return
         self._heard_s[topic] = time.monotonic()
         header = getattr(msg, "header", None)
         if header is not None:
