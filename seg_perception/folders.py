@@ -58,14 +58,21 @@ def keep_kernels(package: Path) -> None:
 
 
 def forget_stale_kernels(package: Path) -> None:
-    """Of the kernels beside the source, those older than what is compiled into them: numba looks at a kernel's own file
-    alone, and after an update that changed another it would go on with the old. To be called before any is loaded."""
+    """Of the kernels beside the source, those into which something else was compiled than is there now: numba looks at
+    a kernel's own file alone, and after an update that changed another it would go on with the old. Not by what is
+    newer: a vehicle's clock may begin in the past. To be called before any is loaded."""
     with suppress(OSError):
         for file, inlined in INLINED.items():
-            newest_ns = max((package / name).stat().st_mtime_ns for name in inlined)
-            for kept in (package / file).parent.glob(f"__pycache__/{Path(file).stem}.*.nbi"):
-                if kept.stat().st_mtime_ns < newest_ns:
-                    kept.unlink(missing_ok=True)
+            seen = [(package / name).stat() for name in inlined]
+            now = " ".join(f"{of.st_mtime_ns}-{of.st_size}" for of in seen)
+            folder, stem = (package / file).parent / "__pycache__", Path(file).stem
+            record = folder / f"{stem}.inlined"
+            if record.is_file() and record.read_text(encoding="ascii") == now:
+                continue
+            folder.mkdir(exist_ok=True)
+            for kept in folder.glob(f"{stem}.*.nbi"):
+                kept.unlink(missing_ok=True)
+            record.write_text(now, encoding="ascii")
 
 
 def keep_logs() -> None:

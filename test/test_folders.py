@@ -141,17 +141,27 @@ def test_what_is_compiled_into_the_kernels_of_a_file_is_known():
     assert all((PACKAGE / name).is_file() for names in folders.INLINED.items() for name in (names[0], *names[1]))
 
 
-def test_kernels_older_than_what_is_compiled_into_them_are_forgotten(tmp_path, monkeypatch):
+def test_kernels_are_forgotten_when_what_is_compiled_into_them_has_changed(tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "INLINED", {"a/user.py": ("b/used.py", "b/other.py")})
-    for k, name in enumerate(["b/used.py", "a/__pycache__/user.f-1.py311.nbi", "b/other.py"]):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (1000 + k, 1000 + k))
-    others = [tmp_path / f"a/__pycache__/{name}.nbi" for name in ("user.g-2.py311", "users.f-1.py311")]
-    for kept in others:
-        kept.touch()
-    folders.forget_stale_kernels(tmp_path)
-    assert not (tmp_path / "a/__pycache__/user.f-1.py311.nbi").exists()
-    assert all(kept.exists() for kept in others)
-    (tmp_path / "b/other.py").unlink()
+    sources = tmp_path / "b/used.py", tmp_path / "b/other.py"
+    kernel, others = (
+        [tmp_path / f"a/__pycache__/{name}.py311.nbi" for name in names] for names in (["user.f-1"], ["users.f-1"])
+    )
+    for file in (*sources, *kernel, *others):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    folders.forget_stale_kernels(tmp_path)  # of what they were made is not known
+    assert not kernel[0].exists()
+    for clock_s in (0, 2_000_000_000):  # as on a computer that does not know the time when it starts
+        kernel[0].touch()
+        os.utime(kernel[0], (clock_s, clock_s))
+        folders.forget_stale_kernels(tmp_path)
+        assert kernel[0].exists()
+    for source in sources:
+        source.write_text(source.name)
+        folders.forget_stale_kernels(tmp_path)
+        assert not kernel[0].exists()
+        kernel[0].touch()
+    assert others[0].exists()
+    sources[0].unlink()
     folders.forget_stale_kernels(tmp_path)  # as of a package that is no folder of files
