@@ -17,11 +17,13 @@ from torch import nn
 
 from seg_perception.config import EdgesConfig, MotionConfig, VisibilityConfig
 from seg_perception.fusion import doubts
+from seg_perception.fusion.doubts import Doubts, View
 from seg_perception.fusion.edges import Surfaces
+from seg_perception.fusion.seeing import Kinds, said_of
 from seg_perception.geometry.motion import MovedSweep
 from seg_perception.geometry.projection import project
 from seg_perception.geometry.spacing import with_spacing
-from seg_perception.geometry.visibility import hiding, range_image
+from seg_perception.geometry.visibility import range_image
 from seg_perception.geometry.workspace import Workspace
 from seg_perception.labels import Taxonomy
 
@@ -37,7 +39,7 @@ def specs() -> list[DriveSpec]:
     return [DriveSpec(FIRST_SEED + k, round(0.5 + k * 5 % 12 / 11, 3)) for k in range(DRIVES)]
 
 
-def examples(sweep: TrueSweep, free: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def examples(sweep: TrueSweep, kinds: Kinds) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """What is known of the doubtful points of a sweep, and whether a camera truly does not see them."""
     workspace, settings = Workspace(), with_spacing(VisibilityConfig(), sweep.scan.points)
     moved = MovedSweep(sweep.scan, sweep.tree, MotionConfig())
@@ -49,12 +51,9 @@ def examples(sweep: TrueSweep, free: NDArray[np.bool_]) -> tuple[NDArray[np.floa
         T_cam_lidar = moved.T_cam_lidar(image.frame_id, image.stamp_ns)
         in_view = project(moved.points, T_cam_lidar, mount.model)
         u, v = np.floor(in_view.uv + 0.5).astype(int).T
-        classes = np.ascontiguousarray(image.pixels[v, u, 0]), free
-        hider = hiding(in_view, by_direction, mount.model, settings, workspace, classes)
-        told = classes[0], hider, in_view.index
-        said = doubts.Said(*classes, hider, surfaces.settle(*told), surfaces.labels(*told))
-        view = doubts.View(in_view, by_direction, mount.model, T_cam_lidar)
-        found = doubts.Doubts(view, said, settings, workspace)
+        view = View(in_view, by_direction, mount.model, T_cam_lidar)
+        said = said_of(view, surfaces, np.ascontiguousarray(image.pixels[v, u, 0]), kinds, settings, workspace)
+        found = Doubts(view, said, settings, workspace)
         known.append(found.features())
         hidden.append(~visible[in_view.index[found.which]])
     return np.concatenate(known), np.concatenate(hidden)
@@ -99,9 +98,8 @@ def text(weights: list[NDArray[np.float32]]) -> str:
 
 def main() -> None:
     """Simulate where needed, fit, write."""
-    taxonomy = Taxonomy.load("cityscapes")
-    free = taxonomy.members(taxonomy.groups["freestanding"])
-    known, hidden = zip(*(examples(sweep, free) for sweep in true_sweeps(specs())), strict=True)
+    kinds = Kinds.of(Taxonomy.load("cityscapes"))
+    known, hidden = zip(*(examples(sweep, kinds) for sweep in true_sweeps(specs())), strict=True)
     print(f"{sum(map(len, hidden))} points")
     PAGE.write_text(text(fit(np.concatenate(known), np.concatenate(hidden))), encoding="utf-8")
 

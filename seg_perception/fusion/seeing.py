@@ -39,12 +39,32 @@ def seen_of(
     """(M,) bool: which points in view the camera sees: so say patches, the windows of vehicles, then surfaces, then, by
     method `learned`, a network. class_id: (M,) what the picture has for the points. The answer is an array of the
     workspace."""
+    if config.method == "learned":
+        said = said_of(view, surfaces, class_id, kinds, config, workspace)
+        Doubts(view, said, config, workspace).settle(config.most_doubt)
+        return said.kept
+    return surfaces.settle(class_id, _hider(view, class_id, kinds, config, workspace), view.points.index)
+
+
+def said_of(
+    view: View,
+    surfaces: Surfaces,
+    class_id: NDArray[np.uint8],
+    kinds: Kinds,
+    config: VisibilityConfig,
+    workspace: Workspace,
+) -> Said:
+    """What all say before the network is asked."""
+    hider, index = _hider(view, class_id, kinds, config, workspace), view.points.index
+    kept = surfaces.settle(class_id, hider, index)
+    return Said(class_id, kinds.free, hider, kept, surfaces.labels(class_id, hider, index))
+
+
+def _hider(
+    view: View, class_id: NDArray[np.uint8], kinds: Kinds, config: VisibilityConfig, workspace: Workspace
+) -> NDArray[np.int16]:
     points, sweep, camera, _ = view
     hider = hiding(points, sweep, camera, config, workspace, (class_id, kinds.free))
     if config.glass_m > 0.0 and config.method != "none":
         hide_behind_glass(class_id, hider, points.index, sweep, kinds.glazed, config, workspace)
-    kept = surfaces.settle(class_id, hider, points.index)
-    if config.method == "learned":
-        said = Said(class_id, kinds.free, hider, kept, surfaces.labels(class_id, hider, points.index))
-        Doubts(view, said, config, workspace).settle(config.most_doubt)
-    return kept
+    return hider
