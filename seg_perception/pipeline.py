@@ -121,7 +121,6 @@ class Pipeline:
         self._cameras: dict[str, CameraModel] = {}
         self._readout_ns = {camera.name: round(camera.readout_ms * 1e6) for camera in config.cameras}
         self._kinds = Kinds.of(self.taxonomy)
-        self._sky = self.taxonomy.members(self.taxonomy.groups.get("untouchable", ()))
         self._set_visibility(config.visibility)
         self._frames = {camera.name: Frame.of(camera) for camera in config.cameras}
         self._lidars = len(config.lidar_topics())
@@ -179,7 +178,7 @@ class Pipeline:
                 camera = self._calibration(image)
                 with timer.stage("move"):
                     looks[name] = self._look(image, camera, sweep)
-        visible, painting = _Visible(sweep.points), Painting(scan, looks, config.painting, self._sky)
+        visible, painting = _Visible(sweep.points), Painting(scan, looks, config.painting, self._kinds.untouchable)
         with timer.stage("project"):
             bounds = bounds_of(sweep.points, self._workspace)
         ranges: Once[RangeImage] = Once()

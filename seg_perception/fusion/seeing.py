@@ -17,15 +17,18 @@ from seg_perception.labels import Taxonomy
 
 
 class Kinds(NamedTuple):
-    """Which classes are of which kind, each (256,) bool. free: have something behind them; glazed: have windows."""
+    """Which classes are of which kind, each (256,) bool. free: have something behind them; glazed: have windows;
+    untouchable: no laser meets them."""
 
     free: NDArray[np.bool_]
     glazed: NDArray[np.bool_]
+    untouchable: NDArray[np.bool_]
 
     @classmethod
     def of(cls, taxonomy: Taxonomy) -> Kinds:
-        """By the groups `freestanding` and `glazed`; a taxonomy may have neither."""
-        return cls(*(taxonomy.members(taxonomy.groups.get(group, ())) for group in ("freestanding", "glazed")))
+        """By the groups `freestanding`, `glazed` and `untouchable`; a taxonomy may have none of them."""
+        groups = "freestanding", "glazed", "untouchable"
+        return cls(*(taxonomy.members(taxonomy.groups.get(group, ())) for group in groups))
 
 
 def seen_of(
