@@ -256,6 +256,7 @@ def _contract(source: Path, spec: DeploySpec, taxonomy: Taxonomy, network: Sourc
         source_name=source.name,
         source_sha256=file_hash(source),
         created_by=f"seg_perception {seg_perception.__version__}",
+        target=spec.target,
     )
 
 

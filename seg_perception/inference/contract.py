@@ -84,6 +84,7 @@ class ModelContract:
     label_agreement: float = 0.0  # share of labels equal to those of the source, fed the same resized picture
     things: tuple[int, ...] = ()
     batch: int = 1
+    target: str = "any"  # what runs it; cpu: large pictures are resized sooner, see `export.deploy`
     version: int = CONTRACT_VERSION
 
     def alignment(self, image_size: tuple[int, int]) -> Alignment:

@@ -14,6 +14,7 @@ from small_world import T0
 
 from seg_perception.bags import BagWriter
 from seg_perception.doctor import machine, project
+from seg_perception.export.deploy import DeploySpec, deploy
 from seg_perception.inference.cuda_runtime import Cuda, compile_cubin
 from seg_perception.messages.camera_info import record_of
 from seg_perception.messages.transforms import StampedTransform
@@ -147,6 +148,16 @@ def test_a_network_is_loaded_and_timed_and_another_taxonomy_told(tmp_path):
     assert ("network", "warn") in levels(project.network(config))
     (tmp_path / "colors.onnx").write_bytes(b"no network")
     assert levels(project.network(config)) == {("model", "error")}
+
+
+@pytest.mark.parametrize(("target", "told"), [("any", True), ("cpu", False)])
+def test_a_network_that_a_cpu_would_sooner_have_resized_is_told(tmp_path, target, told):
+    live.color_model(tmp_path / "colors.onnx")
+    model = tmp_path / f"{target}.onnx"
+    deploy(tmp_path / "source_colors.onnx", model, DeploySpec(target=target))
+    _, config = project.parameters(settings(tmp_path, inference={"model": str(model), "threads": 1}))
+    timed = next(found for found in project.network(config) if found.what == "network")
+    assert ("--target cpu" in timed.seen) == told
 
 
 def test_a_backend_without_its_gpu_is_an_error(tmp_path, monkeypatch):
