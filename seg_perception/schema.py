@@ -33,7 +33,7 @@ def json_schema() -> dict[str, Any]:
     }
     ros_file = {
         "type": "object",
-        "patternProperties": {rf"^/?(\*\*|{NODE_NAME})$": node},
+        "patternProperties": {rf"^(.*/)?(\*\*|{NODE_NAME})$": node},
     }
     of_nodes = {"type": "object", "minProperties": 1, "additionalProperties": {"type": "object", **_REQUIRED}}
     return {

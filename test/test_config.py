@@ -97,6 +97,13 @@ def test_a_file_for_several_nodes_gives_our_section(tmp_path):
         Config.load(path)
 
 
+def test_what_ros_dumps_of_a_node_in_a_namespace_is_read(tmp_path):
+    path = tmp_path / "dump.yaml"
+    own = "autostart: true, start_type_description_service: true, use_sim_time: false, qos_overrides: {/tf: {depth: 1}}"
+    path.write_text(f"/car/perception_node:\n  ros__parameters: {{{own}, motion: {{mode: static}}}}\n")
+    assert Config.load(path).motion.mode == "static"
+
+
 def test_missing_or_broken_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match="nowhere"):
         Config.load(tmp_path / "nowhere.yaml")

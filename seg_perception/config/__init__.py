@@ -79,7 +79,8 @@ __all__ = [
 S = TypeVar("S")
 _TOPIC = re.compile(r"(~?/)?[A-Za-z_{][\w{}]*(/[A-Za-z_{][\w{}]*)*", re.ASCII)
 NODE_NAME = "perception_node"
-NODE_ONLY = ("autostart", "qos_overrides", "use_sim_time")  # parameters of the ROS node that are no settings of ours
+NODE_ONLY = ("autostart", "qos_overrides", "start_type_description_service", "use_sim_time")
+"""Parameters of the ROS node that are no settings of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ def _parameters(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"config {path}: {' '.join(str(error).split())}") from error
     content = as_mapping(content, str(path))
     if content and all(isinstance(node, Mapping) and set(node) == {"ros__parameters"} for node in content.values()):
-        ours = [node["ros__parameters"] for name, node in content.items() if name.strip("/") in ("**", NODE_NAME)]
+        ours = [node["ros__parameters"] for name, node in content.items() if name.split("/")[-1] in ("**", NODE_NAME)]
         if len(ours) != 1:
             raise ConfigError(f"config {path}: one section /** or /{NODE_NAME} wanted, {sorted(content)} seen")
         content = as_mapping(ours[0], str(path))
