@@ -234,9 +234,8 @@ def _settle(class_id, hider, index, place, labels, agreed, sweep, own, step_m, a
     asks = np.empty(_POINTS, np.int64)
     for first in range(0, index.shape[0], _POINTS):
         others = count = 0
-        for m in range(
-            first, min(first + _POINTS, index.shape[0])
-        ):  # without a branch: which they are is hard to guess
+        last = min(first + _POINTS, index.shape[0])
+        for m in range(first, last):  # without a branch: which they are is hard to guess
             kept[m] = agreed[max(place[m], 0)]
             asks[others] = m
             others += place[m] < 0

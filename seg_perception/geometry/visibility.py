@@ -83,10 +83,8 @@ def _patched(
     hider: NDArray[np.int16],
 ) -> None:
     """Fill hider by patches; those of what stands free are freestanding_cover as large."""
-    (buffer, own, (wide, tall)), (across_px, along_px) = (
-        patches(len(hider), camera, config, workspace),
-        spacing_px(camera, config),
-    )
+    buffer, own, (wide, tall) = patches(len(hider), camera, config, workspace)
+    across_px, along_px = spacing_px(camera, config)
     class_id, free = classes or (np.zeros(len(hider), np.uint8), np.zeros(256, np.bool_))
     half = config.cover * across_px / wide, config.beam_cover * along_px / tall
     sizes = (1.0 / wide, 1.0 / tall), half, config.freestanding_cover, config.depth_tolerance_m
@@ -107,9 +105,8 @@ class Patches(NamedTuple):
 def patches(count: int, camera: CameraModel, config: VisibilityConfig, workspace: Workspace) -> Patches:
     """As the last `hiding` of `count` points by that camera left them in its workspace."""
     wide = max(1.0, _CELL_PX * camera.width / 1920.0)
-    tall = max(
-        1.0, min(wide, config.beam_cover * spacing_px(camera, config)[1])
-    )  # two to a patch at least: see `_paste`
+    # Two to a patch at least: see `_paste`.
+    tall = max(1.0, min(wide, config.beam_cover * spacing_px(camera, config)[1]))
     shape = math.ceil(camera.height / tall) + 1, math.ceil(camera.width / wide)
     buffer, own = workspace.array("patches", shape, np.int32), workspace.array("own_patch", count, np.int32)
     return Patches(buffer, own, (wide, tall))
