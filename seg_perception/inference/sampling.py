@@ -216,12 +216,12 @@ def sample_labels(
     """
     flat, sure_of = labels.reshape(-1), confidence.reshape(-1)
     here, ahead = np.empty(_BLOCK, np.int32), np.empty(_BLOCK, np.int32)
-    count = places.shape[1]
-    _look_ahead(labels, alignment, size, places[:, :_BLOCK], ahead)
+    count, us, vs = places.shape[1], places[0], places[1]
+    _look_ahead(labels, alignment, size, us[:_BLOCK], vs[:_BLOCK], ahead)
     for first in range(0, count, _BLOCK):
         last = min(first + _BLOCK, count)
         here, ahead = ahead, here
-        _look_ahead(labels, alignment, size, places[:, last : last + _BLOCK], ahead)
+        _look_ahead(labels, alignment, size, us[last : last + _BLOCK], vs[last : last + _BLOCK], ahead)
         at, said, sure = here[: last - first], class_id[first:last], probability[first:last]
         for k in range(at.shape[0]):
             said[k] = flat[max(at[k], 0)]
@@ -234,11 +234,11 @@ def sample_labels(
 
 
 @njit(nogil=True, cache=True)
-def _look_ahead(labels, alignment, size, places, where):  # type: ignore[no-untyped-def]
+def _look_ahead(labels, alignment, size, us, vs, where):  # type: ignore[no-untyped-def]
     """`_nearest` of the places of a block, which are asked for."""
-    _nearest(labels.shape, alignment, size, places[0], places[1], where)
+    _nearest(labels.shape, alignment, size, us, vs, where)
     flat = labels.reshape(-1)
-    for k in range(places.shape[1]):
+    for k in range(us.shape[0]):
         prefetch(flat, max(where[k], 0))  # type: ignore[call-arg]
 
 
