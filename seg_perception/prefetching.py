@@ -1,7 +1,8 @@
 """Asking for memory before it is needed.
 
 A kernel that takes a block of points at a time knows where the next block will look. A processor looks ahead by a few
-of them only, and guesses nothing of places that follow no order: asked early, they are there in time.
+of them only, and guesses nothing of places that follow no order: asked early, they are there in time. It pays for
+pictures alone: runs of memory, and cells next to each other, the processor finds by itself as fast.
 """
 
 from __future__ import annotations

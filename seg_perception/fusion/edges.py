@@ -107,16 +107,23 @@ def _spread(class_id, hider, index, own, labels, place):  # type: ignore[no-unty
 def _find_beside(sweep, step_m, first, last, beside):  # type: ignore[no-untyped-def]
     """A bit for each neighbour of each cell from first to last that lies on the surface of the cell's nearest point."""
     nearest, across, along, rows = sweep
-    reach, here, own = np.empty(last - first, np.float32), nearest[first:last], beside[:, first:last]
+    here, aside, above, own = nearest[first:last], across[first:last], along[first:last], beside[:, first:last]
     own[:] = 0
-    for aside in range(_COLUMNS + 1):
-        for above in range(_ROWS + 1):
-            _reach(here, across[first:last], along[first:last], step_m, aside, above, reach)
-            for n in range(2 * _HALF):
-                right, up = _neighbour(n)
-                if abs(right) == aside and abs(up) == above:
-                    there = nearest[first + right * rows + up :]
-                    _mark(here, there, reach, _uint8(1 << n % _HALF), own[n // _HALF])
+    for right in range(-_COLUMNS, _COLUMNS + 1):
+        below = nearest[first + right * rows - 1 :]
+        n = (right + _COLUMNS) * (2 * _ROWS + 1)  # of the neighbour below; the next ones are beside it, and above
+        if right == 0:
+            _mark(here, below, aside, above, step_m, 0, (_bit(n), _uint8(0), _uint8(0)), own[n // _HALF])
+            _mark(here, below, aside, above, step_m, 0, (_uint8(0), _uint8(0), _bit(n + 1)), own[(n + 1) // _HALF])
+            continue
+        n -= right > 0  # itself is none
+        _mark(here, below, aside, above, step_m, abs(right), (_bit(n), _bit(n + 1), _bit(n + 2)), own[n // _HALF])
+
+
+@_compiled
+def _bit(n):  # type: ignore[no-untyped-def]
+    """Of the nth neighbour, in its byte."""
+    return _uint8(1 << n % _HALF)
 
 
 @_compiled
@@ -127,17 +134,17 @@ def _neighbour(n):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _reach(here, across, along, step_m, aside, above, reach):  # type: ignore[no-untyped-def]
-    """By how many metres of range a neighbour so many columns and rows away may differ."""
-    columns, rows = np.float32(aside), np.float32(above)
+def _mark(here, below, across, along, step_m, columns, bits, marked):  # type: ignore[no-untyped-def]
+    """The three neighbours one above the other so many columns away: a bit for each whose range differs by no more than
+    the surface may recede to there."""
+    away, (low, level, high) = np.float32(columns), bits
     for k in range(here.shape[0]):
-        reach[k] = step_m + np.float32(0.01) * here[k] + across[k] * columns + along[k] * rows
-
-
-@_compiled
-def _mark(here, there, limit, bit, marked):  # type: ignore[no-untyped-def]
-    for k in range(here.shape[0]):
-        marked[k] |= bit if abs(there[k] - here[k]) <= limit[k] else _uint8(0)
+        aside = step_m + np.float32(0.01) * here[k] + across[k] * away
+        corner = aside + along[k]
+        found = low if abs(below[k] - here[k]) <= corner else _uint8(0)
+        found |= level if abs(below[k + 1] - here[k]) <= aside else _uint8(0)
+        found |= high if abs(below[k + 2] - here[k]) <= corner else _uint8(0)
+        marked[k] |= found
 
 
 @_compiled
