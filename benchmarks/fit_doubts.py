@@ -6,6 +6,7 @@ The drives are none of those that `make accuracy-geometry` measures on. Writes `
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,15 +29,16 @@ from seg_perception.geometry.workspace import Workspace
 from seg_perception.labels import Taxonomy
 
 PAGE = Path(doubts.__file__).with_suffix(".yaml")
-FIRST_SEED, DRIVES = 100, 24
+FIRST_SEED, DRIVES, OF_GLASS = 100, 24, 8
 LAYERS = 24, 16  # whole fours
 ROUNDS, BATCH, RATE = 24, 4096, 4e-3
 HEAD = "# Weights of `doubts.py`, a layer's (inputs, outputs) and then its (outputs,). Written by fit_doubts.py.\n"
 
 
 def specs() -> list[DriveSpec]:
-    """Streets of their own, sensors 0.5 to 1.5 m apart."""
-    return [DriveSpec(FIRST_SEED + k, round(0.5 + k * 5 % 12 / 11, 3)) for k in range(DRIVES)]
+    """Streets of their own, sensors 0.5 to 1.5 m apart; some again, with a LiDAR whose light passes windows."""
+    drives = [DriveSpec(FIRST_SEED + k, round(0.5 + k * 5 % 12 / 11, 3)) for k in range(DRIVES)]
+    return drives + [replace(drive, through_glass=0.8, sweeps=2) for drive in drives[:OF_GLASS]]
 
 
 def examples(sweep: TrueSweep, kinds: Kinds) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

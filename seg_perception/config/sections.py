@@ -206,7 +206,7 @@ class VisibilityConfig(Section):
         live=True,
     )
     most_doubt: float = setting(
-        0.1, "learned: a point likelier hidden than this gets no label", minimum=0.0, maximum=1.0, live=True
+        0.11, "learned: a point likelier hidden than this gets no label", minimum=0.0, maximum=1.0, live=True
     )
     spacing_deg: float = setting(
         0.0,
