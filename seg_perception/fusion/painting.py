@@ -163,6 +163,8 @@ def _weigh(kept, us, vs, labels, apart_ms, place, limits, score):  # type: ignor
     right, bottom, zero = np.float32(place.width - 1.0), np.float32(place.height - 1.0), np.float32(0.0)
     per_px, per_ms = np.float32(1.0 / (place.border_px + 1.0)), np.float32(1.0 / place.nearness_ms)
     one, half = np.float32(1.0), np.float32(0.5)
+    for k in range(kept.shape[0]):  # by itself: with a look-up in it, the next one would take points one by one
+        score[k] = sure[k] if tells[said[k]] else _NOT_TOLD
     for k in range(kept.shape[0]):
         u, v = us[k], vs[k]
         beside, over = u if u < right - u else right - u, v if v < bottom - v else bottom - v
@@ -170,5 +172,5 @@ def _weigh(kept, us, vs, labels, apart_ms, place, limits, score):  # type: ignor
         inside = inside if inside > zero else zero
         inside = inside if inside < one else one
         worth = (half + half * inside) / (one + apart_ms[k] * per_ms)
-        told = kept[k] & tells[said[k]] & (sure[k] >= limits[0]) & (margin[k] >= limits[1])
-        score[k] = sure[k] * worth if told else _NOT_TOLD
+        told = kept[k] & (score[k] >= zero) & (sure[k] >= limits[0]) & (margin[k] >= limits[1])
+        score[k] = score[k] * worth if told else _NOT_TOLD
