@@ -61,13 +61,15 @@ def _hide(class_id, hider, index, image, glazed, steps, some, frame, limit):  # 
         first, last = min(first, at), max(last, at)
     begin = first // rows * rows
     frame, limit = frame[begin : last // rows * rows + rows], limit[begin : last // rows * rows + rows]
-    frame[:], limit[:] = _NOTHING, _NEVER
+    frame[:], limit[:] = _NOTHING, _NOTHING
     for m in some:
         at = cell[np.uint32(index[m])]
+        limit[at - begin] = _NEVER
         if cells[at] == index[m]:
             frame[at - begin] = ranges[np.uint32(index[m])]
+    asked = np.empty(rows, np.int64)
     for column in range(0, frame.shape[0], rows):
-        _frame_column(frame[column : column + rows], steps[1], steps[2], limit[column : column + rows])
+        _frame_column(frame[column : column + rows], steps[1], steps[2], limit[column : column + rows], asked)
     for m in some:
         i = np.uint32(index[m])
         at = cell[i] - begin
@@ -79,24 +81,29 @@ def _hide(class_id, hider, index, image, glazed, steps, some, frame, limit):  # 
 
 
 @_compiled
-def _frame_column(frame, reach, depth, limit):  # type: ignore[no-untyped-def]
-    """Into limit, inf so far: beyond which range each place is framed from below and above, if at all; minus that where
-    it is framed from below alone."""
-    nearest, furthest = _NEVER, _NOTHING
+def _frame_column(frame, reach, depth, limit, asked):  # type: ignore[no-untyped-def]
+    """Into limit, inf so far where it is asked for and else 0: beyond which range each place is framed from below and
+    above, if at all; minus that where it is framed from below alone. asked: scratch, for the rows that are, which hold
+    all of the frame."""
+    count, nearest, furthest = 0, _NEVER, _NOTHING
     for row in range(frame.shape[0]):
+        asked[count] = row
+        count += limit[row] != _NOTHING
+    asked = asked[:count]
+    for row in asked:
         nearest = min(nearest, frame[row] if frame[row] > _NOTHING else _NEVER)
         furthest = max(furthest, frame[row])
     if furthest <= nearest + depth:
         return
     near, at = _NEVER, -1
-    for row in range(frame.shape[0]):
+    for row in asked:
         framed = (row - at) * near <= reach
         if framed:
             limit[row] = -(near + depth)
         if frame[row] > _NOTHING and not (framed and frame[row] > near + depth):
             near, at = frame[row], row
     near, at = _NEVER, frame.shape[0]
-    for row in range(frame.shape[0] - 1, -1, -1):
+    for row in asked[::-1]:
         framed = (at - row) * near <= reach
         if framed and near < -limit[row]:  # else it lies behind the same window
             limit[row] = max(-limit[row], near + depth)
