@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from simulation.small_drive import SIZE, config, frame_of, pixel_of, small_drive
+from simulation.small_drive import LIDAR, SIZE, config, frame_of, pixel_of, small_drive
 
 from seg_perception.errors import ConfigError
 from seg_perception.geometry.camera import CameraModel
@@ -235,3 +235,17 @@ def test_settings_out_of_range_are_refused():
             config(**change)
     with pytest.raises(ConfigError, match="16 to 128 beams wanted, 8 seen"):
         LidarMount(beams=8)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_points_lie_behind_windows_of_vehicles_only_where_light_passes_them(share):
+    drive = Drive(config(lidar=replace(LIDAR, through_glass=share)))
+    sweep = drive.sweep(3)
+    origins = (drive.T_world_base(sweep.times) @ drive.config.lidar.T_base_lidar)[:, :3, 3]
+    ways = sweep.in_world - origins
+    distance = np.linalg.norm(ways, axis=1)
+    first = drive.world.cast(origins, ways / distance[:, None], sweep.times)
+    through = first.distance < distance - 0.05
+    assert (through.sum() > 100) == (share > 0.0)
+    vehicles = [C.CAR, C.TRUCK, C.BUS, C.TRAIN, C.MOTORCYCLE]
+    assert np.isin(drive.world.class_of(first.select(np.flatnonzero(through)), C.SKY), vehicles).all()
