@@ -50,6 +50,7 @@ STILL, PLAIN = {"motion": {"mode": "static"}}, {"visibility": {"method": "none"}
 OURS = {
     "ours: no motion, no occlusion": (STILL | PLAIN, False),
     "ours: motion, no occlusion": (PLAIN, False),
+    "ours: everything, patches alone": ({"visibility": {"method": "patches"}}, False),
     "ours: everything": ({}, False),
     "ours: everything, from logits": ({}, True),
 }

@@ -199,10 +199,10 @@ class VisibilityConfig(Section):
     """What a camera could not see gets no label from it."""
 
     method: str = setting(
-        "patches",
-        "how hidden points are found; learned: near outlines a small network has the last word over patches and edges: "
-        "fewer hidden points get a label, for twice the work",
-        choices=("patches", "learned", "none"),
+        "learned",
+        "how hidden points are found; patches: what is nearer hides what is behind it; learned: near outlines a small "
+        "network has the last word over patches and edges: fewer hidden points get a label, for twice the work",
+        choices=("learned", "patches", "none"),
         live=True,
     )
     most_doubt: float = setting(
