@@ -14,6 +14,8 @@ for library in ("OPENBLAS", "OMP", "MKL"):  # before NumPy is imported
 import plots  # noqa: E402
 import projection  # noqa: E402
 
+from seg_perception.ros import dds  # noqa: E402
+
 OUT, PAGE = Path("bench_out"), Path("docs/performance.md")
 CASES = ((120_000, 1), (120_000, 6), (260_000, 1), (260_000, 6))
 GROWTH = ((60_000, 1), (120_000, 1), (240_000, 1), (480_000, 1), (960_000, 1), (120_000, 2), (120_000, 4), (120_000, 8))
@@ -23,6 +25,7 @@ REFERENCE, WHOLE = "naive numpy: no lens, motion, occlusion", "ours: everything"
 
 def main() -> None:
     """Run, print, write."""
+    dds.prepare()  # malloc as the node has it
     machine = f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, one thread"
     print(f"{machine}; medians of {projection.RUNS}")
     cases = {f"{count} points, {cameras} camera(s)": projection.measure(count, cameras) for count, cameras in CASES}
