@@ -76,7 +76,8 @@ class Messages:
 
     def __init__(self, cameras: int) -> None:
         rng = np.random.default_rng(0)
-        pixels = rng.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+        regions = rng.integers(0, 255, (HEIGHT // 240, WIDTH // 240, 3), np.uint8)
+        pixels = regions.repeat(240, axis=0).repeat(240, axis=1)  # with labels of regions, not of noise
         self.images = [conversions.image(pixels, "rgb8", f"camera_{k}", 1) for k in range(cameras)]
         self.infos = [self._info(f"camera_{k}") for k in range(cameras)]
         self.cloud = conversions.point_cloud(self._sweep(rng))
@@ -109,9 +110,13 @@ class Messages:
 
     @staticmethod
     def _sweep(rng: np.random.Generator) -> Any:
-        azimuth, elevation = rng.uniform(-np.pi, np.pi, POINTS), np.radians(rng.uniform(-24, 6, POINTS))
-        azimuth.sort()
-        distance = np.minimum(1.8 / np.maximum(np.sin(-elevation), 0.02), 20 + 15 * np.sin(8 * azimuth))
+        """Of 64 beams; walls that come nearer and recede, and poles before them."""
+        steps = -(-POINTS // 64)
+        azimuth = np.repeat(np.linspace(-np.pi, np.pi, steps, endpoint=False), 64)[:POINTS]
+        elevation = np.tile(np.radians(np.linspace(-24.0, 6.0, 64)), steps)[:POINTS]
+        beside = np.where(np.degrees(azimuth) % 8.0 < 0.6, 7.0, 20.0 + 15.0 * np.sin(8.0 * azimuth))
+        distance = np.minimum(1.8 / np.maximum(np.sin(-elevation), 0.02), beside)
+        distance += rng.normal(0.0, 0.02, POINTS)
         flat = distance * np.cos(elevation)
         columns = {"x": flat * np.cos(azimuth), "y": flat * np.sin(azimuth), "z": distance * np.sin(elevation)}
         columns |= {"intensity": distance, "time": np.linspace(-0.1, 0.0, POINTS), "ambient": distance}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypeVar
 
 import cv2
@@ -45,36 +45,47 @@ D = np.array([-0.36, 0.19, 0.001, 0.0005, -0.06])
 MS = 1_000_000
 T0 = 1_000_000 * MS
 SPEED, YAW_RATE = 20.0, 0.2
+OUT_M, BELOW_M, LIDAR_M = 0.5, 0.4, 1.8  # cameras: from the LiDAR; LiDAR: above the road
+STANDING = np.random.default_rng(2).uniform(5, 80, 90)  # metres to what stands beside the road, in 90 directions
+KINDS = np.random.default_rng(3).choice([2, 8, 13, 4, 5, 11], 90, p=[0.4, 0.3, 0.15, 0.05, 0.05, 0.05])  # what it is
 
 STILL, PLAIN = {"motion": {"mode": "static"}}, {"visibility": {"method": "none"}, "edges": {"method": "none"}}
 OURS = {
-    "ours: no motion, no occlusion": (STILL | PLAIN, False),
-    "ours: motion, no occlusion": (PLAIN, False),
-    "ours: everything, patches alone": ({"visibility": {"method": "patches"}}, False),
-    "ours: everything": ({}, False),
-    "ours: everything, from logits": ({}, True),
+    "ours: no motion, no occlusion": (STILL | PLAIN, "image"),
+    "ours: motion, no occlusion": (PLAIN, "image"),
+    "ours: everything, by patches": ({"visibility": {"method": "patches"}}, "image"),
+    "ours: everything": ({}, "image"),
+    "ours: everything, labels at random": ({}, "random"),
+    "ours: everything, from logits": ({}, "logits"),
 }
-"""Settings, and whether labels are sampled from class scores."""
+"""Settings, and where labels come from."""
 
 Method = Callable[[], object]
 Key = TypeVar("Key", bound=Hashable)
 
 
 def sweep(count: int) -> LidarScan:
-    """64 beams all around in the order fired, in 100 ms: a road, and houses that stand 5 to 80 m away."""
+    """64 beams all around in the order fired, in 100 ms: the road, and what stands beside it. Each column as the moving
+    LiDAR sees it; at T0 all lies in its place."""
     rng = np.random.default_rng(0)
     columns = count // 64
     azimuth = np.repeat(np.linspace(np.pi, -np.pi, columns, endpoint=False), 64)
     elevation = np.tile(np.radians(np.linspace(-24.8, 6.0, 64)), columns)
-    house = rng.uniform(5, 80, 90)[(np.degrees(azimuth) // 4).astype(int) % 90]
-    distance = np.minimum(1.8 / np.maximum(np.sin(-elevation), 0.02), house) + rng.normal(0, 0.02, azimuth.size)
-    flat = distance * np.cos(elevation)
-    x, y, z = flat * np.cos(azimuth), flat * np.sin(azimuth), distance * np.sin(elevation)
+    stands = STANDING[_sector(azimuth)]
+    distance = np.minimum(LIDAR_M / np.maximum(np.sin(-elevation), 0.02), stands) + rng.normal(0, 0.02, azimuth.size)
+    after_s = np.repeat(np.linspace(-0.05, 0.05, columns), 64)
+    flat, yaw = distance * np.cos(elevation), YAW_RATE * after_s
+    x, y = flat * np.cos(azimuth) - SPEED * after_s, flat * np.sin(azimuth)
+    x, y, z = x * np.cos(yaw) + y * np.sin(yaw), y * np.cos(yaw) - x * np.sin(yaw), distance * np.sin(elevation)
     fields = {"x": x, "y": y, "z": z, "intensity": x}
     cloud = cloud_from_columns("lidar", T0, {name: values.astype(np.float32) for name, values in fields.items()})
     scan = scan_from_cloud(cloud)[0]
-    stamps_ns = T0 + np.repeat(np.linspace(-50 * MS, 50 * MS, columns).astype(np.int64), 64)
+    stamps_ns = T0 + np.rint(after_s * 1e3 * MS).astype(np.int64)
     return LidarScan(scan.frame_id, scan.stamp_ns, scan.points, stamps_ns, scan.cloud)
+
+
+def _sector(azimuth: NDArray[np.float64]) -> NDArray[np.int64]:
+    return (np.degrees(azimuth) // 4).astype(int) % len(STANDING)
 
 
 def vehicle(cameras: int) -> TransformTree:
@@ -85,7 +96,7 @@ def vehicle(cameras: int) -> TransformTree:
         T[0, 3] = SPEED * ms * 1e-3
         tree.insert("odom", "base_link", T0 + ms * MS, T)
     tree.insert("base_link", "lidar", 0, np.eye(4), static=True)
-    optical = np.array([[0, 0, 1, 0.5], [-1, 0, 0, 0], [0, -1, 0, -0.4], [0, 0, 0, 1.0]])
+    optical = np.array([[0, 0, 1, OUT_M], [-1, 0, 0, 0], [0, -1, 0, -BELOW_M], [0, 0, 0, 1.0]])
     for k in range(cameras):
         tree.insert("base_link", f"camera_{k}", 0, _turned(2 * np.pi * k / cameras) @ optical, static=True)
     return tree
@@ -97,16 +108,43 @@ def _turned(yaw: float) -> NDArray[np.float64]:
 
 
 class Labels:
-    """A picture of labels, and what looks up places in it."""
+    """A picture of labels, and what looks up places in it: what a camera that looks to `yaw` sees, in steps of 4
+    pixels; at_random: any class, another one every 40 pixels, on whatever it lies."""
 
-    def __init__(self) -> None:
-        rng = np.random.default_rng(1)
-        coarse = rng.integers(0, 19, (HEIGHT // 40, WIDTH // 40), np.uint8)
-        self.image = np.repeat(np.repeat(coarse, 40, axis=0), 40, axis=1)
-        self.segmentation = LabelSegmentation(self.image, None, Alignment(), (WIDTH, HEIGHT))
-        logits = rng.standard_normal((19, HEIGHT // 16 + 1, WIDTH // 16)).astype(np.float32)
-        self.logits = LogitsSegmentation(logits, Alignment(1 / 16, 0.0, 1 / 16, 0.0), (WIDTH, HEIGHT))
+    def __init__(self, yaw: float, at_random: bool = False) -> None:
         self.camera = CameraModel(WIDTH, HEIGHT, K, "plumb_bob", D)
+        rng, size = np.random.default_rng(1), 40 if at_random else 4
+        coarse = rng.integers(0, 19, (HEIGHT // 40, WIDTH // 40), np.uint8) if at_random else self._seen(yaw)
+        self.image = np.repeat(np.repeat(coarse, size, axis=0), size, axis=1)
+        self.segmentation = LabelSegmentation(self.image, None, Alignment(), (WIDTH, HEIGHT))
+        samples = self.image[8::16, 8::16]
+        logits = rng.standard_normal((19, *samples.shape)).astype(np.float32)
+        logits += 6.0 * (np.arange(19)[:, None, None] == samples)
+        self.logits = LogitsSegmentation(logits, Alignment(1 / 16, -0.5, 1 / 16, -0.5), (WIDTH, HEIGHT))
+
+    @staticmethod
+    def _seen(yaw: float) -> NDArray[np.uint8]:
+        """(HEIGHT / 4, WIDTH / 4): along each ray the first place under the road or behind what stands there."""
+        u, v = np.meshgrid(np.arange(2.0, WIDTH, 4), np.arange(2.0, HEIGHT, 4))
+        x, y = cv2.undistortPoints(np.stack([u, v], -1).reshape(-1, 1, 2), K, D).reshape(-1, 2).T
+        ray = _turned(yaw)[:3, :3] @ np.stack([np.ones_like(x), -x, -y])
+        ray /= np.linalg.norm(ray, axis=0)
+        eye = _turned(yaw)[:3, :3] @ (OUT_M, 0.0, -BELOW_M)
+        seen = np.full(x.size, 10, np.uint8)  # sky
+        left = np.arange(x.size)
+        for along in np.geomspace(1.0, 100.0, 200):
+            place = eye[:, None] + along * ray[:, left]
+            sector = _sector(np.arctan2(place[1], place[0]))
+            road = place[2] <= -LIDAR_M
+            met = road | (np.linalg.norm(place, axis=0) >= STANDING[sector])
+            seen[left[met]] = np.where(road, 0, KINDS[sector])[met]
+            left = left[~met]
+        return seen.reshape(u.shape)
+
+
+@lru_cache(maxsize=32)
+def _labels(camera: int, cameras: int, at_random: bool = False) -> Labels:
+    return Labels(2 * np.pi * camera / cameras, at_random)
 
 
 def naive_numpy(points: NDArray, T_cam_lidar: NDArray, labels: NDArray, class_id: NDArray) -> None:
@@ -141,13 +179,12 @@ def opencv(points: NDArray, T_cam_lidar: NDArray, labels: NDArray, class_id: NDA
     class_id[ahead[inside]] = labels[uv[inside, 1].astype(int), uv[inside, 0].astype(int)]
 
 
-def ours(
-    scan: LidarScan, tree: TransformTree, labels: Labels, cameras: int, settings: dict, logits: bool, threads: int = 1
-) -> Method:
+def ours(scan: LidarScan, tree: TransformTree, cameras: int, settings: dict, source: str, threads: int = 1) -> Method:
     """What the pipeline does after the network."""
+    labels = [_labels(k, cameras, source == "random") for k in range(cameras)]
+    segmentations = [each.logits if source == "logits" else each.segmentation for each in labels]
     config = Config.from_mapping(settings)
     kinds = Kinds.of(Taxonomy.load(config.taxonomy))
-    segmentation = labels.logits if logits else labels.segmentation
     workspace, visibility = Workspace(), with_spacing(config.visibility, scan.points)
     crew = Crew([Workspace() for _ in range(threads)])
 
@@ -163,11 +200,11 @@ def ours(
             return ranges.get(lambda: range_image(moved.points, visibility, workspace))
 
         def see(k: int, own: Workspace) -> None:
-            in_view = project(moved.points, T_each_lidar[k], labels.camera, None, own, bounds)
-            said = segmentation.sample(in_view.uv)
+            in_view = project(moved.points, T_each_lidar[k], labels[k].camera, None, own, bounds)
+            said = segmentations[k].sample(in_view.uv)
             if own not in surfaces:
                 surfaces[own] = Surfaces(by_direction(), config.edges, own)
-            view = View(in_view, by_direction(), labels.camera, T_each_lidar[k])
+            view = View(in_view, by_direction(), labels[k].camera, T_each_lidar[k])
             kept = seen_of(view, surfaces[own], said.class_id, kinds, visibility, own)
             painting.add(f"camera_{k}", in_view, said, kept, (WIDTH, HEIGHT), T0)
 
@@ -179,19 +216,20 @@ def ours(
 
 def measure(count: int, cameras: int) -> dict[str, float]:
     """Median milliseconds of each method over one sweep of `count` points and that many 1920x1080 cameras."""
-    scan, tree, labels = sweep(count), vehicle(cameras), Labels()
+    scan, tree = sweep(count), vehicle(cameras)
+    images = [_labels(k, cameras).image for k in range(cameras)]
     T_cam_lidar = [tree.T(f"camera_{k}", "lidar", T0) for k in range(cameras)]
     copy, class_id = np.empty_like(scan.cloud.data), np.empty(len(scan), np.uint8)
 
     def for_each(project_and_look_up: Callable[[NDArray, NDArray, NDArray, NDArray], None]) -> Method:
         def run() -> None:
             class_id.fill(255)
-            for T in T_cam_lidar:
-                project_and_look_up(scan.points, T, labels.image, class_id)
+            for T, image in zip(T_cam_lidar, images, strict=True):
+                project_and_look_up(scan.points, T, image, class_id)
 
         return run
 
-    of_ours = {name: ours(scan, tree, labels, cameras, *asked) for name, asked in OURS.items()}
+    of_ours = {name: ours(scan, tree, cameras, *asked) for name, asked in OURS.items()}
     return _medians(
         {
             "copy the cloud's bytes": lambda: np.copyto(copy, scan.cloud.data),
@@ -205,15 +243,15 @@ def measure(count: int, cameras: int) -> dict[str, float]:
 
 def measure_threads(count: int, cameras: int) -> dict[str, dict[str, float]]:
     """Median milliseconds that pass, by the number of threads and what they do; all take turns."""
-    scan, tree, labels = sweep(count), vehicle(cameras), Labels()
-    runs = {(n, name): ours(scan, tree, labels, cameras, *asked, n) for name, asked in OURS.items() for n in (1, 2)}
+    scan, tree = sweep(count), vehicle(cameras)
+    runs = {(n, name): ours(scan, tree, cameras, *asked, n) for name, asked in OURS.items() for n in (1, 2)}
     found = _medians(runs, time.perf_counter)
     return {f"{n} thread(s)": {name: found[n, name] for name in OURS} for n in (1, 2)}
 
 
 def measure_whole(count: int, cameras: int) -> float:
     """Median milliseconds of everything on, for a cloud of `count` points and that many cameras."""
-    run = ours(sweep(count), vehicle(cameras), Labels(), cameras, {}, False)
+    run = ours(sweep(count), vehicle(cameras), cameras, *OURS["ours: everything"])
     return _medians({"whole": run})["whole"]
 
 
