@@ -93,6 +93,7 @@ def ours(**settings: object) -> Method:
 
 
 DEFAULT = "motion, learned occlusion and edges (the default)"
+STRICT = "the same, `most_doubt: 0.11`"
 PATCHES = "motion, patches and edges"
 PATCHING: dict[str, object] = {"visibility": {"method": "patches"}}
 METHODS: dict[str, Method] = {
@@ -102,6 +103,7 @@ METHODS: dict[str, Method] = {
     PATCHES: ours(**PATCHING),
     "motion and learned occlusion": ours(edges={"method": "none"}),
     DEFAULT: ours(),
+    STRICT: ours(visibility={"most_doubt": 0.11}),
     "the default, one stamp a sweep": lambda sweep: ours()(sweep.without_times()),
 }
 
@@ -110,6 +112,7 @@ NO_GLASS: dict[str, object] = {"glass_m": 0.0}
 GLASS: dict[str, Method] = {
     "the default, windows not asked about": ours(visibility=NO_GLASS),
     "the default": ours(),
+    "`most_doubt: 0.11`": ours(visibility={"most_doubt": 0.11}),
     "patches, windows not asked about": ours(visibility={"method": "patches", **NO_GLASS}),
     "patches": ours(**PATCHING),
 }

@@ -206,7 +206,11 @@ class VisibilityConfig(Section):
         live=True,
     )
     most_doubt: float = setting(
-        0.11, "learned: a point likelier hidden than this gets no label", minimum=0.0, maximum=1.0, live=True
+        0.3,
+        "learned: a point likelier hidden than this gets no label; 0.11 loses as many visible ones as patches",
+        minimum=0.0,
+        maximum=1.0,
+        live=True,
     )
     spacing_deg: float = setting(
         0.0,
