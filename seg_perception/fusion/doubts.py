@@ -88,10 +88,12 @@ class Doubts:
         projection, sweep, camera, T_cam_lidar = view
         (index, uv, distance), covered = projection.arrays, patches(len(projection.index), camera, config, workspace)
         cell = np.array(covered.cell_px, np.float32)
-        steps = (np.array(spacing_px(camera, config)) * STEP / cell).astype(np.float32)
+        steps = np.array(spacing_px(camera, config)) * STEP / cell
+        steps = np.minimum(steps, max(covered.buffer.shape)).astype(np.float32)  # of no lens, but of a spoilt K
         self.which = _asked(covered, distance, steps, workspace)
         focal, centre, (x, y, z) = np.diag(camera.K)[:2], camera.K[:2, 2], T_cam_lidar[:3, 3]
-        towards = np.array([*(focal * (x, y) + centre * z), z], np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # likewise; only the sign is asked for
+            towards = np.array([*(focal * (x, y) + centre * z), z]).astype(np.float32)
         places = index, uv, distance, cell, steps, towards
         planes = (plane.ravel() for plane in (sweep.nearest, sweep.across, sweep.along))
         self._told = places, (sweep.cell, sweep.range, *planes, sweep.rows), said, covered.buffer

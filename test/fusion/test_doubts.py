@@ -223,10 +223,12 @@ def test_the_more_doubt_is_allowed_the_fewer_points_are_hidden():
     assert 0.2 < allowed[2].mean() < 0.8
 
 
-@pytest.mark.parametrize("size", [(9, 7), (64, 2), (3, 200)])
-def test_a_picture_of_a_few_pixels_is_asked_about_too(size):
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("size", "focal_px"), [((9, 7), 20.0), ((64, 2), 20.0), ((3, 200), 20.0), ((64, 48), 1e307)])
+def test_a_picture_of_a_few_pixels_and_one_of_no_lens_is_asked_about_too(size, focal_px):
     points, _, picture = walls()
-    small = CameraModel(*size, np.array([[20.0, 0, size[0] / 2], [0, 20.0, size[1] / 2], [0, 0, 1]]))
+    points[0] = -np.linalg.inv(T_CAM_LIDAR)[:3, :3] @ T_CAM_LIDAR[:3, 3] + (9.0, 0.0, 0.0)  # on the optical axis
+    small = CameraModel(*size, np.array([[focal_px, 0, size[0] / 2], [0, focal_px, size[1] / 2], [0, 0, 1]]))
     view, workspace = project(points, T_CAM_LIDAR, small), Workspace()
     sweep, config = range_image(points, CONFIG), replace(CONFIG, spacing_deg=5.0, beam_spacing_deg=5.0)
     said = picture[view.index].astype(np.uint8), FREE
