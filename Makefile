@@ -32,7 +32,7 @@ lint: $(READY)  ## ruff (rules and format) and mypy
 bench: $(READY)  ## time every stage on this machine
 	$(VENV)/bin/python benchmarks/run.py
 
-latency: $(READY)  ## time the live node against its stages alone, over DDS
+latency: $(READY)  ## time the live node over DDS, against its stages and transport alone
 	$(VENV)/bin/python benchmarks/node_latency.py
 
 accuracy: accuracy-geometry accuracy-labels  ## both of the next two; they need Open3D (make extras)
