@@ -144,12 +144,13 @@ def scores(methods: dict[str, Method], drives: list[DriveSpec]) -> dict[str, dic
 
 def table(rows: dict[str, GeometryScore]) -> str:
     """For the page: a line for each method."""
-    lines = [
-        "| | correct, of painted | hidden points painted | visible points left unknown | precision of things |",
-        "|---|---|---|---|---|",
-    ]
+    columns = (
+        "correct, of painted", "hidden points painted", "painted wrongly", "visible points left unknown",
+        "precision of things",
+    )  # fmt: skip
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for name, score in rows.items():
-        shares = score.correct_share, score.false_share, score.lost_share, score.thing_precision
+        shares = score.correct_share, score.false_share, score.wrong_share, score.lost_share, score.thing_precision
         lines.append(f"| {name} | " + " | ".join(f"{100.0 * share:.2f} %" for share in shares) + " |")
     return "\n".join(lines)
 

@@ -91,10 +91,10 @@ class TrueSweep:
 def true_sweeps(specs: list[DriveSpec]) -> Iterator[TrueSweep]:
     """The sweeps of all drives, simulated where they are not on disk yet."""
     for spec in specs:
-        yield from _load(spec, _path(spec) if _path(spec).is_file() else _simulate(spec))
+        yield from _load(spec, path_of(spec) if path_of(spec).is_file() else _simulate(spec))
 
 
-def _path(spec: DriveSpec) -> Path:
+def path_of(spec: DriveSpec) -> Path:
     """Where a drive is kept: another specification or another simulator, another file."""
     digest = hashlib.sha256(repr(spec).encode())
     for source in sorted(Path(simulation.__file__).parent.glob("*.py")):
@@ -126,7 +126,7 @@ def _simulate(spec: DriveSpec) -> Path:
         }
         for index in range(len(drive.cameras)):
             kept[f"labels{k}_{index}"] = _labels(drive, index, exposed, rays)
-    path = _path(spec)
+    path = path_of(spec)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial.npz")
     np.savez_compressed(partial, **kept)

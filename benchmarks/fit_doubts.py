@@ -54,7 +54,7 @@ def examples(sweep: TrueSweep, kinds: Kinds) -> tuple[NDArray[np.float32], NDArr
         in_view = project(moved.points, T_cam_lidar, mount.model)
         u, v = np.floor(in_view.uv + 0.5).astype(int).T
         view = View(in_view, by_direction, mount.model, T_cam_lidar)
-        said = said_of(view, surfaces, np.ascontiguousarray(image.pixels[v, u, 0]), kinds, settings, workspace)
+        said, _ = said_of(view, surfaces, np.ascontiguousarray(image.pixels[v, u, 0]), kinds, settings, workspace)
         found = Doubts(view, said, settings, workspace)
         known.append(found.features())
         hidden.append(~visible[in_view.index[found.which]])

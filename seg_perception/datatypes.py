@@ -214,13 +214,18 @@ class SemanticCloud:
 class ViewReport:
     """What one camera gave to one sweep.
 
-    offset_ns: image stamp minus sweep stamp. skipped: why it gave nothing (an error's cause), or empty; detail: the
-    sentence that goes with it.
+    offset_ns: image stamp minus sweep stamp. Of the points in view: behind_windows, those that the LiDAR saw through a
+    vehicle's window and nothing else hides; near_outlines, those of which the network of `visibility.method: learned`
+    decided, and doubted, those of them that it left unknown; visible, those that the camera sees, whoever decided.
+    skipped: why it gave nothing (an error's cause), or empty; detail: the sentence that goes with it.
     """
 
     stamp_ns: int | None = None
     offset_ns: int | None = None
     in_view: int = 0
+    behind_windows: int = 0
+    near_outlines: int = 0
+    doubted: int = 0
     visible: int = 0
     painted: int = 0
     skipped: str = ""

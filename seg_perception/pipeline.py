@@ -205,11 +205,18 @@ class Pipeline:
                     if own not in surfaces:
                         surfaces[own] = Surfaces(by_direction(), config.edges, own)
                     view = View(in_view, by_direction(), look.camera, look.T_cam_lidar)
-                    kept = seen_of(view, surfaces[own], labels.class_id, self._kinds, visibility, own)
+                    seen = seen_of(view, surfaces[own], labels.class_id, self._kinds, visibility, own)
                 with timer.stage("paint"):
-                    seen = painting.add(name, in_view, labels, kept, image.size, image.stamp_ns)
-                visible.add(name, in_view.index, kept, look)
-                reports[name] = replace(reports[name], in_view=len(in_view.index), visible=seen)
+                    count = painting.add(name, in_view, labels, seen.kept, image.size, image.stamp_ns)
+                visible.add(name, in_view.index, seen.kept, look)
+                reports[name] = replace(
+                    reports[name],
+                    in_view=len(in_view.index),
+                    behind_windows=seen.behind_windows,
+                    near_outlines=seen.near_outlines,
+                    doubted=seen.doubted,
+                    visible=count,
+                )
 
         self._crew.do([look_around, *(partial(see, name) for name in looks)])
         for name in sorted(images.keys() - looks.keys()):  # nothing to paint, but somebody may look at what it says

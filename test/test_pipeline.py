@@ -34,6 +34,8 @@ def test_a_hidden_point_gets_no_label():
     xyz = np.array([[5.0, -1.0, 0.0], [19.1, -4.0, 0.6]], np.float32)  # on one ray of the camera
     result = pipeline().process(world.scan(xyz=xyz), {"front": world.image()})
     assert result.cloud.class_id.tolist() == [CAR, UNKNOWN]
+    view = result.report.views["front"]
+    assert (view.behind_windows, view.near_outlines, view.doubted, view.visible) == (0, 1, 1, 1)
     assert pipeline(visibility={"method": "none"}).process(
         world.scan(xyz=xyz), {"front": world.image()}
     ).cloud.class_id.tolist() == [CAR, CAR]

@@ -16,7 +16,8 @@ class GeometryScore:
 
     painted, correct: with a label, and with the true one. hidden, hidden_painted: in view of some camera but seen by
     none, and those of them with a label. visible, visible_unknown: seen by some camera, and those without a label.
-    things, things_correct: painted with a thing class, and rightly so.
+    things, things_correct: painted with a thing class, and rightly so. hidden_wrong: hidden, and painted with a label
+    that is not their own.
     """
 
     painted: int = 0
@@ -27,6 +28,7 @@ class GeometryScore:
     visible_unknown: int = 0
     things: int = 0
     things_correct: int = 0
+    hidden_wrong: int = 0
 
     @property
     def correct_share(self) -> float:
@@ -37,6 +39,11 @@ class GeometryScore:
     def false_share(self) -> float:
         """Of the truly hidden points in view, those painted all the same."""
         return _share(self.hidden_painted, self.hidden)
+
+    @property
+    def wrong_share(self) -> float:
+        """Of the truly hidden points in view, those painted with a label that is not their own."""
+        return _share(self.hidden_wrong, self.hidden)
 
     @property
     def lost_share(self) -> float:
@@ -73,7 +80,8 @@ def score_labels(
         *(
             int(np.count_nonzero(which))
             for which in (
-                painted, right, hidden, hidden & painted, seen, seen & ~painted, things, things & right
+                painted, right, hidden, hidden & painted, seen, seen & ~painted, things, things & right,
+                hidden & painted & ~right,
             )
         )
     )  # fmt: skip

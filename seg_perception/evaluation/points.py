@@ -124,7 +124,7 @@ class PointScores:
             report["visible"] = semantic_report(self.visible, names, "points")
             report["geometry"] = {
                 name: number(getattr(self.geometry, name))
-                for name in ("correct_share", "false_share", "lost_share", "thing_precision")
+                for name in ("correct_share", "false_share", "wrong_share", "lost_share", "thing_precision")
             }
         report["labelled"] = semantic_report(labelled, names, "points")
         report["all"] = semantic_report(self.all, names, "points")

@@ -75,8 +75,9 @@ def point_lines(report: dict[str, Any]) -> list[str]:
     if "geometry" in report:
         geometry = report["geometry"]
         lines.append(
-            f"of hidden points in view {percent(geometry['false_share'])} labelled all the same, of visible ones "
-            f"{percent(geometry['lost_share'])} not; precision of things {percent(geometry['thing_precision'])}"
+            f"of hidden points in view {percent(geometry['false_share'])} labelled all the same, "
+            f"{percent(geometry['wrong_share'])} wrongly, of visible ones {percent(geometry['lost_share'])} not; "
+            f"precision of things {percent(geometry['thing_precision'])}"
         )
     return lines + (panoptic_lines(report["panoptic"]) if "panoptic" in report else [])
 

@@ -104,16 +104,16 @@ class Doubts:
         _tell(self.which, self._told, features)
         return features
 
-    def settle(self, most_doubt: float, weights: tuple[NDArray[np.float32], ...] = ()) -> None:
+    def settle(self, most_doubt: float, weights: tuple[NDArray[np.float32], ...] = ()) -> int:
         """Let the network decide which of these points are kept, and say so in `kept`: those not likelier hidden than
-        most_doubt, 0..1.
+        most_doubt, 0..1. Returns how many it does not keep.
 
         weights: of three layers, each (inputs, outputs) and then (outputs,), inputs a whole number of fours; those
         fitted if not given.
         """
         with np.errstate(divide="ignore"):
             limit = np.float32(np.log(most_doubt) - np.log1p(-most_doubt))
-        _settle(self.which, self._told, weights or fitted_weights(), limit)
+        return int(_settle(self.which, self._told, weights or fitted_weights(), limit))
 
 
 def _asked(
@@ -196,9 +196,9 @@ def _tell(which, told, features):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _settle(which, told, layers, limit):  # type: ignore[no-untyped-def]
-    """Two hidden layers, rectified; a block of points at a time."""
+    """Two hidden layers, rectified; a block of points at a time. How many points are not kept."""
     first, first_bias, second, second_bias, last, last_bias = layers
-    kept = told[2].kept
+    kept, left = told[2].kept, 0
     given, scratch = np.zeros((first.shape[0], _BLOCK), np.float32), _scratch()
     one, two = np.empty((first.shape[1], _BLOCK), np.float32), np.empty((second.shape[1], _BLOCK), np.float32)
     score = np.empty(_BLOCK, np.float32)
@@ -212,6 +212,8 @@ def _settle(which, told, layers, limit):  # type: ignore[no-untyped-def]
         _sum(two, last, last_bias, score)
         for c in range(block.shape[0]):
             kept[block[c]] = score[c] <= limit
+            left += not (score[c] <= limit)
+    return left
 
 
 @_compiled

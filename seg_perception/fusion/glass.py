@@ -33,8 +33,9 @@ def hide_behind_glass(
     glazed: NDArray[np.bool_],
     config: VisibilityConfig,
     workspace: Workspace,
-) -> None:
-    """Say in hider (M,), as `visibility.hiding` left it, that points seen through a window are hidden by their class.
+) -> int:
+    """Say in hider (M,), as `visibility.hiding` left it, that points seen through a window are hidden by their class;
+    return how many.
 
     class_id: (M,) what the picture has for the points in view; index: (M,) which of the sweep they are; glazed: (256,)
     which classes have windows. A point is seen through one where it lies glass_m further away than its frame.
@@ -44,7 +45,7 @@ def hide_behind_glass(
     column, row = (math.radians(angle) for angle in spacing_deg(config))
     image = sweep.cells.ravel(), sweep.cell, sweep.range, sweep.rows
     steps = np.float32(_WIDE_M / column), np.float32(_TALL_M / row), np.float32(config.glass_m)
-    _hide(class_id, hider, index, image, glazed, steps, some, frame, limit)
+    return int(_hide(class_id, hider, index, image, glazed, steps, some, frame, limit))
 
 
 @_compiled
@@ -70,6 +71,7 @@ def _hide(class_id, hider, index, image, glazed, steps, some, frame, limit):  # 
     asked = np.empty(rows, np.int64)
     for column in range(0, frame.shape[0], rows):
         _frame_column(frame[column : column + rows], steps[1], steps[2], limit[column : column + rows], asked)
+    behind = 0
     for m in some:
         i = np.uint32(index[m])
         at = cell[i] - begin
@@ -78,6 +80,8 @@ def _hide(class_id, hider, index, image, glazed, steps, some, frame, limit):  # 
         below_m = -limit[at] - steps[2]
         if limit[at] > _NOTHING or _between(frame, at, rows, below_m, ranges[i] - steps[2], steps[0]):
             hider[m] = class_id[m]
+            behind += 1
+    return behind
 
 
 @_compiled

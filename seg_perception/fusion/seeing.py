@@ -31,6 +31,17 @@ class Kinds(NamedTuple):
         return cls(*(taxonomy.members(taxonomy.groups.get(group, ())) for group in groups))
 
 
+class Seen(NamedTuple):
+    """What a camera sees. kept: (M,) bool, of the points in view, an array of the workspace. behind_windows: how many
+    that nothing else hides; near_outlines: of how many the network decided; doubted: how many of those it did not keep.
+    """
+
+    kept: NDArray[np.bool_]
+    behind_windows: int
+    near_outlines: int
+    doubted: int
+
+
 def seen_of(
     view: View,
     surfaces: Surfaces,
@@ -38,15 +49,15 @@ def seen_of(
     kinds: Kinds,
     config: VisibilityConfig,
     workspace: Workspace,
-) -> NDArray[np.bool_]:
-    """(M,) bool: which points in view the camera sees: so say patches, the windows of vehicles, then surfaces, then, by
-    method `learned`, a network. class_id: (M,) what the picture has for the points. The answer is an array of the
-    workspace."""
-    if config.method == "learned":
-        said = said_of(view, surfaces, class_id, kinds, config, workspace)
-        Doubts(view, said, config, workspace).settle(config.most_doubt)
-        return said.kept
-    return surfaces.settle(class_id, _hider(view, class_id, kinds, config, workspace), view.points.index)
+) -> Seen:
+    """Which points in view the camera sees: so say patches, the windows of vehicles, then surfaces, then, by method
+    `learned`, a network. class_id: (M,) what the picture has for the points."""
+    if config.method != "learned":
+        hider, behind_windows = _hider(view, class_id, kinds, config, workspace)
+        return Seen(surfaces.settle(class_id, hider, view.points.index), behind_windows, 0, 0)
+    said, behind_windows = said_of(view, surfaces, class_id, kinds, config, workspace)
+    doubts = Doubts(view, said, config, workspace)
+    return Seen(said.kept, behind_windows, len(doubts.which), doubts.settle(config.most_doubt))
 
 
 def said_of(
@@ -56,18 +67,19 @@ def said_of(
     kinds: Kinds,
     config: VisibilityConfig,
     workspace: Workspace,
-) -> Said:
-    """What all say before the network is asked."""
-    hider, index = _hider(view, class_id, kinds, config, workspace), view.points.index
-    kept = surfaces.settle(class_id, hider, index)
-    return Said(class_id, kinds.free, hider, kept, surfaces.labels(class_id, hider, index))
+) -> tuple[Said, int]:
+    """What all say before the network is asked, and how many points windows hide."""
+    hider, behind_windows = _hider(view, class_id, kinds, config, workspace)
+    kept = surfaces.settle(class_id, hider, view.points.index)
+    labels = surfaces.labels(class_id, hider, view.points.index)
+    return Said(class_id, kinds.free, hider, kept, labels), behind_windows
 
 
 def _hider(
     view: View, class_id: NDArray[np.uint8], kinds: Kinds, config: VisibilityConfig, workspace: Workspace
-) -> NDArray[np.int16]:
+) -> tuple[NDArray[np.int16], int]:
     points, sweep, camera, _ = view
     hider = hiding(points, sweep, camera, config, workspace, (class_id, kinds.free))
-    if config.glass_m > 0.0 and config.method != "none":
-        hide_behind_glass(class_id, hider, points.index, sweep, kinds.glazed, config, workspace)
-    return hider
+    if config.glass_m == 0.0 or config.method == "none":
+        return hider, 0
+    return hider, hide_behind_glass(class_id, hider, points.index, sweep, kinds.glazed, config, workspace)

@@ -248,8 +248,8 @@ def _camera(node: str, name: str, before: Observation, now: Observation, limits:
         "camera_infos_in": state.infos_in,
     }
     if state.last is not None:
-        values["in_view"], values["visible"] = state.last.in_view, state.last.visible
-        values["painted"] = state.last.painted
+        for count in ("in_view", "behind_windows", "near_outlines", "doubted", "visible", "painted"):
+            values[count] = getattr(state.last, count)
         if state.last.offset_ns is not None:
             values["offset_ms"] = f"{state.last.offset_ns * 1e-6:.3f}"
     if not images:

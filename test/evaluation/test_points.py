@@ -68,6 +68,7 @@ def test_all_points_and_labelled_ones_are_told_beside_it() -> None:
     assert report["geometry"] == {
         "correct_share": 0.5,
         "false_share": 1.0,
+        "wrong_share": 1.0,
         "lost_share": 0.5,
         "thing_precision": 0.0,
     }

@@ -176,7 +176,8 @@ def test_the_network_is_its_matrices(count):
     one = np.maximum(features @ first + first_bias, 0.0)
     two = np.maximum(one @ second + second_bias, 0.0)
     chance = 1.0 / (1.0 + np.exp(-(two @ last + last_bias)[:, 0]))
-    look.doubts.settle(0.3)
+    left = look.doubts.settle(0.3)
+    assert left == np.count_nonzero(~look.kept[look.doubts.which])
     sure = np.abs(chance - 0.3) > 1e-5
     np.testing.assert_array_equal(look.kept[look.doubts.which][sure], chance[sure] < 0.3)
     kept[look.doubts.which] = look.kept[look.doubts.which]

@@ -38,7 +38,9 @@ def seen_through(points: np.ndarray, picture: np.ndarray, hidden: np.ndarray | N
         hider[hidden] = HOUSE
     index = np.arange(len(points), dtype=np.int32)
     sweep = range_image(points, config)
-    hide_behind_glass(picture.astype(np.uint8), hider, index, sweep, GLAZED, config, Workspace())
+    before = np.count_nonzero(hider >= 0)
+    found = hide_behind_glass(picture.astype(np.uint8), hider, index, sweep, GLAZED, config, Workspace())
+    assert found == np.count_nonzero(hider >= 0) - before
     return hider
 
 

@@ -39,6 +39,12 @@ def test_all_is_well_while_sweeps_come_and_are_labelled():
     assert {"images_in_hz": "10.000", "offset_ms": "-3.000"}.items() <= {v.key: v.value for v in camera.values}.items()
 
 
+def test_what_each_camera_sees_and_what_hid_the_rest_is_told():
+    counts = {"in_view": 90, "behind_windows": 8, "near_outlines": 30, "doubted": 6, "visible": 70, "painted": 60}
+    _, camera, *_ = statuses("node", observation(), observation(1.0, images=10, last=ViewReport(**counts)))
+    assert counts.items() <= {v.key: int(v.value) for v in camera.values if v.value.isdecimal()}.items()
+
+
 def test_nothing_coming_in_is_a_warning():
     assert levels(observation(), observation(1.0)) == {
         "sweeps": WARN,
