@@ -24,10 +24,10 @@ def shipped_file(name: str) -> Path | None:
     if in_checkout.is_file():
         return in_checkout
     try:
-        from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+        from ament_index_python.packages import get_package_share_directory
 
         installed = Path(get_package_share_directory("seg_perception")) / name
-    except (ImportError, PackageNotFoundError):
+    except (ImportError, LookupError):  # no ROS; or a ROS that knows nothing of the package
         installed = Path(sys.prefix) / "share" / "seg_perception" / name  # where pip puts it
     return installed if installed.is_file() else None
 

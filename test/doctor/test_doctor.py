@@ -18,6 +18,7 @@ from seg_perception.export.deploy import DeploySpec, deploy
 from seg_perception.inference.cuda_runtime import Cuda, compile_cubin
 from seg_perception.messages.camera_info import record_of
 from seg_perception.messages.transforms import StampedTransform
+from seg_perception.ros import dds
 
 MS = 1_000_000
 
@@ -45,6 +46,18 @@ def test_a_segment_is_a_leftover_once_nobody_locks_it(tmp_path):
     assert "fastrtps_0123456789abcdef" in stale.seen
     assert "port" not in stale.seen
     assert "unrelated" not in stale.seen
+
+
+def test_without_ros_the_profile_is_where_pip_puts_it(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ament_index_python.packages", None)
+    monkeypatch.setattr(dds, "__file__", str(tmp_path / "site-packages/seg_perception/ros/dds.py"))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert machine.profile() is None
+    assert machine.fastdds_profile({}).level == "warn"
+    installed = tmp_path / "share/seg_perception/config/fastdds.xml"
+    installed.parent.mkdir(parents=True)
+    installed.touch()
+    assert machine.profile() == installed
 
 
 def test_a_fast_dds_profile_without_room_is_found(tmp_path):
