@@ -66,8 +66,10 @@ def main(args: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         stop.ignore()
         return 0
+    gc.freeze()  # what was imported stays, and no collection has to go through it
     code = run(args, stop)
     stop.ignore()
+    gc.collect()  # the node, and the threads of DDS with it: they must not meet what the process takes down as it ends
     gc.freeze()  # collecting what goes with the process takes the interpreter 0.5 s of processor time as it ends
     return code
 

@@ -76,6 +76,30 @@ def test_a_signal_while_it_is_configured_ends_it_there(tmp_path, model):
     assert "Traceback" not in node.log
 
 
+TELLS_ITS_THREADS = """
+import os, sys
+from pathlib import Path
+from seg_perception.ros import start
+
+code = start.main(sys.argv)
+print("left:", *{name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm")}, flush=True)
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("starts", [True, False], ids=["told to stop", "failed"])
+def test_no_thread_of_dds_outlives_the_node(tmp_path, model, starts):
+    """But that which watches the shared memory, of which a process has one until it ends."""
+    params = live.parameters(model) if starts else live.parameters(tmp_path / "none.onnx")
+    node = live.NodeProcess(tmp_path, params, ("-c", TELLS_ITS_THREADS))
+    if starts:
+        wait_until(lambda: "active: listening" in node.log)
+        assert node.stop() == 0
+    assert node.wait() == (0 if starts else 1)
+    left = node.log.split("left:")[1].split()
+    assert [name for name in left if name.startswith("dds") and name != "dds.shm.wdog"] == []
+
+
 LAST = """
 import os, signal
 
