@@ -30,7 +30,6 @@ _SAMPLE = 128  # points that decide the direction
 _COARSE, _FINE = 24, 4  # directions in a right angle, and between two of them
 _NEAREST = 0.05  # m; points nearer to an edge than the noise are on it
 _TALLEST = 2.0  # typical heights; what rises further above the ground does not stand on it
-_FLAT_M = 0.3  # no thing is that flat and lies on the ground
 _END = 1.3  # a face up to this many widths across is taken for an end, not for a side
 
 
@@ -55,11 +54,12 @@ def fit_boxes(
     ground: NDArray[np.float32],
 ) -> NDArray[np.float64]:
     """(K, 10): middle x y z, length, width, height in metres, yaw in radians, -pi/2..pi/2, of each cluster; x y of the
-    middle of that part of it which is seen; and whether it lies flat on the ground, as 1 or 0.
+    middle of that part of it which is seen; and how much it rises, itself or above the ground: inf where that is not
+    known.
 
     points: (M, 3) in a level frame whose origin is the LiDAR. order, first: of `sort_by_cluster`. size: (K, 3) typical.
     ground: of `Footing.take`. A box reaches down to the ground and up to its typical height at least; where the ground
-    is not known, down from the highest point by that height.
+    is not known, or far below, down from the highest point by that height.
     """
     return _fit_all(points, order, first, size, ground)
 
@@ -157,9 +157,11 @@ def _fit_all(points, order, first, size, ground):  # type: ignore[no-untyped-def
         low_a, high_a = _complete(low_a, high_a, length if along_a else width)
         low_b, high_b = _complete(low_b, high_b, width if along_a else length)
         floor, lowest = below(ground, boxes[k, 7], boxes[k, 8])
-        boxes[k, 9] = high_z - low_z < _FLAT_M and abs(high_z - lowest) < _FLAT_M
-        if floor < low_z and high_z - floor < _TALLEST * height:
-            low_z = floor
+        boxes[k, 9] = (
+            np.inf if math.isnan(floor) else max(high_z - low_z, min(abs(high_z - floor), abs(high_z - lowest)))
+        )
+        if high_z - floor < _TALLEST * height:
+            low_z = min(low_z, floor)
             high_z = max(high_z, low_z + height)
         else:
             low_z = min(low_z, high_z - height)

@@ -1,5 +1,6 @@
 """What things stand on, in squares around the LiDAR: the mean height of what is labelled as ground; where no such label
-is, the second lowest point of what is no thing, for the lowest may be a reflection from below.
+is, the second lowest point of what is no thing, for the lowest may be a reflection from below. Labels err and roads
+mirror, so a square that is far from those around it is not believed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Footing:
         self._squares = np.empty((_ACROSS, _ACROSS, 4), np.float32)
 
     def take(self, points: NDArray[np.float32], class_id: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(S, S) height of the ground in each square, NaN where nothing is known of it; for `below`.
+        """(2, S, S) height of the ground in each square, NaN where nothing is known of it; and only where labels of
+        ground say so. For `below`.
 
         points: (N, 3) level, z up, the LiDAR at the origin. class_id: (N,).
         """
@@ -53,29 +55,36 @@ def _heights(points, class_id, kind, squares):  # type: ignore[no-untyped-def]
             squares[row, column, _LOWEST] = z
         elif z < squares[row, column, _SECOND]:
             squares[row, column, _SECOND] = z
-    heights = np.empty((_ACROSS, _ACROSS), np.float32)
+    heights = np.empty((2, _ACROSS, _ACROSS), np.float32)
     for row in range(_ACROSS):
         for column in range(_ACROSS):
             total, count, lowest, second = squares[row, column]
-            heights[row, column] = np.nan
+            heights[:, row, column] = np.nan
             if count > 0.0:
-                heights[row, column] = total / count
+                heights[:, row, column] = total / count
             elif lowest < np.inf:
-                heights[row, column] = second if second < np.inf else lowest
+                heights[0, row, column] = second if second < np.inf else lowest
     return heights
 
 
 @numba.njit(cache=True, nogil=True)
 def below(heights, x, y):  # type: ignore[no-untyped-def]
-    """The ground in the square of a place, as around it where it is not known there; and the lowest in that square and
-    those around it. NaN where nothing is known.
+    """The ground at a place, and the lowest that is known in its square and those around it. NaN where nothing is.
+
+    The ground is the middle one of the heights that labels give to these squares; where they give none, what is known
+    of the square itself, else the lowest.
     """
     row, column = math.floor(y / _SQUARE_M + 0.5 * _ACROSS), math.floor(x / _SQUARE_M + 0.5 * _ACROSS)
     if not (0 <= row < _ACROSS and 0 <= column < _ACROSS):
         return np.nan, np.nan
-    lowest = np.nan
+    lowest, count, told = np.nan, 0, np.empty(9, np.float32)
     for r in range(max(row - 1, 0), min(row + 2, _ACROSS)):
         for c in range(max(column - 1, 0), min(column + 2, _ACROSS)):
-            if math.isnan(lowest) or heights[r, c] < lowest:
-                lowest = heights[r, c]
-    return lowest if math.isnan(heights[row, column]) else heights[row, column], lowest
+            if math.isnan(lowest) or heights[0, r, c] < lowest:
+                lowest = heights[0, r, c]
+            if not math.isnan(heights[1, r, c]):
+                told[count] = heights[1, r, c]
+                count += 1
+    if count > 0:
+        return np.sort(told[:count])[(count - 1) // 2], lowest
+    return lowest if math.isnan(heights[0, row, column]) else heights[0, row, column], lowest

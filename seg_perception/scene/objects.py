@@ -18,6 +18,7 @@ from seg_perception.scene.expectation import NO_TRACK, Expected, regroup
 from seg_perception.scene.footing import Footing
 
 NO_OBJECT = -1
+_FLAT_M, _LYING_M = 0.3, 0.1  # what rises less above the ground is the ground; and of what may lie on it: who fell
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,8 +99,7 @@ class ObjectFinder:
         order, first = sort_by_cluster(cluster, kept)
         boxes = fit_boxes(chosen, order, first, self._sizes[winner], self._footing.take(points, class_id))
         share = votes[np.arange(kept), winner] / np.maximum(votes.sum(axis=1), 1e-9)
-        # What lies flat on the ground is the ground, whatever its label, unless it may be somebody who fell.
-        stands = (boxes[:, 9] == 0.0) | self._may_lie[winner]
+        stands = boxes[:, 9] >= np.where(self._may_lie[winner], _LYING_M, _FLAT_M)  # else it is the ground itself
         number = np.append(np.where(stands, np.cumsum(stands) - 1, NO_OBJECT), NO_OBJECT).astype(np.int32)
         of_point = np.full(len(points), NO_OBJECT, np.int32)
         of_point[rows] = number[cluster]

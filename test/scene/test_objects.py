@@ -265,6 +265,34 @@ def test_who_lies_on_the_road_stays_an_object():
     assert list(objects.class_id) == [PERSON]
 
 
+def test_a_label_of_somebody_on_the_bare_road_makes_nobody():
+    """Nobody is 3 cm thick: a network took a part of the road for a person."""
+    seen = find((patch(12.0, 3.0, -1.7), ROAD), (patch(12.0, 3.0, -1.68, side=1.0), PERSON))
+    assert len(seen) == 0 and seen.flat == 1
+
+
+def test_reflections_beside_the_road_do_not_make_a_thing_of_it():
+    mirrored = patch(12.0, 5.2, -10.6, side=0.8)
+    assert len(find((patch(12.0, 3.0, -1.7, 2.0), ROAD), (mirrored, UNKNOWN), (patch(12.0, 3.6, -1.68, 1.0), CAR))) == 0
+
+
+def test_a_label_of_ground_high_up_lifts_no_box():
+    wall = np.column_stack([np.full(20, 12.5), np.linspace(2.5, 3.1, 20), np.full(20, 1.2)])
+    car = np.vstack([np.column_stack([np.full(30, 12.0), np.linspace(2.0, 3.8, 30), np.full(30, z)])
+                     for z in (-1.4, -1.0)])  # fmt: skip
+    road = patch(11.0, 5.0, -1.7), patch(11.0, 0.0, -1.7), patch(8.5, 3.0, -1.7)
+    objects = find((wall, ROAD), (car, CAR), *((part, ROAD) for part in road))
+    assert objects.centre[0, 2] - 0.5 * objects.size[0, 2] == pytest.approx(-1.7, abs=0.01)
+
+
+def test_a_box_reaches_up_from_the_ground_where_a_thing_is_seen_at_its_foot():
+    foot = np.vstack([np.column_stack([np.full(9, 10.0), np.linspace(-0.3, 0.3, 9), np.full(9, z)])
+                      for z in (-1.72, -1.6, -1.4)])  # fmt: skip
+    objects = find((foot, PERSON), (patch(9.0, 0.0, -1.7), ROAD))
+    low, high = objects.centre[0, 2] - 0.5 * objects.size[0, 2], objects.centre[0, 2] + 0.5 * objects.size[0, 2]
+    assert (low, high) == pytest.approx((-1.72, -0.02), abs=0.01)
+
+
 def test_a_reflection_from_below_the_road_does_not_make_a_thing_of_it():
     mirrored = np.array([[12.1, 3.1, -3.1], [11.9, 3.0, -3.0], [12.0, 2.9, -2.9]])
     assert len(find((patch(12.0, 3.0, -1.7), ROAD), (mirrored, UNKNOWN), (patch(12.0, 3.0, -1.68, 1.0), CAR))) == 0
@@ -311,6 +339,6 @@ def test_points_are_sorted_by_cluster_in_their_order():
 
 def test_a_single_point_has_a_box():
     order, first = sort_by_cluster(np.zeros(1, np.int32), 1)
-    nothing_known = np.full((100, 100), np.nan, np.float32)
+    nothing_known = np.full((2, 100, 100), np.nan, np.float32)
     boxes = fit_boxes(np.array([[3.0, 4.0, 1.0]], np.float32), order, first, np.zeros((1, 3)), nothing_known)
     assert boxes[0, :6] == pytest.approx([3.0, 4.0, 1.0, 0.0, 0.0, 0.0])
