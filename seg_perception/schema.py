@@ -87,6 +87,8 @@ def _value(hint: Any, metadata: Mapping[str, Any], default: Any) -> dict[str, An
         value["default"] = list(default) if isinstance(default, tuple) else default
     if "choices" in metadata:
         value["enum"] = list(metadata["choices"])
+    if "pattern" in metadata:
+        value["pattern"] = f"^{metadata['pattern']}$"
     value.update({key: metadata[key] for key in ("minimum", "maximum") if key in metadata})
     return value
 
@@ -100,6 +102,8 @@ def _row(name: str, hint: Any, metadata: Mapping[str, Any], default: Any) -> str
 def _limits(metadata: Mapping[str, Any]) -> str:
     if "choices" in metadata:
         return ", ".join(f"`{choice}`" for choice in metadata["choices"])
+    if "form" in metadata:
+        return str(metadata["form"])
     low, high = metadata.get("minimum"), metadata.get("maximum")
     if low is None and high is None:
         return ""

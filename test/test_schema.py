@@ -36,6 +36,9 @@ CONTENTS = [
     {"motion": {"mode": "sometimes"}},
     {"motion": {"mode": "static"}},
     {"taxonomy": 5},
+    {"cameras": ["front"], "camera": {"front": {"crop": "100x60+50+0"}}},
+    {"cameras": ["front"], "camera": {"front": {"crop": "100x60"}}},
+    {"inference": {"max_image_size": "1920x0"}},
     {"camrea": {}},
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, get_type_hints
@@ -12,7 +13,8 @@ from seg_perception.errors import ConfigError
 
 
 def setting(default: Any, description: str, *, live: bool = False, **limits: Any) -> Any:
-    """A field with its one default, its description, and `minimum`, `maximum` or `choices` where it has them.
+    """A field with its one default, its description, and `minimum`, `maximum` or `choices` where it has them, or the
+    `pattern` of a text, which `form` tells to people.
 
     live: it may be changed while the node runs; its description says so.
     """
@@ -40,6 +42,8 @@ class Section:
 def _check_limits(where: str, value: Any, limits: Mapping[str, Any]) -> None:
     if "choices" in limits and value not in limits["choices"]:
         raise ConfigError(f"{where}: one of {list(limits['choices'])} wanted, {value!r} seen")
+    if "pattern" in limits and not re.fullmatch(limits["pattern"], value, re.ASCII):
+        raise ConfigError(f"{where}: {limits['form']} wanted, {value!r} seen")
     if "minimum" in limits and value < limits["minimum"]:
         raise ConfigError(f"{where}: at least {limits['minimum']} wanted, {value!r} seen")
     if "maximum" in limits and value > limits["maximum"]:

@@ -51,7 +51,12 @@ class CameraConfig(Section):
         "what its network's classes are called in `taxonomy`, where not the same: ours=theirs or ours=one+another, "
         "comma-separated; ours may be unknown",
     )
-    crop: str = setting("", "part of the image that the network is shown, WIDTHxHEIGHT+X+Y in pixels; empty: all of it")
+    crop: str = setting(
+        "",
+        "part of the image that the network is shown, in pixels; empty: all of it",
+        pattern=r"([1-9]\d*x[1-9]\d*\+\d+\+\d+)?",
+        form="WIDTHxHEIGHT+X+Y",
+    )
     mask: str = setting(
         "", "picture of the image's size, black where the vehicle itself is seen: nothing is painted from there"
     )
@@ -136,7 +141,12 @@ class InferenceConfig(Section):
         "fp32", "arithmetic of openvino; bf16 is faster and changes some labels", choices=("fp32", "bf16")
     )
     providers: str = setting("CPUExecutionProvider", "execution providers of onnxruntime, comma-separated, best first")
-    max_image_size: str = setting("3840x2160", "largest picture that an engine is built for, WIDTHxHEIGHT")
+    max_image_size: str = setting(
+        "3840x2160",
+        "largest picture that an engine is built for",
+        pattern=r"[1-9]\d*x[1-9]\d*",
+        form="WIDTHxHEIGHT",
+    )
     engine_cache: str = setting("", "folder of built engines; empty: seg_perception/engines in the user's cache")
     workspace_mib: int = setting(
         0, "scratch memory an engine may use, MiB; 0: all that the GPU has", minimum=0, maximum=1 << 20
@@ -411,6 +421,11 @@ class VoxelMapConfig(Section):
     clearing_range_m: float = setting(60.0, "as far from the LiDAR as this", minimum=1.0, maximum=300.0)
     period_s: float = setting(1.0, "seconds between clouds of the whole map", minimum=0.0, maximum=3600.0, live=True)
     file: str = setting("", "where ~/save_map writes and ~/load_map reads: a .ply, .pcd or .npz", live=True)
+
+    def __post_init__(self) -> None:
+        Section.__post_init__(self)
+        if self.capacity & (self.capacity - 1):
+            raise ConfigError(f"VoxelMapConfig.capacity: a power of two wanted, {self.capacity} seen")
 
 
 @dataclass(frozen=True, slots=True)

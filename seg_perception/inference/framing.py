@@ -18,8 +18,6 @@ from seg_perception.datatypes import NO_INSTANCE, UNKNOWN, CameraImage, PointLab
 from seg_perception.errors import ConfigError, MessageError
 from seg_perception.inference.segmenter import Segmentation
 
-_CROP = re.compile(r"([1-9]\d*)x([1-9]\d*)\+(\d+)\+(\d+)")
-
 
 @dataclass(frozen=True, slots=True)
 class Crop:
@@ -41,13 +39,8 @@ class Frame:
 
     @classmethod
     def of(cls, camera: CameraConfig) -> Frame:
-        """As the settings have it. Raises ConfigError for a crop that is none and for a mask that cannot be read."""
-        crop = None
-        if camera.crop:
-            found = _CROP.fullmatch(camera.crop)
-            if found is None:
-                raise ConfigError(f"camera.{camera.name}.crop: WIDTHxHEIGHT+X+Y wanted, '{camera.crop}' seen")
-            crop = Crop(*map(int, found.groups()))
+        """As the settings have it. Raises ConfigError for a mask that cannot be read."""
+        crop = Crop(*map(int, re.findall(r"\d+", camera.crop))) if camera.crop else None
         return cls(crop, _read_mask(camera) if camera.mask else None)
 
     def shown(self, image: CameraImage) -> NDArray[np.uint8]:

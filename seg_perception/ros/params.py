@@ -26,13 +26,14 @@ AUTOSTART = "autostart"
 ROS_OWN = ("use_sim_time", "start_type_description_service")
 QOS_PREFIX = "qos_overrides."
 INT64_MAX = 2**63 - 1
+LIMITS = ("minimum", "maximum", "choices", "form")
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One scalar setting of `Config` under its parameter name.
 
-    limits: `minimum`, `maximum`, `choices`, if any. live: it may be changed while the node is configured.
+    limits: those of LIMITS that it has. live: it may be changed while the node is configured.
     """
 
     name: str
@@ -47,6 +48,8 @@ class Setting:
         descriptor = ParameterDescriptor(name=self.name, description=self.description)
         if "choices" in self.limits:
             descriptor.additional_constraints = "one of: " + ", ".join(map(str, self.limits["choices"]))
+        if "form" in self.limits:
+            descriptor.additional_constraints = self.limits["form"]
         if not {"minimum", "maximum"} & set(self.limits):
             return descriptor
         if self.type is float:
@@ -74,7 +77,7 @@ def _walk(section: type, prefix: str, without: Sequence[str] = ()) -> Iterator[S
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             yield from _walk(hint, f"{prefix}{entry.name}.")
         elif hint in (str, bool, int, float) and entry.name not in without:
-            limits = {key: entry.metadata[key] for key in ("minimum", "maximum", "choices") if key in entry.metadata}
+            limits = {key: entry.metadata[key] for key in LIMITS if key in entry.metadata}
             description, live = entry.metadata.get("description", ""), entry.metadata.get("live", False)
             yield Setting(prefix + entry.name, hint, entry.default, description, limits, live)
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from seg_perception.config import VoxelMapConfig
 from seg_perception.datatypes import UNKNOWN
-from seg_perception.errors import ConfigError
 from seg_perception.labels import Taxonomy
 from seg_perception.scene import free_space, voxel_hash
 
@@ -60,8 +59,6 @@ class VoxelMap:
     """
 
     def __init__(self, taxonomy: Taxonomy, config: VoxelMapConfig) -> None:
-        if config.capacity & (config.capacity - 1):
-            raise ConfigError(f"voxel_map.capacity: a power of two wanted, {config.capacity} seen")
         self.config = config
         self._classes = taxonomy.names
         self._fades = movable_classes(taxonomy)[: len(taxonomy.trained)].copy()

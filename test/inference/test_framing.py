@@ -72,8 +72,8 @@ def test_crop_and_mask_go_together(tmp_path):
 
 @pytest.mark.parametrize("crop", ["100x60", "100x60+50", "0x60+50+10", "a", "100x60+-5+10"])
 def test_a_crop_that_is_none_is_refused(crop):
-    with pytest.raises(ConfigError, match=r"camera.front.crop"):
-        Frame.of(CameraConfig("front", crop=crop))
+    with pytest.raises(ConfigError, match=r"crop: WIDTHxHEIGHT\+X\+Y wanted"):
+        CameraConfig("front", crop=crop)
 
 
 def test_a_mask_that_cannot_be_or_would_hide_nothing_or_everything_is_refused(tmp_path):

@@ -39,10 +39,19 @@ def test_a_model_that_is_not_there_leaves_it_unconfigured_and_says_so(node, peer
     assert "/nowhere/model.onnx" in node.log
 
 
-def test_a_bad_value_is_refused_with_the_reason(node, peer):
-    result = set_parameter(peer, "motion.mode", "levitate")
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("motion.mode", "levitate", "one of ['auto', 'required', 'static']"),
+        ("camera.front.crop", "half of it", "WIDTHxHEIGHT+X+Y"),
+        ("inference.max_image_size", "large", "WIDTHxHEIGHT"),
+        ("voxel_map.capacity", 3000, "a power of two"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_as_it_is_set_with_the_reason(node, peer, name, value, wanted):
+    result = set_parameter(peer, name, value)
     assert not result.successful
-    assert "levitate" in result.reason
+    assert f"{wanted} wanted, {value!r} seen" in result.reason
 
 
 def number(peer, transition_id):
@@ -94,6 +103,12 @@ def test_settings_do_not_change_under_a_configured_node(node, peer):
     result = set_parameter(peer, "motion.mode", "auto")
     assert not result.successful
     assert "motion.mode: read at configure: clean up first" in result.reason
+
+
+def test_classes_that_are_not_there_are_refused_as_they_are_set(node, peer):
+    result = set_parameter(peer, "output.point_groups", "drivable=rode")
+    assert not result.successful
+    assert "has no class 'rode'" in result.reason
 
 
 def test_sigterm_ends_it_from_any_state_in_under_two_seconds_without_a_traceback(node, peer):
