@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from seg_perception.datatypes import UNKNOWN, SemanticCloud
 from seg_perception.errors import SegPerceptionError
 from seg_perception.geometry.projection import Projection
+from seg_perception.geometry.transforms import transform_points
 from seg_perception.inference.segmenter import Segmentation
 from seg_perception.labels import Taxonomy
 
@@ -77,8 +78,9 @@ def birds_eye_view(
     colors: NDArray[np.uint8],
     size: tuple[int, int],
     metres: tuple[float, float, float, float],
+    T_vehicle_lidar: NDArray[np.float64] | None = None,
 ) -> Pixels:
-    """The semantic cloud from above in the LiDAR's frame: x up, y left, a ring every 10 m.
+    """The semantic cloud from above in the vehicle's frame, or else in the LiDAR's: x up, y left, a ring every 10 m.
 
     size: (width, height) pixels. metres: x_min, x_max, y_min, y_max to show. Labelled points lie over unknown ones,
     higher points over lower ones.
@@ -95,6 +97,8 @@ def birds_eye_view(
         write(canvas, f"{ring} m", (centre[0] + 4, centre[1] - round(ring * scale) - 3), INK, 0.4)
     finite = np.isfinite(cloud.scan.points).all(axis=1)
     points, class_id = cloud.scan.points[finite], cloud.class_id[finite]
+    if T_vehicle_lidar is not None:
+        points = transform_points(T_vehicle_lidar, points).astype(np.float32)
     col = np.floor(origin[0] - points[:, 1] * scale).astype(int)
     row = np.floor(origin[1] - points[:, 0] * scale).astype(int)
     inside = np.flatnonzero((row > 0) & (row < height - 1) & (col > 0) & (col < width - 1))
@@ -111,11 +115,13 @@ def sweep_picture(
     taxonomy: Taxonomy,
     above: Pixels | None = None,
     width: int = 1600,
+    T_vehicle_lidar: NDArray[np.float64] | None = None,
 ) -> Pixels:
     """One sweep at a glance: each camera's image with its painted points, the cloud from above, and a legend.
 
     views: by camera, its picture and the points that lie in it, as indices into `cloud`; those without a label are not
     drawn; without views the cloud is shown alone. above: a picture to show over the one of a single camera.
+    T_vehicle_lidar: as for `birds_eye_view`; LiDARs are mounted looking any way.
     """
     columns = 1 if len(views) <= 2 else 2
     tile_width = round(width * (0.62 if columns == 1 else 0.7) / columns)
@@ -130,9 +136,8 @@ def sweep_picture(
     side = width - left.shape[1]
     behind = 10.0 if columns == 1 else REACH_M
     span = side / left.shape[0] * (REACH_M + behind)
-    seen_from_above = birds_eye_view(
-        cloud, taxonomy.colors, (side, left.shape[0]), (-behind, REACH_M, -span / 2, span / 2)
-    )
+    metres = (-behind, REACH_M, -span / 2, span / 2)
+    seen_from_above = birds_eye_view(cloud, taxonomy.colors, (side, left.shape[0]), metres, T_vehicle_lidar)
     return np.concatenate(
         [np.concatenate([left, seen_from_above], axis=1), legend(taxonomy, np.unique(cloud.class_id), width)]
     )

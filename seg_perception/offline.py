@@ -32,6 +32,7 @@ from seg_perception.messages.transforms import insert_tf
 from seg_perception.pipeline import SweepResult
 
 TF, TF_STATIC = "/tf", "/tf_static"
+VEHICLE_FRAME = "base_link"  # by REP 105
 IMAGE_TYPES = {"raw": "sensor_msgs/msg/Image", "compressed": "sensor_msgs/msg/CompressedImage"}
 NODE = f"/{NODE_NAME}"  # topics below it are those of the live node
 POINTS_TOPIC = f"{NODE}/points"  # of the only LiDAR

@@ -75,6 +75,17 @@ def test_from_above_x_is_up_and_y_is_left():
     assert np.median(columns) == pytest.approx(75, abs=1)  # 5 m to the left
 
 
+def test_from_above_the_vehicle_looks_up_however_its_lidar_is_mounted():
+    """x right and y ahead, as nuScenes has it."""
+    T_vehicle_lidar = np.array(
+        [[0.0, 1.0, 0.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+    )
+    seen = cloud([[-5, 10, 0]], [13])
+    view = birds_eye_view(seen, CITYSCAPES.colors, (200, 200), (-20, 20, -20, 20), T_vehicle_lidar)
+    rows, columns = np.nonzero((view == CITYSCAPES.colors[13]).all(axis=2))
+    assert (np.median(rows), np.median(columns)) == pytest.approx((50, 75), abs=1)
+
+
 def test_from_above_a_label_lies_over_what_no_camera_saw():
     view = birds_eye_view(cloud([[5, 5, 9], [5, 5, 0]], [UNKNOWN, 13]), CITYSCAPES.colors, (200, 200), (-9, 9, -9, 9))
     assert (view == CITYSCAPES.colors[13]).all(axis=2).any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import logging
@@ -17,14 +18,23 @@ from seg_perception.compiling import telling_of_compiling
 from seg_perception.config import Config
 from seg_perception.datatypes import PointCloud
 from seg_perception.drawing import Pixels, overlay, save, sweep_picture
-from seg_perception.errors import ConfigError
+from seg_perception.errors import ConfigError, TransformError
 from seg_perception.inference.loading import load_segmenters
 from seg_perception.inference.networks import Network
 from seg_perception.intake import Intake
 from seg_perception.labels import Taxonomy
 from seg_perception.messages.image import compressed_fields
 from seg_perception.messages.pointcloud import encode_semantic_cloud
-from seg_perception.offline import NODE, TF, TF_STATIC, check_topics, config_for, points_topic, replay
+from seg_perception.offline import (
+    NODE,
+    TF,
+    TF_STATIC,
+    VEHICLE_FRAME,
+    check_topics,
+    config_for,
+    points_topic,
+    replay,
+)
 from seg_perception.pipeline import SweepResult
 from seg_perception.scene_step import SceneStep
 from seg_perception.scene_topics import LATCHED, SceneTopics
@@ -151,14 +161,17 @@ def _copy_inputs(bag: BagReader, out: BagWriter, config: Config, sweeps: int, im
 
 
 def _picture(result: SweepResult, taxonomy: Taxonomy, networks: Mapping[str, Network]) -> Pixels:
-    """Painted points beside the view from above; of a single camera also what the network said."""
+    """Painted points, cameras as configured, beside the view from above; of a single camera what the network said."""
     above = None
     if len(result.visible) == 1:
         (name,) = result.visible
         labels = result.segmentations[name].label_image()
         above = overlay(result.images[name].pixels, labels, networks[name].taxonomy.colors, 0.5)
-    views = {name: (result.images[name].pixels, points) for name, points in result.visible.items()}
-    return sweep_picture(result.cloud, views, taxonomy, above)
+    views = {name: (result.images[name].pixels, result.visible[name]) for name in networks if name in result.visible}
+    T_vehicle_lidar = None
+    with contextlib.suppress(TransformError):
+        T_vehicle_lidar = result.sweep.T_frame_lidar(VEHICLE_FRAME)
+    return sweep_picture(result.cloud, views, taxonomy, above, T_vehicle_lidar=T_vehicle_lidar)
 
 
 def _positive(text: str) -> int:

@@ -121,8 +121,9 @@ def _topics(reader: BagReader, config: Config) -> Iterator[Finding]:
     wanted = [*config.lidar_topics().values()]
     for camera in config.cameras:
         wanted += [camera.resolved_image_topic(), *([] if camera.calibration else [camera.resolved_info_topic()])]
-    rates = {topic: reader.counts[topic] / seconds for topic in wanted if topic in reader.topics}
-    yield ok("bag", f"{reader.path}: {seconds:.1f} s, " + ", ".join(f"{t} {hz:.1f} Hz" for t, hz in rates.items()))
+    counts = {topic: reader.counts[topic] for topic in wanted if topic in reader.topics}
+    rates = (f"{topic} " + (f"{n / seconds:.1f} Hz" if n > 1 else f"{n} in all") for topic, n in counts.items())
+    yield ok("bag", f"{reader.path}: {seconds:.1f} s, " + ", ".join(rates))
     missing = [topic for topic in wanted if topic not in reader.topics]
     if missing:
         yield warn("bag", f"nothing on {', '.join(missing)}", f"its topics are {', '.join(reader.topics)}")

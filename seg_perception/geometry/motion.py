@@ -150,7 +150,11 @@ class MovedSweep:
 
     def T_fixed_lidar(self) -> NDArray[np.float64]:
         """(4, 4): from `points` to the fixed frame, whatever the mode. Raises TransformError."""
-        return self._tree.T(self._config.fixed_frame, self._scan.frame_id, self._scan.stamp_ns)
+        return self.T_frame_lidar(self._config.fixed_frame)
+
+    def T_frame_lidar(self, frame_id: str) -> NDArray[np.float64]:
+        """(4, 4): from `points` to any frame at the same instant. Raises TransformError."""
+        return self._tree.T(frame_id, self._scan.frame_id, self._scan.stamp_ns)
 
     def T_cam_lidar(self, frame_id: str, stamp_ns: int) -> NDArray[np.float64]:
         """(4, 4): from `points` to the optical frame `frame_id` at the image's stamp. Raises TransformError."""

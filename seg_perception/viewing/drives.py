@@ -18,7 +18,7 @@ from seg_perception.geometry.transforms import from_quat_translation
 from seg_perception.labels import Taxonomy
 from seg_perception.messages.header import time_ns
 from seg_perception.messages.pointcloud import decode_cloud, scan_from_cloud
-from seg_perception.offline import NODE, POINTS_TOPIC, recorded_transforms
+from seg_perception.offline import NODE, POINTS_TOPIC, VEHICLE_FRAME, recorded_transforms
 from seg_perception.scene.voxel_map import MapCloud
 from seg_perception.viewing.shown import Boxes, Points, ShownSweep, in_frame
 
@@ -135,8 +135,8 @@ class LabelledDrive:
                 continue
             points = in_frame(T_frame_lidar, _points(scan.cloud, sweep.points))
             T_frame_vehicle = T_frame_lidar
-            if self.tree.can_transform(self.frame, "base_link", scan.stamp_ns):
-                T_frame_vehicle = self.tree.T(self.frame, "base_link", scan.stamp_ns)
+            if self.tree.can_transform(self.frame, VEHICLE_FRAME, scan.stamp_ns):
+                T_frame_vehicle = self.tree.T(self.frame, VEHICLE_FRAME, scan.stamp_ns)
             yield message.log_ns, ShownSweep(scan.stamp_ns, points, self._boxes(scan.stamp_ns), T_frame_vehicle)
 
     def _scan(self, message: BagMessage) -> LidarScan:

@@ -17,7 +17,7 @@ from seg_perception.viewing.splatting import POINT_M, Drawn, Viewpoint
 
 BEHIND = (-11.0, 0.0, 7.5)  # the vehicle: from where a sweep is looked at unless the user says from where
 AHEAD = (12.0, 0.0, 0.0)
-_MAP_SLANT = np.array([-0.32, -0.54, 0.4])  # direction from a map's middle to the eye
+_MAP_SLANT = np.array([-0.36, -0.5, 0.6])  # direction from a map's middle to the eye
 _VOXEL_M = 0.1  # radius of the points of a map alone
 _INNER = (3.0, 97.0)  # percent of a map's points that the view is made for
 

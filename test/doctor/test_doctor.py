@@ -91,14 +91,14 @@ def test_another_middleware_than_the_measured_one_is_told():
     ) in levels(machine.ros({}))
 
 
-def write_bag(path, with_extrinsic=True):
+def write_bag(path, with_extrinsic=True, sweeps=3):
     identity = np.eye(4)
     edges = [StampedTransform("base_link", "lidar", T0, identity), StampedTransform("odom", "base_link", T0, identity)]
     if with_extrinsic:
         edges.append(StampedTransform("lidar", "front_optical", T0, world.T_LIDAR_CAMERA))
     with BagWriter(path) as bag:
         bag.write_tf("/tf_static", edges, T0)
-        for number in range(3):
+        for number in range(sweeps):
             stamp = T0 + number * 100 * MS
             bag.write_camera_info("/front/camera_info", record_of(world.camera(), "front_optical", stamp), stamp)
             bag.write_image("/front/image_raw", stamp, "front_optical", world.image().pixels)
@@ -117,6 +117,13 @@ def test_a_bag_that_fits_the_settings_is_ok(tmp_path):
     found = list(project.bag(write_bag(tmp_path / "drive.mcap"), config))
     assert levels(found) == {("bag", "ok"), ("sweeps", "ok")}
     assert any("3 with points in a camera" in finding.seen for finding in found)
+
+
+def test_one_message_has_no_rate(tmp_path):
+    _, config = project.parameters(settings(tmp_path))
+    (seen,) = (finding.seen for finding in project.bag(write_bag(tmp_path / "key.mcap", sweeps=1), config)
+               if "/points" in finding.seen)  # fmt: skip
+    assert "/points 1 in all" in seen and "Hz" not in seen
 
 
 def test_a_camera_whose_calibration_is_a_file_needs_no_camera_info(tmp_path):
