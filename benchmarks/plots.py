@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 OUT, DOCS = Path("bench_out"), Path("docs")
 GOAL = "#dcefdd"
+NAIVE = "naive numpy: no lens, motion, occlusion"
 Figures = dict[str, Any]
 matplotlib.rcParams.update({"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "seg_perception"})  # text as text
 
@@ -54,15 +55,14 @@ def performance(figures: Figures) -> Figure:
     """Cost against points and cameras, of `projection.json`: what was measured, and the line nearest to it."""
     growth = {tuple(map(int, case.split(" x "))): ms for case, ms in figures["growth"].items()}
     naive = {
-        tuple(map(int, re.findall(r"\d+", case)[:2])): next(ms for name, ms in methods.items() if "naive" in name)
-        for case, methods in figures["cases"].items()
+        tuple(map(int, re.findall(r"\d+", case)[:2])): methods[NAIVE] for case, methods in figures["cases"].items()
     }
     count = max(points for points, cameras in growth if cameras > 1)
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     by_points, by_cameras = figure.subplots(1, 2)
     by_points.set(title="milliseconds, one camera", xlabel="thousand points")
     by_cameras.set(title=f"milliseconds, {count:,} points", xlabel="cameras")
-    for times, sign, name in ((growth, "C0o", "everything"), (naive, "C7s", "naive numpy: no lens, motion, occlusion")):
+    for times, sign, name in ((growth, "C0o", "everything"), (naive, "C7s", NAIVE)):
         ours = sorted((points / 1000.0, ms) for (points, cameras), ms in times.items() if cameras == 1)
         of_cameras = sorted((cameras, ms) for (points, cameras), ms in times.items() if points == count)
         for axes, places in ((by_points, ours), (by_cameras, of_cameras)):

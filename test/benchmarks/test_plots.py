@@ -15,9 +15,9 @@ STATIC = {
     "ours & its edges": {**COUNTS, "hidden_painted": 8, "visible_unknown": 19, "things_correct": 199},
 }
 CASES = {
-    "120000 points, 1 camera(s)": {"copy": 0.1, "naive numpy: no lens": 6.0},
-    "120000 points, 6 camera(s)": {"copy": 0.1, "naive numpy: no lens": 15.0},
-    "260000 points, 1 camera(s)": {"copy": 0.2, "naive numpy: no lens": 9.0},
+    "120000 points, 1 camera(s)": {"copy": 0.1, "naive numpy: no lens, motion, occlusion": 6.0},
+    "120000 points, 6 camera(s)": {"copy": 0.1, "naive numpy: no lens, motion, occlusion": 15.0},
+    "260000 points, 1 camera(s)": {"copy": 0.2, "naive numpy: no lens, motion, occlusion": 9.0},
 }
 GROWTH = {"60000 x 1": 1.0, "120000 x 1": 2.0, "960000 x 1": 16.0, "120000 x 2": 3.0, "120000 x 8": 9.0}
 
