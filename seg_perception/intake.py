@@ -109,6 +109,7 @@ class Intake:
             list(self._cameras), config.pairing, self.statistics.causes, list(self._lidar_topics)
         )
         self._held: dict[str, _Decoded] = {}  # by LiDAR
+        self.sweeps_wait = False  # whether what comes next, or time, may make a sweep ready
         self._moving: deque[Any] = deque(maxlen=_MOVING_KEPT)  # the last of /tf, in the order in which they came
         self._told: deque[tuple[str, int]] = deque(maxlen=100)  # pictures that the network did not take
         self._first_s = math.inf  # when the first sweep came
@@ -170,6 +171,7 @@ class Intake:
             with self._lock:
                 if self._pairer.add_sweep(stamp, msg, now_s, lidar):
                     self._start_over(stamp)
+                self.sweeps_wait = True
 
     def transforms(self, msg: Any, static: bool) -> None:
         """A TFMessage has come, over /tf or over /tf_static."""
@@ -207,15 +209,15 @@ class Intake:
             with self.refusing():
                 with self._shared(held.images):
                     result = self.pipeline.process(held.scan, held.images)
-                self._account(result)
                 return self.scene.recognise(result) if self._cloud_awaits_objects else result
 
     def remember(self, result: SweepResult) -> SweepResult:
-        """What `next_result` gave, when its cloud is out: taken into the scene as far as it is not yet.
+        """What `next_result` gave, when its cloud is out: counted, and taken into the scene as far as it is not yet.
 
         By the thread that called `next_result`, before it does so again. `scene` tells what became of it; the cloud
         stays as it was given out.
         """
+        self._account(result)
         if not self._cloud_awaits_objects:
             result = replace(self.scene.recognise(result), cloud=result.cloud)
         self.scene.remember(result)
@@ -271,8 +273,13 @@ class Intake:
         """While the block runs, whoever asks for pictures has a share of what it needs of the network: the last first,
         as `process` begins at the front."""
         with self._lock:
-            self._at_hand = [images[camera] for camera in sorted(images) if camera in self._looks_ahead]
-        self.on_picture_due()
+            self._at_hand = [
+                images[camera]
+                for camera in sorted(images)
+                if camera in self._looks_ahead and not self.pipeline.begun(images[camera])
+            ]
+        if self._at_hand:
+            self.on_picture_due()
         try:
             yield
         finally:
@@ -287,8 +294,9 @@ class Intake:
         while True:
             with self._lock:
                 pairing, jumps = self._pairer.next_ready(now_s, without=self._held), self._jumps
-            if pairing is None:
-                return None
+                if pairing is None:
+                    self.sweeps_wait = bool(self._held) or self._pairer.waits
+                    return None
             decoded = self._decode(pairing, jumps, now_s)
             if decoded is None:
                 continue

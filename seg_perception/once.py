@@ -17,6 +17,11 @@ class Once(Generic[Made]):
         self._future: Future[Made] = Future()
         self._claimed = threading.Lock()
 
+    @property
+    def claimed(self) -> bool:
+        """Whether somebody has asked."""
+        return self._claimed.locked()
+
     def claim(self) -> bool:
         """True for the first who asks: it is now theirs to `settle`."""
         return self._claimed.acquire(blocking=False)

@@ -243,6 +243,10 @@ class Pipeline:
         """
         return self._answer(image).get(partial(self._run, image))
 
+    def begun(self, image: CameraImage) -> bool:
+        """Whether somebody has let this image through the network, or is at it."""
+        return self._answer(image).claimed
+
     def segment_ahead(self, image: CameraImage) -> bool:
         """`segment` before a sweep asks for it; False where another thread is at it, or was. Raises CalibrationError
         for what no sweep could use; what else is wrong is found by `segment`."""

@@ -4,6 +4,7 @@ import math
 import threading
 import weakref
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from small_world import CAR, HEIGHT, MS, ROAD, T0, WIDTH, header, message
 from seg_perception.datatypes import UNKNOWN
 from seg_perception.errors import ModelError
 from seg_perception.intake import Intake
+from seg_perception.pipeline import SweepResult
 
 S = 1_000 * MS
 
@@ -39,8 +41,12 @@ class Drive:
     def network(self) -> world.LeftRightSegmenter:
         return self.intake.pipeline.networks["front"].segmenter
 
-    def labels(self, now_s: float = 0.0) -> list[int] | None:
+    def result(self, now_s: float = 0.0) -> SweepResult | None:
         result = self.intake.next_result(now_s)
+        return None if result is None else self.intake.remember(result)
+
+    def labels(self, now_s: float = 0.0) -> list[int] | None:
+        result = self.result(now_s)
         return None if result is None else result.cloud.class_id.tolist()
 
 
@@ -146,7 +152,7 @@ def test_bad_input_is_counted_and_said_and_the_next_sweep_is_labelled(name):
         drive.intake.camera_info("front", info_message(**change))
     else:
         drive.intake.transforms(tf_message(("odom", "base_link", np.full((4, 4), np.nan)), stamp_ns=T0), static=False)
-    while drive.intake.next_result(math.inf):
+    while drive.result(math.inf):
         pass
     assert drive.causes[cause] == 1
     assert len(drive.said[cause]) > 20
@@ -213,10 +219,10 @@ def test_a_camera_without_a_place_yet_is_waited_for_at_first_and_later_costs_its
     drive.intake.image("front", image_message())
     drive.intake.image("rear", image_message(**rear))
     drive.intake.cloud(cloud_message(), now_s=0.0)
-    assert drive.intake.next_result(0.0) is None
+    assert drive.result(0.0) is None
     place = ("lidar", "rear_optical", world.T_LIDAR_CAMERA)
     drive.intake.transforms(tf_message(place), static=True)
-    result = drive.intake.next_result(0.1)
+    result = drive.result(0.1)
     assert result.report.views["rear"].painted + result.report.views["front"].painted == 2
     assert drive.causes == {"tf_awaited": 1, "motion_assumed_static": 1}
     for name in ("front", "rear"):
@@ -230,7 +236,7 @@ def test_the_cameras_offset_shifts_pairing_and_projection():
     drive = Drive(camera={"front": {"offset_ms": 200.0}})
     drive.intake.image("front", image_message(T0 - 200 * MS))
     drive.intake.cloud(cloud_message(), now_s=0.0)
-    result = drive.intake.next_result(0.0)
+    result = drive.result(0.0)
     assert result.cloud.class_id.tolist() == GOOD
     assert result.report.views["front"].offset_ns == 0
 
@@ -261,7 +267,7 @@ def test_a_bag_that_starts_over_forgets_the_transforms_and_the_sweep_of_its_firs
         drive.intake.cloud(cloud_message(stamp), now_s=0.0)
     assert drive.causes["time_jump"] == 1
     assert [edge.samples for edge in drive.intake.tree.edges() if not edge.static] == [0]
-    result = drive.intake.next_result(0.0)
+    result = drive.result(0.0)
     assert result.cloud.scan.stamp_ns == T0
     assert drive.causes["sweep_cleared"] == 1
 
@@ -284,7 +290,7 @@ def test_transforms_that_came_since_the_clock_jumped_back_hold_and_those_before_
     assert drive.causes["time_jump"] == 1
     (span,) = [edge for edge in drive.intake.tree.edges() if not edge.static]
     assert (span.samples, span.oldest_ns, span.newest_ns) == (4, T0, T0 + 150 * MS)
-    motions = [drive.intake.next_result(9.0).report.motion for _ in range(2)]
+    motions = [drive.result(9.0).report.motion for _ in range(2)]
     assert motions == ["per_sweep", "per_sweep"]
 
 
@@ -463,7 +469,32 @@ def test_images_above_the_rate_are_used_for_nothing_and_counted():
     assert taken == [0, 3, 6]
     assert drive.causes["image_over_rate"] == 6
     drive.intake.cloud(cloud_message(T0 + 34 * MS), now_s=0.0)
-    assert drive.intake.next_result(1.0).images["front"].stamp_ns == T0
+    assert drive.result(1.0).images["front"].stamp_ns == T0
+
+
+def test_only_while_a_sweep_waits_can_a_message_make_one_ready():
+    drive = Drive()
+    drive.intake.image("front", image_message())
+    assert not drive.intake.sweeps_wait
+    drive.intake.cloud(cloud_message(T0 + 30 * MS), now_s=0.0)
+    assert drive.result(0.0) is None  # a nearer image may come
+    assert drive.intake.sweeps_wait
+    assert drive.result(1.0) is not None
+    assert drive.result(1.0) is None
+    assert not drive.intake.sweeps_wait
+
+
+def test_nobody_is_called_to_segment_what_went_through_the_network_already():
+    drive, called = Drive(camera={"front": {"segment": "every"}}), []
+    for stamp_ns, ahead in ((T0, True), (T0 + 100 * MS, False)):
+        drive.intake.on_picture_due = lambda: None
+        drive.intake.image("front", image_message(stamp_ns))
+        if ahead:
+            assert drive.intake.next_picture() is not None
+        drive.intake.on_picture_due = partial(called.append, stamp_ns)
+        drive.intake.cloud(cloud_message(stamp_ns), now_s=0.0)
+        assert drive.labels() == GOOD
+    assert called == [T0 + 100 * MS]
 
 
 def test_a_calibration_file_stands_for_the_camera_info(tmp_path):
@@ -519,7 +550,7 @@ def test_each_lidar_is_labelled_by_itself_with_the_same_image():
     drive.intake.image("front", image_message())
     for lidar in ("top", "left"):
         drive.intake.cloud(cloud_message(), 0.0, lidar)
-    results = [drive.intake.next_result(0.0) for _ in range(2)]
+    results = [drive.result(0.0) for _ in range(2)]
     assert {result.cloud.scan.lidar for result in results} == {"top", "left"}
     assert [result.cloud.class_id.tolist() for result in results] == [GOOD, GOOD]
     assert drive.intake.statistics.sweeps_in == 2
@@ -533,12 +564,12 @@ def test_a_lidar_whose_sweep_waits_for_tf_holds_up_no_other():
     for stamp in (T0, T0 + 100 * MS):
         drive.intake.image("front", image_message(stamp))
     drive.intake.cloud(cloud_message(T0 + S), 0.0, "left")
-    assert drive.intake.next_result(0.0) is None
+    assert drive.result(0.0) is None
     drive.intake.cloud(cloud_message(T0), 0.01, "top")
-    assert drive.intake.next_result(0.01).cloud.scan.lidar == "top"
-    assert drive.intake.next_result(0.01) is None
-    assert drive.intake.next_result(1.0) is None  # only now it is looked at, so /tf gets its grace
-    assert drive.intake.next_result(1.06).cloud.scan.lidar == "left"
+    assert drive.result(0.01).cloud.scan.lidar == "top"
+    assert drive.result(0.01) is None
+    assert drive.result(1.0) is None  # only now it is looked at, so /tf gets its grace
+    assert drive.result(1.06).cloud.scan.lidar == "left"
 
 
 def test_a_cloud_stamped_far_from_the_images_of_all_cameras_is_named():

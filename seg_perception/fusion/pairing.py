@@ -316,6 +316,11 @@ class Pairer(Generic[Item]):
         self._sweeps[waiting.lidar].waiting.popleft()
         return self._pair(waiting)
 
+    @property
+    def waits(self) -> bool:
+        """Whether any sweep may become ready by an image that comes, or by its deadline."""
+        return any(queue.waiting for queue in self._sweeps.values())
+
     def _is_ready(self, waiting: _Waiting[Item], now_s: float) -> bool:
         decided = all(queue.knows_nearest(waiting.stamp_ns) for queue in self._images.values())
         return decided or now_s >= waiting.deadline_s

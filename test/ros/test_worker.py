@@ -9,7 +9,7 @@ from test_scene_step import Ride
 
 from seg_perception.errors import BackendLostError
 from seg_perception.ros.problems import ProblemLog
-from seg_perception.ros.worker import Worker
+from seg_perception.ros.worker import Bell, Worker
 
 pytestmark = pytest.mark.ros
 
@@ -67,3 +67,29 @@ def test_a_picture_that_cannot_be_drawn_is_counted_and_costs_neither_the_sweep_n
     assert threads.of["publish_scene"] == {"sweeps"}
     assert ride.intake.statistics.causes[cause] == 1
     assert str(error) in problems.last_words[cause]
+
+
+def test_a_bell_that_rang_before_somebody_waited_is_heard_once():
+    bell = Bell()
+    for _ in range(2):
+        bell.ring()
+    bell.wait(60.0)
+    start_s = time.monotonic()
+    bell.wait(0.05)
+    assert 0.04 < time.monotonic() - start_s < 10.0
+
+
+def test_what_comes_while_no_sweep_waits_wakes_nobody(monkeypatch):
+    monkeypatch.setattr("seg_perception.ros.worker.IDLE_S", 60.0)
+    ride, threads, asked = Ride(), Threads(), threading.Event()
+    with Worker(ride.intake, threads, ProblemLog()) as worker:
+        ride.hand_in(T0)
+        worker.wake()
+        assert threads.caught_up.wait(60.0)
+        next_result = ride.intake.next_result
+        ride.intake.next_result = lambda now_s: asked.set() or next_result(now_s)
+        worker.wake()
+        assert not asked.wait(0.2)
+        ride.hand_in(T0 + 100 * MS)
+        worker.wake()
+        assert asked.wait(10.0)
