@@ -136,7 +136,7 @@ class LidarScan:
     points: (N, 3) float32, metres, in `frame_id`; a point with any non-finite coordinate is no return.
     stamps_ns: (N,) int64, the instant each point was measured; None where the sender does not say, and then
     `stamp_ns` stands for all. cloud: the message it came from, in the same order, every field kept. lidar: its name,
-    where there are several.
+    where there are several. middle_ns: the instant that images were paired with, where not `stamp_ns`.
     """
 
     frame_id: str
@@ -145,6 +145,7 @@ class LidarScan:
     stamps_ns: NDArray[np.int64] | None
     cloud: PointCloud
     lidar: str = ""
+    middle_ns: int | None = None
 
     def __post_init__(self) -> None:
         _check_shape("LidarScan", "points", self.points, (None, 3), "float32")
@@ -214,9 +215,10 @@ class SemanticCloud:
 class ViewReport:
     """What one camera gave to one sweep.
 
-    offset_ns: image stamp minus sweep stamp. Of the points in view: behind_windows, those that the LiDAR saw through a
-    vehicle's window and nothing else hides; near_outlines, those of which the network of `visibility.method: learned`
-    decided, and doubted, those of them that it left unknown; visible, those that the camera sees, whoever decided.
+    offset_ns: image stamp minus the instant of the sweep that it was paired with. Of the points in view:
+    behind_windows, those that the LiDAR saw through a vehicle's window and nothing else hides; near_outlines, those of
+    which the network of `visibility.method: learned` decided, and doubted, those of them that it left unknown; visible,
+    those that the camera sees, whoever decided.
     skipped: why it gave nothing (an error's cause), or empty; detail: the sentence that goes with it.
     """
 

@@ -26,7 +26,7 @@ from seg_perception.messages.calibration_file import calibration_of
 from seg_perception.messages.camera_info import CameraInfoRecord, camera_model, decode_camera_info
 from seg_perception.messages.header import stamp_ns
 from seg_perception.messages.image import decode
-from seg_perception.messages.pointcloud import any_return, decode_scan
+from seg_perception.messages.pointcloud import any_return, decode_scan, middle_ns
 from seg_perception.messages.transforms import insert_tf, newest_ns
 from seg_perception.once import Once
 from seg_perception.pipeline import Pipeline, SweepResult
@@ -168,8 +168,9 @@ class Intake:
         self._first_s = min(self._first_s, now_s)
         with self.refusing():
             stamp = stamp_ns(msg.header, f"cloud on '{self._lidar_topics[lidar]}'")
+            middle = middle_ns(msg)
             with self._lock:
-                if self._pairer.add_sweep(stamp, msg, now_s, lidar):
+                if self._pairer.add_sweep(middle, msg, now_s, lidar):
                     self._start_over(stamp)
                 self.sweeps_wait = True
 
@@ -330,7 +331,8 @@ class Intake:
             self._problem(
                 "cloud_without_points", f"cloud in frame '{scan.frame_id}': none of its {len(scan)} points is a return"
             )
-        return _Decoded(replace(scan, lidar=pairing.lidar), images, max(pairing.deadline_s, now_s + _TF_GRACE_S), jumps)
+        scan = replace(scan, lidar=pairing.lidar, middle_ns=pairing.stamp_ns)
+        return _Decoded(scan, images, max(pairing.deadline_s, now_s + _TF_GRACE_S), jumps)
 
     def _tell_missing(self, pairing: Pairing[Any]) -> None:
         beside = f" beside LiDAR '{pairing.lidar}'" if pairing.lidar else ""

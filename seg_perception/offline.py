@@ -27,7 +27,7 @@ from seg_perception.messages.calibration_file import calibration_of
 from seg_perception.messages.camera_info import camera_model, decode_camera_info
 from seg_perception.messages.header import time_ns
 from seg_perception.messages.image import decode
-from seg_perception.messages.pointcloud import decode_cloud, labels_from_cloud, scan_from_cloud
+from seg_perception.messages.pointcloud import decode_cloud, labels_from_cloud, middle_ns, scan_from_cloud
 from seg_perception.messages.transforms import insert_tf
 from seg_perception.pipeline import SweepResult
 
@@ -106,9 +106,10 @@ def labelled_sweep(bag: BagReader, config: Config) -> tuple[SemanticCloud, dict[
     nearest to it, with the points that lie in it and are not hidden. A camera of which the bag holds nothing is left
     out."""
     topics = [points_topic(lidar) for lidar in config.lidar_topics()]
-    cloud = next((decode_cloud(message.msg) for message in bag.messages(topics)), None)
-    if cloud is None:
+    msg = next((message.msg for message in bag.messages(topics)), None)
+    if msg is None:
         raise BagError(f"bag {bag.path}: no labelled cloud on {topics}; its topics are {list(bag.topics)}")
+    cloud = decode_cloud(msg)
     scan = scan_from_cloud(cloud)[0]
     class_id, probability, instance_id = labels_from_cloud(cloud)
     no_camera = np.full(len(scan), NO_CAMERA, np.uint8)
@@ -120,7 +121,7 @@ def labelled_sweep(bag: BagReader, config: Config) -> tuple[SemanticCloud, dict[
     for camera in config.cameras:
         offset_ns = round(camera.offset_ms * 1e6)
         model = camera_of(bag, camera)
-        nearest = _nearest(bag, camera.resolved_image_topic(), scan.stamp_ns - offset_ns)
+        nearest = _nearest(bag, camera.resolved_image_topic(), middle_ns(msg) - offset_ns)
         if model is None or nearest is None:
             continue
         image = decode(nearest, camera.name, camera.frame_id)

@@ -173,7 +173,7 @@ class Pipeline:
         looks: dict[str, _Look] = {}
         for name in sorted(images):
             image = images[name]
-            reports[name] = ViewReport(image.stamp_ns, image.stamp_ns - scan.stamp_ns)
+            reports[name] = ViewReport(image.stamp_ns, image.stamp_ns - (scan.middle_ns or scan.stamp_ns))
             with _costs_itself(name, reports):
                 camera = self._calibration(image)
                 with timer.stage("move"):

@@ -117,6 +117,22 @@ def tf_message(*edges: tuple[str, str, np.ndarray], stamp_ns: int = 0) -> object
 GOOD = [ROAD, CAR, UNKNOWN, UNKNOWN]
 
 
+@pytest.mark.parametrize("begins_ms", [0, -100])
+def test_a_sweep_goes_with_the_image_nearest_to_its_middle_wherever_its_driver_stamps_it(begins_ms):
+    drive = Drive()
+    middle = T0 + (begins_ms + 50) * MS
+    for off_ms in (-60, 10):
+        drive.intake.image("front", image_message(middle + off_ms * MS))
+    xyz = np.tile(world.points()[:2], (50, 1)).astype("<f4")
+    times = np.linspace(begins_ms, begins_ms + 100, len(xyz)) * 1e-3
+    data = np.hstack([xyz, times.astype("<f4")[:, None]]).tobytes()
+    fields = [message(name=name, offset=4 * i, datatype=7, count=1) for i, name in enumerate(["x", "y", "z", "time"])]
+    drive.intake.cloud(cloud_message(xyz=xyz, data=data, point_step=16, row_step=16 * len(xyz), fields=fields), 0.0)
+    result = drive.intake.next_result(math.inf)
+    assert result.report.views["front"].offset_ns == pytest.approx(10 * MS, abs=2 * MS)
+    assert result.cloud.scan.stamp_ns == T0
+
+
 def test_messages_in_labels_out():
     drive = Drive()
     drive.intake.image("front", image_message())

@@ -19,7 +19,7 @@ from seg_perception.geometry.motion import MovedSweep
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.messages.header import stamp_ns
 from seg_perception.messages.image import decode
-from seg_perception.messages.pointcloud import decode_scan
+from seg_perception.messages.pointcloud import decode_scan, middle_ns
 from seg_perception.offline import camera_of, check_topics, recorded_transforms
 
 LATEST_S = 0.1
@@ -108,8 +108,8 @@ def gather(
     for (parent, child), T in (replacing or {}).items():
         tree.insert(parent, child, 0, T, static=True)
     stamps = {camera.name: _stamps(bag, camera.resolved_image_topic()) for camera in config.cameras}
-    sweep_ns = _stamps(bag, config.lidar.topic)
-    pairs = {camera.name: _paired(sweep_ns, stamps[camera.name], camera, config) for camera in config.cameras}
+    middles = {stamp_ns(m.msg.header, "cloud"): middle_ns(m.msg) for m in bag.messages({config.lidar.topic})}
+    pairs = {camera.name: _paired(middles, stamps[camera.name], camera, config) for camera in config.cameras}
     usable = sorted(set().union(*pairs.values()))
     timed = _timed(usable, pairs, tree, config, frames_of(bag, config)[0])
     usable = timed if 2 * len(timed) >= min(most, len(usable)) else usable
@@ -146,13 +146,16 @@ def _stamps(bag: BagReader, topic: str) -> list[int]:
     return [stamp_ns(message.msg.header, topic) for message in bag.messages({topic})]
 
 
-def _paired(sweep_ns: Sequence[int], image_ns: Sequence[int], camera: CameraConfig, config: Config) -> dict[int, int]:
-    """Sweep stamp -> stamp of the picture nearest to it, as its header has it, where it is within the window."""
+def _paired(
+    middles: Mapping[int, int], image_ns: Sequence[int], camera: CameraConfig, config: Config
+) -> dict[int, int]:
+    """Sweep stamp -> stamp of the picture nearest to its middle, as its header has it, where it is within the window.
+    middles: of each sweep by its stamp."""
     if not image_ns:
         return {}
     window_ns, offset_ns = round(config.pairing.window_ms * 1e6), round(camera.offset_ms * 1e6)
-    nearest = {at: min(image_ns, key=lambda stamp: abs(stamp + offset_ns - at)) for at in sweep_ns}
-    return {at: stamp for at, stamp in nearest.items() if abs(stamp + offset_ns - at) <= window_ns}
+    nearest = {at: min(image_ns, key=lambda ns: abs(ns + offset_ns - middle)) for at, middle in middles.items()}
+    return {at: stamp for at, stamp in nearest.items() if abs(stamp + offset_ns - middles[at]) <= window_ns}
 
 
 def _timed(

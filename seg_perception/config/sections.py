@@ -174,7 +174,11 @@ class PairingConfig(Section):
     """Which image belongs to which sweep."""
 
     window_ms: float = setting(
-        80.0, "an image further than this from the sweep's stamp is not used", minimum=0.0, maximum=10_000.0, live=True
+        80.0,
+        "an image further than this from the middle of the sweep is not used",
+        minimum=0.0,
+        maximum=10_000.0,
+        live=True,
     )
     deadline_ms: float = setting(
         150.0,

@@ -3,7 +3,8 @@
 | type of field    | value                             | read as                 | for example                       |
 |------------------|-----------------------------------|-------------------------|-----------------------------------|
 | int32, uint32    | at most 1e9 in size               | ns after header.stamp   | Ouster `t`, Livox `offset_time`,  |
-|                  |                                   |                         | Autoware `time_stamp`             |
+|                  |                                   |                         | Autoware `time_stamp`,            |
+|                  |                                   |                         | Aeva `time_offset_ns`             |
 | float32, float64 | at most 1 in size                 | s after header.stamp    | Velodyne `time` (it is negative)  |
 | float64          | within 1 s of header.stamp, as s, | that instant            | Hesai, RoboSense `timestamp` (s), |
 |                  | ms, µs or ns                      |                         | Livox `timestamp` (ns)            |
@@ -22,7 +23,10 @@ from numpy.typing import NDArray
 from seg_perception.datatypes import PointCloud, PointField
 from seg_perception.messages.header import NS_PER_S
 
-TIME_FIELDS = ("t", "time", "timestamp", "time_stamp", "offset_time", "time_offset", "timeStamp", "stamp", "ts")
+TIME_FIELDS = (
+    *("t", "time", "timestamp", "time_stamp", "offset_time", "time_offset", "time_offset_ns"),
+    *("timeStamp", "stamp", "ts"),
+)
 MAX_OFFSET_NS = NS_PER_S
 """A point measured further than this from the header's stamp is not of this sweep."""
 

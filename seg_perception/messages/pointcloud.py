@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numba
@@ -10,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.datatypes import POINT_FIELD_DTYPES, LidarScan, PointCloud, PointField, SemanticCloud
-from seg_perception.errors import MessageError
+from seg_perception.errors import MessageError, SegPerceptionError
 from seg_perception.messages.header import as_bytes, stamp_ns
 from seg_perception.messages.point_times import point_stamps_ns
 
 _CODE_OF_DTYPE = {np.dtype(name): code for code, name in POINT_FIELD_DTYPES.items()}
 _FLOATS = (7, 8)
+_ASKED = np.arange(128) * 0.618034 % 1.0  # where in a cloud lie the points that tell when the middle of a sweep was
+_IN_THE_MIDDLE = 0.1  # of a sweep's length: a stamp so near to its middle is meant to be there
 
 # What a semantic cloud adds to each point: offset within the added bytes, and PointField code. The widest come first,
 # so that each value lies on a multiple of its size.
@@ -68,6 +71,33 @@ def scan_from_cloud(cloud: PointCloud) -> tuple[LidarScan, str]:
     points, valid = _positions(cloud)
     stamps, note = point_stamps_ns(cloud, valid)
     return LidarScan(cloud.frame_id, cloud.stamp_ns, points, stamps, cloud), note
+
+
+def middle_ns(msg: Any) -> int:
+    """The instant in the middle of a sweep, with which images are paired: drivers stamp where a turn begins (Ouster),
+    ends (Velodyne) or where it looks ahead. The stamp itself where points tell no times that can be used, or tell that
+    it is about there; whatever else is wrong with the cloud is for `decode_cloud` to say.
+
+    As a few points have it that are spread over rows and columns: quick, and to a hundredth of the sweep's length.
+    Raises StampError for stamp 0.
+    """
+    stamp = stamp_ns(msg.header, "cloud")
+    try:
+        cloud = decode_cloud(msg)
+    except SegPerceptionError:
+        return stamp
+    if len(cloud) == 0:
+        return stamp
+    rows = (_ASKED * len(cloud)).astype(np.int64)
+    some = replace(cloud, width=len(rows), height=1, data=cloud.data[rows])
+    xyz = np.stack([some.field(axis).astype(np.float64) for axis in "xyz"])
+    valid = np.logical_and(np.isfinite(xyz).all(axis=0), xyz.any(axis=0))
+    stamps, _ = point_stamps_ns(some, valid)
+    if stamps is None or not valid.any():
+        return stamp
+    first, last = int(stamps[valid].min()), int(stamps[valid].max())
+    middle = max((first + last) // 2, 1)
+    return middle if abs(middle - stamp) > _IN_THE_MIDDLE * (last - first) else stamp
 
 
 def cloud_fields(cloud: PointCloud) -> dict[str, Any]:

@@ -7,9 +7,10 @@ import re
 import numpy as np
 import pytest
 
-from seg_perception.messages.pointcloud import decode_scan
+from seg_perception.messages.pointcloud import decode_scan, middle_ns
 
 STAMP_NS = 1_700_000_000_123_456_789
+MS = 1_000_000
 OFFSETS_NS = np.array([0, 25_000_000, 50_000_000, 99_900_000])
 
 
@@ -28,7 +29,7 @@ def _offsets(cloud_msg, name: str, values: np.ndarray, stamp_ns: int = STAMP_NS)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("name", ["t", "time_stamp", "offset_time", "time_offset", "timestamp"])
+@pytest.mark.parametrize("name", ["t", "time_stamp", "offset_time", "time_offset", "time_offset_ns", "timestamp"])
 def test_whole_numbers_are_nanoseconds_after_the_stamp(cloud_msg, name: str, order: str) -> None:
     for kind in ("u4", "i4"):
         assert (_offsets(cloud_msg, name, OFFSETS_NS.astype(order + kind)) == OFFSETS_NS).all()
@@ -115,3 +116,29 @@ def test_first_name_of_the_list_is_read_where_there_are_two(cloud_msg) -> None:
     points["t"] = [5, 6]
     scan, _ = decode_scan(cloud_msg(points))
     assert (scan.stamps_ns - STAMP_NS).tolist() == [5, 6]
+
+
+def _turn(begins_ms: float, returns: float = 1.0, columns: int = 1024, beams: int = 16) -> np.ndarray:
+    """A turn of 100 ms, row by row as Ouster's driver has it, of which this share of the firings found something."""
+    points = _points("time", np.tile(begins_ms + 100.0 * np.arange(columns) / columns, beams).astype("f4") * 1e-3)
+    empty = np.random.default_rng(3).random(len(points)) >= returns
+    for axis in "xyz":
+        points[axis][empty] = 0.0
+    return points
+
+
+@pytest.mark.parametrize("returns", [1.0, 0.4])
+@pytest.mark.parametrize("begins_ms", [0.0, -100.0, 20.0])
+def test_the_middle_of_a_sweep_is_where_its_points_have_it(cloud_msg, begins_ms: float, returns: float) -> None:
+    middle = middle_ns(cloud_msg(_turn(begins_ms, returns)))
+    assert (middle - STAMP_NS) / MS == pytest.approx(begins_ms + 50.0, abs=3.0)
+
+
+def test_a_stamp_about_in_the_middle_is_meant_to_be_there(cloud_msg) -> None:
+    assert middle_ns(cloud_msg(_turn(-47.0))) == STAMP_NS
+
+
+def test_a_sweep_that_tells_no_usable_times_has_its_stamp_for_its_middle(cloud_msg) -> None:
+    for points in (_turn(0.0)[["x", "y", "z"]], _turn(5000.0), _turn(0.0, returns=0.0), _turn(0.0)[:0]):
+        assert middle_ns(cloud_msg(np.ascontiguousarray(points))) == STAMP_NS
+    assert middle_ns(cloud_msg(_turn(0.0), point_step=1)) == STAMP_NS
