@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from seg_perception.config import VisibilityConfig
 from seg_perception.fusion.edges import HIDDEN
+from seg_perception.fusion.layers import layer
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.projection import Projection
 from seg_perception.geometry.range_image import RangeImage
@@ -52,7 +53,7 @@ _LARGEST = np.float32(3.0)  # a spacing looks at most this much larger to the ca
 _RANGE_M, _STEP_M = np.float32(20.0), np.float32(0.3)  # that are half of what can be said
 _ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 _MUCH = np.float32(1e6)  # metres, or more
-_BLOCK = 128  # points that the network weighs together
+_BLOCK = 256  # points that the network weighs together: so many of `layers.POINTS`
 _PLACES = np.array(PLACES, np.int64)
 _FIRST_PLACE, _FIRST_NEIGHBOUR = len(_OF_POINT), len(_OF_POINT) + 2 * len(PLACES)
 
@@ -108,8 +109,8 @@ class Doubts:
         """Let the network decide which of these points are kept, and say so in `kept`: those not likelier hidden than
         most_doubt, 0..1. Returns how many it does not keep.
 
-        weights: of three layers, each (inputs, outputs) and then (outputs,), inputs a whole number of fours; those
-        fitted if not given.
+        weights: of three layers, each (inputs, outputs) and then (outputs,), hidden ones of a whole number of fours;
+        those fitted if not given.
         """
         with np.errstate(divide="ignore"):
             limit = np.float32(np.log(most_doubt) - np.log1p(-most_doubt))
@@ -205,10 +206,8 @@ def _settle(which, told, layers, limit):  # type: ignore[no-untyped-def]
     for begin in range(0, which.shape[0], _BLOCK):
         block = which[begin : begin + _BLOCK]
         _describe(block, told, scratch, given)
-        _layer(given, first, first_bias, one)
-        _rectify(one)
-        _layer(one, second, second_bias, two)
-        _rectify(two)
+        layer(given, first, first_bias, one)
+        layer(one, second, second_bias, two)
         _sum(two, last, last_bias, score)
         for c in range(block.shape[0]):
             kept[block[c]] = score[c] <= limit
@@ -226,9 +225,16 @@ def _describe(block, told, scratch, given):  # type: ignore[no-untyped-def]
     """What is told of a block of points into the first columns of given, (inputs, _BLOCK)."""
     (index, uv, distance, cell, steps, towards), sweep, (class_id, free, hider, _, labels), buffer = told
     cells, ranges, nearest, across, along, rows = sweep
-    us, vs, away, far, scale, right, down = scratch[0]
-    at, label, places, keys = scratch[1]
-    columns, lines, beside, above = scratch[2]  # of the picture, then of the image of ranges; each a step before and on
+    numbers, whole, around = scratch  # row by row: Numba takes rows that are unpacked together number by number
+    us, vs, away, far = numbers[0], numbers[1], numbers[2], numbers[3]
+    scale, right, down = numbers[4], numbers[5], numbers[6]
+    at, label, places, keys = whole[0], whole[1], whole[2], whole[3]
+    columns, lines, beside, above = (
+        around[0],
+        around[1],
+        around[2],
+        around[3],
+    )  # each a step before, here, on
     for c in range(block.shape[0]):
         m = np.uint32(block[c])
         i = np.uint32(index[m])
@@ -345,38 +351,9 @@ def _tell_neighbour(said, far, label, behind, same, hidden):  # type: ignore[no-
 
 
 @_reordered
-def _layer(given, weights, bias, answer):  # type: ignore[no-untyped-def]
-    """Four outputs at a time from four inputs: what is loaded once serves them all."""
-    for j in range(0, answer.shape[0] - 3, 4):
-        one, two, three, four = answer[j], answer[j + 1], answer[j + 2], answer[j + 3]
-        for c in range(_BLOCK):
-            one[c], two[c], three[c], four[c] = bias[j], bias[j + 1], bias[j + 2], bias[j + 3]
-        for k in range(0, given.shape[0] - 3, 4):
-            x, y, z, w = given[k], given[k + 1], given[k + 2], given[k + 3]
-            a, b, d, e = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
-            a1, a2, a3, a4 = a[j], a[j + 1], a[j + 2], a[j + 3]
-            b1, b2, b3, b4 = b[j], b[j + 1], b[j + 2], b[j + 3]
-            d1, d2, d3, d4 = d[j], d[j + 1], d[j + 2], d[j + 3]
-            e1, e2, e3, e4 = e[j], e[j + 1], e[j + 2], e[j + 3]
-            for c in range(_BLOCK):
-                one[c] += a1 * x[c] + b1 * y[c] + d1 * z[c] + e1 * w[c]
-                two[c] += a2 * x[c] + b2 * y[c] + d2 * z[c] + e2 * w[c]
-                three[c] += a3 * x[c] + b3 * y[c] + d3 * z[c] + e3 * w[c]
-                four[c] += a4 * x[c] + b4 * y[c] + d4 * z[c] + e4 * w[c]
-
-
-@_reordered
 def _sum(given, weights, bias, answer):  # type: ignore[no-untyped-def]
     answer[:] = bias[0]
     for k in range(given.shape[0]):
         weight, x = weights[k, 0], given[k]
         for c in range(_BLOCK):
             answer[c] += weight * x[c]
-
-
-@_compiled
-def _rectify(values):  # type: ignore[no-untyped-def]
-    for j in range(values.shape[0]):
-        row = values[j]
-        for c in range(_BLOCK):
-            row[c] = max(row[c], _ZERO)

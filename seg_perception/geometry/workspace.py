@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 
 class Workspace:
-    """Scratch arrays by name. Belongs to one thread; what it lends is good until the name is asked for again."""
+    """Scratch arrays by name and type. Belongs to one thread; what it lends is good until that is asked for again."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, NDArray[np.uint8]] = {}
+        self._kept: dict[tuple[str, type[np.generic]], NDArray] = {}
 
-    def array(self, name: str, shape: int | tuple[int, ...], dtype: DTypeLike) -> NDArray:
+    def array(self, name: str, shape: int | tuple[int, ...], dtype: type[np.generic]) -> NDArray:
         """An array of that shape and type, its values undefined: whatever the one before it under this name held."""
-        shape = (shape,) if isinstance(shape, int) else shape
-        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-        kept = self._kept.get(name)
-        if kept is None or kept.nbytes < nbytes:
-            kept = self._kept[name] = np.empty(nbytes + nbytes // 4, np.uint8)  # sweeps differ a little in size
-        return kept[:nbytes].view(dtype).reshape(shape)
+        count = shape if isinstance(shape, int) else math.prod(shape)
+        kept = self._kept.get((name, dtype))
+        if kept is None or kept.size < count:
+            kept = self._kept[name, dtype] = np.empty(count + count // 4, dtype)  # sweeps differ a little in size
+        return kept[:count] if isinstance(shape, int) else kept[:count].reshape(shape)
