@@ -421,24 +421,36 @@ def tf_message(*transforms: Any) -> Any:
     return TFMessage(transforms=list(transforms))
 
 
-def call(peer: Peer, service_type: type, name: str, request: Any) -> Any:
-    """The answer of one of the node's services."""
+def ask(peer: Peer, service_type: type, name: str, request: Any) -> Any:
+    """Ask one of the node's services; returns the future of its answer."""
     if name not in peer.clients:
         peer.clients[name] = peer.node.create_client(service_type, f"/perception_node/{name}")
         peer.spin_until(peer.clients[name].service_is_ready, name, START_S)
         peer.wait_until_known()
-    future = peer.clients[name].call_async(request)
+    return peer.clients[name].call_async(request)
+
+
+def call(peer: Peer, service_type: type, name: str, request: Any) -> Any:
+    """The answer of one of the node's services."""
+    future = ask(peer, service_type, name, request)
     peer.spin_until(future.done, f"an answer of {name}", START_S)
     return future.result()
 
 
-def change(peer: Peer, transition: str) -> bool:
-    """Ask for a transition of the lifecycle; whether it succeeded."""
+def ask_to_change(peer: Peer, transition: str) -> Any:
+    """Ask for a transition of the lifecycle; returns the future of its answer."""
     from lifecycle_msgs.srv import ChangeState
 
     request = ChangeState.Request()
     request.transition.label = transition
-    return call(peer, ChangeState, "change_state", request).success
+    return ask(peer, ChangeState, "change_state", request)
+
+
+def change(peer: Peer, transition: str) -> bool:
+    """Ask for a transition of the lifecycle; whether it succeeded."""
+    future = ask_to_change(peer, transition)
+    peer.spin_until(future.done, f"{transition} to be answered", START_S)
+    return future.result().success
 
 
 def set_parameter(peer: Peer, name: str, value: Any) -> Any:

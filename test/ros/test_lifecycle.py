@@ -1,12 +1,13 @@
 """Every transition of the node's lifecycle, asked for over its services, and how it ends."""
 
+import os
 import shutil
 import signal
 from pathlib import Path
 
 import live_node as live
 import pytest
-from live_node import CAR, ROAD, call, change, set_parameter
+from live_node import CAR, ROAD, ask_to_change, call, change, set_parameter
 
 from seg_perception.datatypes import UNKNOWN
 
@@ -155,6 +156,57 @@ def test_sigint_ends_it_from_each_state_in_under_two_seconds_without_a_traceback
         peer.spin_until(lambda: seen in node.log, "it to begin")
         assert node.seconds_to_end(signal.SIGINT) < live.stretched(2.0)
         assert node.wait() == 0
+        assert "Traceback" not in node.log
+    finally:
+        node.stop()
+
+
+TAKES_LONG = """
+import sys, time
+from rclpy.lifecycle import TransitionCallbackReturn
+from seg_perception.ros import node, start
+
+at_length = getattr(node.PerceptionNode, {name!r})
+
+def slowly(self, state):
+    print("begins", flush=True)
+    time.sleep(0.7)
+    done = at_length(self, state)
+    print("ended:", done.name, flush=True)
+    return done
+
+if {fails}:
+    node.PerceptionNode.on_activate = lambda self, state: TransitionCallbackReturn.ERROR
+setattr(node.PerceptionNode, {name!r}, slowly)
+sys.exit(start.main(sys.argv))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "transitions"),
+    [
+        ("on_activate", ["configure", "activate"]),
+        ("on_deactivate", ["configure", "activate", "deactivate"]),
+        ("on_cleanup", ["configure", "cleanup"]),
+        ("on_shutdown", ["shutdown"]),
+        ("on_error", ["configure", "activate"]),
+    ],
+)
+def test_sigint_twice_in_the_midst_of_a_transition_ends_the_node_when_that_has_ended(
+    tmp_path, model, peer, name, transitions
+):
+    peer.wait_until_alone()
+    script = TAKES_LONG.format(name=name, fails=name == "on_error")
+    node = live.NodeProcess(tmp_path, live.parameters(model, autostart=False), ("-c", script))
+    try:
+        for transition in transitions[:-1]:
+            assert change(peer, transition)
+        ask_to_change(peer, transitions[-1])
+        peer.spin_until(lambda: "begins" in node.log, "it to begin")
+        os.kill(node.pid, signal.SIGINT)
+        peer.spin_for(0.2)
+        assert node.stop() == 0
+        assert "ended: SUCCESS" in node.log
         assert "Traceback" not in node.log
     finally:
         node.stop()
