@@ -25,7 +25,7 @@ from seg_perception.inference.segmenter import Segmentation
 from seg_perception.messages.calibration_file import calibration_of
 from seg_perception.messages.camera_info import CameraInfoRecord, camera_model, decode_camera_info
 from seg_perception.messages.header import stamp_ns
-from seg_perception.messages.image import decode
+from seg_perception.messages.image import decode, leaves_bits_unused
 from seg_perception.messages.pointcloud import any_return, decode_scan, middle_ns
 from seg_perception.messages.transforms import insert_tf, newest_ns
 from seg_perception.once import Once
@@ -348,13 +348,20 @@ class Intake:
 
     def _image(self, camera: str, arrived: _Arrived) -> CameraImage | None:
         """The picture, at its instant on the sweeps' clock; None where it cannot be decoded, which is told once."""
+        of_camera = self._cameras[camera]
 
         def read(msg: Any) -> CameraImage | None:
             try:
-                image = decode(msg, camera, self._cameras[camera].frame_id)
+                image = decode(msg, camera, of_camera.frame_id, of_camera.sample_bits)
             except SegPerceptionError as error:
                 self._problem(error.cause, str(error))
                 return None
+            if leaves_bits_unused(msg, image):
+                self._problem(
+                    f"unused_bits/{camera}",
+                    f"camera '{camera}': of 16-bit samples none reaches a quarter of what {of_camera.sample_bits} bits "
+                    f"can say, and the picture is dark; camera.{camera}.sample_bits: 12 where they go to 4095",
+                )
             return replace(image, stamp_ns=image.stamp_ns + self._offset_ns(camera))
 
         return arrived.picture(read)

@@ -124,7 +124,7 @@ def labelled_sweep(bag: BagReader, config: Config) -> tuple[SemanticCloud, dict[
         nearest = _nearest(bag, camera.resolved_image_topic(), middle_ns(msg) - offset_ns)
         if model is None or nearest is None:
             continue
-        image = decode(nearest, camera.name, camera.frame_id)
+        image = decode(nearest, camera.name, camera.frame_id, camera.sample_bits)
         points = project(sweep.points, sweep.T_cam_lidar(image.frame_id, image.stamp_ns + offset_ns), model)
         views[camera.name] = (image.pixels, points.select(visible(points, model, visibility)))
     return semantic, views

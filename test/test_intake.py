@@ -613,3 +613,15 @@ def test_an_intake_that_is_let_go_frees_its_scene_at_once():
         assert scene() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(("bits", "told"), [(16, 1), (12, 0)])
+def test_a_picture_of_twelve_bits_in_sixteen_is_told_until_the_settings_say_so(bits, told):
+    drive = Drive(camera={"front": {"sample_bits": bits}})
+    samples = np.full(WIDTH * HEIGHT, 4000, "<u2").tobytes()
+    drive.intake.image("front", image_message(encoding="mono16", step=2 * WIDTH, data=samples))
+    drive.intake.cloud(cloud_message(), 0.0)
+    result = drive.intake.next_result(math.inf)
+    assert drive.causes.get("unused_bits/front", 0) == told
+    assert int(result.images["front"].pixels[0, 0, 0]) == 4000 >> bits - 8
+    assert ("camera.front.sample_bits" in drive.said.get("unused_bits/front", "")) == bool(told)

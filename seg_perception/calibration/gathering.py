@@ -197,7 +197,7 @@ def _shots(
     shots = []
     for message in bag.messages({camera.resolved_image_topic()}):
         if (header_ns := stamp_ns(message.msg.header, "image")) in sweep_of:
-            image = decode(message.msg, camera.name, camera.frame_id)
+            image = decode(message.msg, camera.name, camera.frame_id, camera.sample_bits)
             model.require_image_size(*image.size)
             taken_ns = header_ns + round(camera.offset_ms * 1e6)
             shots.append(Shot(image, sweep_of[header_ns], _ways(sweep_of[header_ns], taken_ns, tree, config)))

@@ -31,6 +31,13 @@ class CameraConfig(Section):
         "", "calibration file (YAML, as camera_calibration writes it) in place of CameraInfo, which is then not read"
     )
     frame_id: str = setting("", "optical frame; empty: the frame_id of the image")
+    sample_bits: int = setting(
+        16,
+        "of a picture with 16-bit samples (mono16, 16UC1, ...): how many of the bits the camera uses; 12 where samples "
+        "go to 4095",
+        minimum=8,
+        maximum=16,
+    )
     segment: str = setting(
         "paired",
         "which images go through the network; paired: those that a sweep takes; every: each one, as soon as it comes; "

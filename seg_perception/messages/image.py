@@ -1,7 +1,7 @@
 """sensor_msgs/Image and CompressedImage to RGB pixels and back.
 
-Every picture becomes (H, W, 3) uint8 RGB, contiguous; one that is so already shares the memory of its message. 16-bit
-samples keep their upper byte. YUV is BT.601 video range.
+Every picture becomes (H, W, 3) uint8 RGB, contiguous; one that is so already shares the memory of its message. Of
+16-bit samples the upper 8 are taken of the bits that the camera uses. YUV is BT.601 video range.
 """
 
 from __future__ import annotations
@@ -58,15 +58,21 @@ _LAYOUTS = {
 ENCODINGS = tuple(_LAYOUTS)
 
 
-def decode(msg: Any, camera: str, frame_id: str = "") -> CameraImage:
-    """One picture from an Image or a CompressedImage. frame_id: replaces the message's where not empty.
+def decode(msg: Any, camera: str, frame_id: str = "", bits: int = 16) -> CameraImage:
+    """One picture from an Image or a CompressedImage. frame_id: replaces the message's where not empty. bits: that are
+    used of 16-bit samples, the lower ones.
 
     Raises StampError for stamp 0, MessageError for anything else that cannot be read.
     """
-    return (decode_compressed if hasattr(msg, "format") else decode_image)(msg, camera, frame_id)
+    return (decode_compressed if hasattr(msg, "format") else decode_image)(msg, camera, frame_id, bits)
 
 
-def decode_image(msg: Any, camera: str, frame_id: str = "") -> CameraImage:
+def leaves_bits_unused(msg: Any, image: CameraImage) -> bool:
+    """Whether the samples of a message have 16 bits, and of those said to be used the upper two are used nowhere."""
+    return "16" in getattr(msg, "encoding", getattr(msg, "format", "")) and int(image.pixels.max()) < 64
+
+
+def decode_image(msg: Any, camera: str, frame_id: str = "", bits: int = 16) -> CameraImage:
     """One picture from a sensor_msgs/Image of any of `ENCODINGS`, rows padded or not. Raises as `decode`."""
     stamp = stamp_ns(msg.header, f"image of {camera}")
     width, height, step = int(msg.width), int(msg.height), int(msg.step)
@@ -86,14 +92,16 @@ def decode_image(msg: Any, camera: str, frame_id: str = "") -> CameraImage:
             f"image of {camera}: {len(data)} bytes of data seen, {step * height} wanted for {height} rows of {step}"
         )
     rows = data.reshape(height, step)[:, :row_bytes]
-    if layout.sample_bytes == 2:
+    if layout.sample_bytes == 2 and bits == 16:
         rows = rows[:, 0::2] if msg.is_bigendian else rows[:, 1::2]
+    elif layout.sample_bytes == 2:
+        rows = _upper_8(np.ascontiguousarray(rows).view(">u2" if msg.is_bigendian else "<u2"), bits)
     samples = np.ascontiguousarray(rows).reshape(height, width, layout.channels)
     pixels = _to_rgb(samples, layout.to_rgb, f"image of {camera} ({msg.encoding})")
     return CameraImage(camera, frame_id or msg.header.frame_id, stamp, pixels)
 
 
-def decode_compressed(msg: Any, camera: str, frame_id: str = "") -> CameraImage:
+def decode_compressed(msg: Any, camera: str, frame_id: str = "", bits: int = 16) -> CameraImage:
     """One picture from a sensor_msgs/CompressedImage holding a JPEG or a PNG; its own bytes say which.
 
     Raises as `decode`. A picture cut short is refused, and so is a PNG with a wrong checksum. Damage inside a JPEG's
@@ -108,12 +116,15 @@ def decode_compressed(msg: Any, camera: str, frame_id: str = "") -> CameraImage:
         raise MessageError(f"{what}: size is {width} x {height}, 1 to {MAX_PIXELS} pixels wanted")
     bayer = _BAYER.get(msg.format.split(";")[0].strip()[: len("bayer_rggb")])
     flags = cv2.IMREAD_GRAYSCALE if bayer is not None else cv2.IMREAD_COLOR
+    flags |= cv2.IMREAD_ANYDEPTH if bits < 16 else 0
     try:
         samples = cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise MessageError(f"{what}: OpenCV cannot decode it: {error.err}") from error
     if samples is None or samples.shape[:2] != (height, width):
         raise MessageError(f"{what}: corrupt, OpenCV cannot decode its {len(data)} bytes as {width} x {height} pixels")
+    if samples.dtype == np.uint16:
+        samples = _upper_8(samples, bits)
     pixels = _to_rgb(samples.reshape(height, width, -1), cv2.COLOR_BGR2RGB if bayer is None else bayer, what)
     return CameraImage(camera, frame_id or msg.header.frame_id, stamp, pixels)
 
@@ -162,6 +173,11 @@ def _check_pixels(pixels: NDArray, channels: int) -> None:
         )
     if 0 in shape:
         raise MessageError(f"image to encode: shape is {pixels.shape}, a width and height above 0 wanted")
+
+
+def _upper_8(samples: NDArray, bits: int) -> NDArray[np.uint8]:
+    """The upper 8 of the lower `bits` of each sample; what needs more bits is as bright as can be."""
+    return np.minimum(samples >> (bits - 8), 255).astype(np.uint8)
 
 
 def _to_rgb(samples: NDArray, code: int | None, what: str) -> NDArray[np.uint8]:

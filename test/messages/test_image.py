@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from seg_perception.errors import MessageError, StampError
-from seg_perception.messages.image import decode, decode_compressed, decode_image, image_fields
+from seg_perception.messages.image import decode, decode_compressed, decode_image, image_fields, leaves_bits_unused
 
 RED, GREEN, BLUE = 200, 100, 40
 GREY = 90
@@ -46,6 +46,22 @@ def test_grey_is_the_same_in_all_three_channels(image_msg, encoding: str, values
 def test_upper_byte_of_a_big_endian_sample_comes_first(image_msg) -> None:
     msg = image_msg(_flat(GREY, 1), "mono16", 8, is_bigendian=1)
     assert (decode_image(msg, "front").pixels == GREY).all()
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_of_samples_that_use_fewer_bits_the_upper_eight_of_those_are_taken(image_msg, order: str) -> None:
+    rows = np.tile(np.array([GREY * 16 + 7, 5000], f"{order}u2"), (6, 4)).view(np.uint8)
+    msg = image_msg(rows, "mono16", 8, is_bigendian=order == ">")
+    assert leaves_bits_unused(msg, decode_image(msg, "front"))
+    image = decode_image(msg, "front", bits=12)
+    assert (image.pixels[:, 0::2] == GREY).all()
+    assert (image.pixels[:, 1::2] == 255).all()
+    assert not leaves_bits_unused(msg, image)
+
+
+def test_a_dark_picture_of_eight_bits_leaves_none_unused(image_msg) -> None:
+    msg = image_msg(_flat(3), "mono8", 8)
+    assert not leaves_bits_unused(msg, decode_image(msg, "front"))
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -211,6 +227,12 @@ def test_grey_pictures_become_rgb(compressed_msg, kind: str) -> None:
 def test_sixteen_bit_png_keeps_its_upper_byte(compressed_msg) -> None:
     data = _encoded("png", np.full((9, 5), GREY * 256 + 200, np.uint16))
     assert (decode(compressed_msg(data, "mono16; png compressed"), "front").pixels == GREY).all()
+
+
+def test_of_a_sixteen_bit_png_that_uses_fewer_bits_the_upper_eight_of_those_are_taken(compressed_msg) -> None:
+    msg = compressed_msg(_encoded("png", np.full((9, 5), GREY * 16 + 7, np.uint16)), "mono16; png compressed")
+    assert leaves_bits_unused(msg, decode(msg, "front"))
+    assert (decode(msg, "front", bits=12).pixels == GREY).all()
 
 
 def test_compressed_mosaic_is_given_its_colours(compressed_msg) -> None:
