@@ -17,6 +17,9 @@ third.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,62 +38,74 @@ _FLOATS = (7, 8)
 _NS_OF_UNIT = (1_000_000_000, 1_000_000, 1_000, 1)
 
 
-def point_stamps_ns(cloud: PointCloud, valid: NDArray[np.bool_]) -> tuple[NDArray[np.int64] | None, str]:
-    """(N,) int64 nanoseconds, or None where the cloud says nothing usable; and why, empty where it has no such field.
+@dataclass(frozen=True, slots=True, eq=False)
+class Times:
+    """What a time field holds. values: (N,) float64, which holds every type of the table exactly; usable: (N,) finite,
+    and of a return; low, high: the extremes of those, infinite where there are none."""
 
-    valid: (N,) which points are returns.
-    """
-    field = _time_field(cloud)
-    if field is None:
-        return None, ""
-    values = cloud.field(field.name)
-    if field.count != 1 or field.datatype not in (*_INTEGERS, *_FLOATS):
-        return (
-            None,
-            f"time field '{field.name}' is {field.count} x {field.dtype.name}, one 32-bit integer or float wanted",
-        )
+    values: NDArray[np.float64]
+    usable: NDArray[np.bool_]
+    low: float
+    high: float
+
+
+def time_field(cloud: PointCloud) -> tuple[PointField | None, str]:
+    """The field that says when a point was measured, None where none can; and why, empty where there is no such field
+    at all."""
+    named = {field.name: field for field in cloud.fields}
+    field = next((named[name] for name in TIME_FIELDS if name in named), None)
+    if field is None or (field.count == 1 and field.datatype in (*_INTEGERS, *_FLOATS)):
+        return field, ""
+    return (
+        None,
+        f"time field '{field.name}' is {field.count} x {field.dtype.name}, one 32-bit integer or float wanted",
+    )
+
+
+def read_times(values: NDArray, valid: NDArray[np.bool_]) -> Times:
+    """values: (N,) of any type of the table. valid: (N,) which points are returns."""
     with np.errstate(invalid="ignore"):  # of a signalling NaN, which is no time, and becomes a quiet one
-        values = values.astype(np.int64 if field.datatype in _INTEGERS else np.float64)  # side by side: quick
-    usable = valid if field.datatype in _INTEGERS else valid & np.isfinite(values)
-    used = values if usable.all() else values[usable]
-    if used.size == 0:
-        return np.full(len(cloud), cloud.stamp_ns, np.int64), ""
-    low, high = used.min().item(), used.max().item()
-    offsets = _offsets_ns(used, field, low, high, cloud.stamp_ns)
-    if offsets is None:
+        values = values.astype(np.float64)
+    usable = valid & np.isfinite(values)
+    used = values[usable]
+    return Times(values, usable, float(used.min(initial=np.inf)), float(used.max(initial=-np.inf)))
+
+
+def point_stamps_ns(cloud: PointCloud, field: PointField, times: Times) -> tuple[NDArray[np.int64] | None, str]:
+    """(N,) int64 nanoseconds, or None where they cannot be told, and why. field: that `times` were read from."""
+    scale = _scale(field, times, cloud.stamp_ns)
+    if scale is None:
+        whole_numbers = field.datatype in _INTEGERS
+        low, high = (int(value) if whole_numbers else value for value in (times.low, times.high))
         return None, (
             f"time field '{field.name}' ({field.dtype.name}) runs from {low!r} to {high!r}: neither an offset of at "
             f"most 1 s nor within 1 s of the stamp {cloud.stamp_ns} ns"
         )
-    if used is values:
-        return offsets + cloud.stamp_ns, ""
-    stamps = np.full(len(cloud), cloud.stamp_ns, np.int64)
-    stamps[usable] += offsets
-    return stamps, ""
+    return _stamps(times.values, times.usable, cloud.stamp_ns, *scale), ""
 
 
-def _time_field(cloud: PointCloud) -> PointField | None:
-    named = {field.name: field for field in cloud.fields}
-    return next((named[name] for name in TIME_FIELDS if name in named), None)
+def _scale(field: PointField, times: Times, stamp_ns: int) -> tuple[float, float, int] | None:
+    """What to subtract of a value first, what to multiply it with then, and what nanoseconds to subtract of the
+    rounded product, so that these count from the stamp; None where no row of the table fits.
 
-
-def _offsets_ns(values: NDArray, field: PointField, low: float, high: float, stamp_ns: int) -> NDArray[np.int64] | None:
-    """(N,) int64 nanoseconds after the stamp; None where no row of the table fits.
-
-    values: (N,) int64 or float64; low, high: their extremes.
+    Instants have the stamp subtracted before they are scaled, so that no digit is lost.
     """
-    if field.datatype in _INTEGERS:
-        return values if max(-low, high) <= MAX_OFFSET_NS else None
-    if max(-low, high) * NS_PER_S <= MAX_OFFSET_NS:
-        return np.rint(values * NS_PER_S).astype(np.int64)
-    if field.dtype.itemsize == 8:
-        for unit_ns in _NS_OF_UNIT:
-            if all(abs(value * unit_ns - stamp_ns) <= MAX_OFFSET_NS for value in (low, high)):
-                return _since(values, stamp_ns, unit_ns)
+    low, high = times.low, times.high
+    unit_ns = 1 if field.datatype in _INTEGERS else NS_PER_S
+    if max(-low, high) * unit_ns <= MAX_OFFSET_NS:
+        return 0.0, float(unit_ns), 0
+    for unit_ns in _NS_OF_UNIT if field.datatype == _FLOATS[1] else ():
+        if all(abs(value * unit_ns - stamp_ns) <= MAX_OFFSET_NS for value in (low, high)):
+            whole, rest_ns = divmod(stamp_ns, unit_ns)
+            return float(whole), float(unit_ns), rest_ns
     return None
 
 
-def _since(values: NDArray, stamp_ns: int, unit_ns: int) -> NDArray[np.int64]:
-    """Instants in units of `unit_ns` less the stamp, subtracted before they are scaled so that no digit is lost."""
-    whole, rest_ns = divmod(stamp_ns, unit_ns)
-    return np.rint((values - whole) * unit_ns).astype(np.int64) - rest_ns
+@numba.njit(cache=True, nogil=True)
+def _stamps(values, usable, stamp_ns, whole, unit_ns, rest_ns):  # type: ignore[no-untyped-def]
+    """(N,) int64: the stamp where a value is not usable."""
+    stamps = np.empty(values.shape[0], np.int64)
+    for i in range(values.shape[0]):
+        offset_ns = np.rint((values[i] - whole) * unit_ns) if usable[i] else np.float64(rest_ns)
+        stamps[i] = stamp_ns - rest_ns + np.int64(offset_ns)
+    return stamps

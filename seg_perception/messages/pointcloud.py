@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seg_perception.datatypes import POINT_FIELD_DTYPES, LidarScan, PointCloud, PointField, SemanticCloud
 from seg_perception.errors import MessageError, SegPerceptionError
 from seg_perception.messages.header import as_bytes, stamp_ns
-from seg_perception.messages.point_times import point_stamps_ns
+from seg_perception.messages.point_times import Times, point_stamps_ns, read_times, time_field
 
 _CODE_OF_DTYPE = {np.dtype(name): code for code, name in POINT_FIELD_DTYPES.items()}
 _FLOATS = (7, 8)
@@ -68,8 +68,11 @@ def decode_scan(msg: Any) -> tuple[LidarScan, str]:
 
 def scan_from_cloud(cloud: PointCloud) -> tuple[LidarScan, str]:
     """As `decode_scan`, from a record that has x, y and z."""
-    points, valid = _positions(cloud)
-    stamps, note = point_stamps_ns(cloud, valid)
+    field, note = time_field(cloud)
+    points, times = _read_points(cloud, field)
+    stamps = None
+    if field is not None:
+        stamps, note = point_stamps_ns(cloud, field, times)
     return LidarScan(cloud.frame_id, cloud.stamp_ns, points, stamps, cloud), note
 
 
@@ -86,16 +89,16 @@ def middle_ns(msg: Any) -> int:
         cloud = decode_cloud(msg)
     except SegPerceptionError:
         return stamp
-    if len(cloud) == 0:
+    field, _ = time_field(cloud)
+    if field is None or len(cloud) == 0:
         return stamp
     rows = (_ASKED * len(cloud)).astype(np.int64)
     some = replace(cloud, width=len(rows), height=1, data=cloud.data[rows])
-    xyz = np.stack([some.field(axis).astype(np.float64) for axis in "xyz"])
-    valid = np.logical_and(np.isfinite(xyz).all(axis=0), xyz.any(axis=0))
-    stamps, _ = point_stamps_ns(some, valid)
-    if stamps is None or not valid.any():
+    _, times = _read_points(some, field)
+    stamps, _ = point_stamps_ns(some, field, times)
+    if stamps is None or not times.usable.any():
         return stamp
-    first, last = int(stamps[valid].min()), int(stamps[valid].max())
+    first, last = int(stamps[times.usable].min()), int(stamps[times.usable].max())
     middle = max((first + last) // 2, 1)
     return middle if abs(middle - stamp) > _IN_THE_MIDDLE * (last - first) else stamp
 
@@ -265,39 +268,55 @@ def _check_positions(fields: tuple[PointField, ...], what: str) -> None:
                 )
 
 
-def _positions(cloud: PointCloud) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """(N, 3) float32, a copy, and (N,) which of them are returns; one at exactly (0, 0, 0) becomes NaN."""
-    axes = [cloud.field(axis) for axis in "xyz"]
-    if _compiled_for(axes):
-        return _gather(*axes)
+def _read_points(cloud: PointCloud, time: PointField | None) -> tuple[NDArray[np.float32], Times]:
+    """(N, 3) float32, a copy, where one at exactly (0, 0, 0) becomes NaN; and what the field `time` holds."""
+    named = {field.name: field for field in cloud.fields}
+    fields = [named[axis] for axis in "xyz"]
+    in_words = (
+        _in_words(cloud.data) and not cloud.is_bigendian and all(field.datatype == _FLOATS[0] for field in fields)
+    )
+    places = [field.offset for field in (*fields, time) if field is not None]
+    if in_words and not any(place % 4 for place in places):
+        x, y, z, *t = (place // 4 for place in places)
+        kind = time.datatype if time else 0
+        points, *times = _gather(cloud.data.view(np.uint32), x, y, z, t[0] if t else 0, kind)
+        return points, Times(*times)
     points = np.empty((len(cloud), 3), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # a FLOAT64 that no float32 holds becomes infinite: no return
-        for column, values in enumerate(axes):  # by columns: twice as fast as three in a row
-            points[:, column] = values
-    return points, _returns(points)
-
-
-def _compiled_for(fields: list[NDArray]) -> bool:
-    """Whether views of fields are of the one kind that is compiled beforehand: float32 as most drivers send it, in
-    memory that is not read-only, as that of DDS is not."""
-    return all(
-        view.dtype == np.float32 and view.flags.aligned and view.flags.writeable and not view.flags.c_contiguous
-        for view in fields
-    )
+        for column, axis in enumerate("xyz"):  # by columns: twice as fast as three in a row
+            points[:, column] = cloud.field(axis)
+    valid = _returns(points)
+    return points, read_times(cloud.field(time.name) if time else np.zeros(len(cloud)), valid)
 
 
 @numba.njit(cache=True, nogil=True)
-def _gather(x, y, z):  # type: ignore[no-untyped-def]
-    """What `_positions` wants, of fields (N,) float32, touching each point once."""
-    points, valid = np.empty((x.shape[0], 3), np.float32), np.empty(x.shape[0], np.bool_)
-    for i in range(x.shape[0]):
-        if x[i] == 0 and y[i] == 0 and z[i] == 0:
-            points[i] = np.nan
-            valid[i] = False
+def _gather(words, x, y, z, t, kind):  # type: ignore[no-untyped-def]
+    """What `_read_points` wants, of words (N, M) uint32, touching each point once. x, y, z, t: the word where each
+    begins, three float32 and a PointField of datatype `kind`, 0 for none."""
+    count = words.shape[0]
+    points, floats = np.empty((count, 3), np.float32), words.view(np.float32)
+    values, usable = np.empty(count if kind else 0, np.float64), np.empty(count if kind else 0, np.bool_)
+    low, high = np.inf, -np.inf
+    for i in range(count):
+        px, py, pz = floats[i, x], floats[i, y], floats[i, z]
+        if px == 0 and py == 0 and pz == 0:
+            px = py = pz = np.float32(np.nan)
+        points[i, 0], points[i, 1], points[i, 2] = px, py, pz
+        if kind == 0:
+            continue
+        if kind == 7:
+            value = np.float64(floats[i, t])
+        elif kind == 8:
+            value = np.uint64(np.uint64(words[i, t]) | np.uint64(words[i, t + 1]) << np.uint64(32)).view(np.float64)
+        elif kind == 6:
+            value = np.float64(words[i, t])
         else:
-            points[i, 0], points[i, 1], points[i, 2] = x[i], y[i], z[i]
-            valid[i] = np.isfinite(x[i]) and np.isfinite(y[i]) and np.isfinite(z[i])
-    return points, valid
+            value = np.float64(np.int32(words[i, t]))
+        good = np.isfinite(px) and np.isfinite(py) and np.isfinite(pz) and np.isfinite(value)
+        values[i], usable[i] = value, good
+        if good:
+            low, high = min(low, value), max(high, value)
+    return points, values, usable, low, high
 
 
 @numba.njit(cache=True, nogil=True)

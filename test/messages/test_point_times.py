@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from seg_perception.messages.pointcloud import decode_scan, middle_ns
+from seg_perception.messages.pointcloud import cloud_from_columns, decode_scan, middle_ns, scan_from_cloud
 
 STAMP_NS = 1_700_000_000_123_456_789
 MS = 1_000_000
@@ -142,3 +143,24 @@ def test_a_sweep_that_tells_no_usable_times_has_its_stamp_for_its_middle(cloud_m
     for points in (_turn(0.0)[["x", "y", "z"]], _turn(5000.0), _turn(0.0, returns=0.0), _turn(0.0)[:0]):
         assert middle_ns(cloud_msg(np.ascontiguousarray(points))) == STAMP_NS
     assert middle_ns(cloud_msg(_turn(0.0), point_step=1)) == STAMP_NS
+
+
+@pytest.mark.parametrize("kind", ["u4", "i4", "f4", "f8"])
+def test_times_read_beside_the_points_are_those_read_by_themselves(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    xyz = rng.normal(0.0, 20.0, (3, 4000)).astype(np.float32)
+    xyz[:, ::7], xyz[1, ::11], xyz[2, ::13] = 0.0, np.nan, -np.inf
+    times = rng.uniform(-9e8, 9e8, 4000) if kind == "i4" else rng.uniform(0.0, 9e8, 4000)
+    values = (times * 1e-9 if kind[0] == "f" else times).astype(kind)
+    if kind == "f8":
+        values += STAMP_NS * 1e-9
+    if kind[0] == "f":
+        values[::17], values[::19] = np.nan, np.inf
+    cloud = cloud_from_columns("lidar", STAMP_NS, {**dict(zip("xyz", xyz, strict=True)), "time": values})
+    data = cloud.data.copy()
+    data.flags.writeable = False
+    (scan, note), (by_numpy, _) = scan_from_cloud(cloud), scan_from_cloud(replace(cloud, data=data))
+    assert note == ""
+    assert len(np.unique(scan.stamps_ns)) > 2000
+    np.testing.assert_array_equal(scan.stamps_ns, by_numpy.stamps_ns)
+    np.testing.assert_array_equal(scan.points, by_numpy.points)
