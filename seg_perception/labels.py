@@ -23,6 +23,17 @@ SHIPPED = Path(__file__).parent / "taxonomies"
 _GROUP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # it becomes part of a topic
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # read for each network of each camera
 UNKNOWN_COLOR = (90, 90, 90)
+GROUPS_USED: Mapping[str, str] = {
+    "freestanding": "more points behind poles, plants, people and vehicles are painted",
+    "glazed": "points seen through windows of vehicles are labelled as vehicles",
+    "untouchable": "points are painted as sky",
+    "ground": "boxes are not stood on the ground, and the grid knows none that is not drivable",
+    "drivable": "nothing in the grid is drivable",
+    "movable": "only things fade from the map",
+    "vehicles": "no thing is joined or followed as a vehicle",
+    "vulnerable": "riders are not kept from their cycles, and who lies flat on the ground is no thing",
+}
+"""The groups of classes that the rest asks for, and what happens to a taxonomy that has not got them."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,10 @@ class Taxonomy:
             path = SHIPPED / f"{name_or_path}.yaml"
         if not path.is_file():
             shipped = sorted(entry.stem for entry in SHIPPED.glob("*.yaml"))
-            raise ConfigError(f"taxonomy '{name_or_path}': no such file; shipped ones are {shipped}")
+            raise ConfigError(
+                f"taxonomy '{name_or_path}': no such file; shipped ones are {shipped}, of any other the YAML file is "
+                "to be named (docs/models.md)"
+            )
         try:
             content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
         except (OSError, ValueError, yaml.YAMLError) as error:

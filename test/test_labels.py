@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
 
 from seg_perception.datatypes import UNKNOWN
 from seg_perception.errors import ConfigError
-from seg_perception.labels import UNKNOWN_COLOR, Taxonomy, class_groups, class_map
+from seg_perception.labels import GROUPS_USED, UNKNOWN_COLOR, Taxonomy, class_groups, class_map
 
 TWO = {
     "name": "two",
@@ -131,3 +133,11 @@ def test_a_class_without_a_counterpart_is_refused_by_name(text, names):
     with pytest.raises(ConfigError) as caught:
         class_map(text, three("gravel", "car", "asphalt"), Taxonomy.load("cityscapes"))
     assert all(name in str(caught.value) for name in names)
+
+
+def test_the_page_on_networks_shows_a_taxonomy_that_is_one_and_tells_of_every_group():
+    page = (Path(__file__).parents[1] / "docs/models.md").read_text()
+    example = page.split("```yaml\n")[1].split("```")[0]
+    taxonomy = Taxonomy.from_mapping(yaml.safe_load(example), "docs/models.md")
+    assert set(taxonomy.groups) <= {*GROUPS_USED, "obstacles"}
+    assert all(f"`{group}`" in page for group in GROUPS_USED)

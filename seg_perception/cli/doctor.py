@@ -40,6 +40,7 @@ def _findings(args: argparse.Namespace) -> Iterator[Finding]:
     yield from findings
     if config is None:
         return
+    yield project.classes(config)
     yield from project.network(config)
     if args.bag:
         yield from project.bag(args.bag, config)

@@ -23,7 +23,7 @@ from seg_perception.inference.networks import class_map_of, taxonomies
 from seg_perception.inference.onnx_file import OnnxFile
 from seg_perception.inference.segmenter import LabelSegmentation
 from seg_perception.intake import Intake
-from seg_perception.labels import Taxonomy
+from seg_perception.labels import GROUPS_USED, Taxonomy
 from seg_perception.offline import TF_STATIC, check_topics, replay
 
 SWEEPS = 20
@@ -44,6 +44,19 @@ def parameters(path: Path) -> tuple[list[Finding], Config | None]:
     if config.node != NodeConfig():
         found.append(wake_latency(config.node.wake_latency_us))
     return found, config
+
+
+def classes(config: Config) -> Finding:
+    """Whether the taxonomy of the cloud tells of its classes what the rest wants to know of them."""
+    try:
+        taxonomy = Taxonomy.load(config.taxonomy)
+    except SegPerceptionError as problem:
+        return error("classes", str(problem), "docs/models.md says how a taxonomy is written")
+    seen = f"{len(taxonomy.trained)} of taxonomy '{taxonomy.name}', {int(taxonomy.is_thing.sum())} of them things"
+    lost = [f"{name}: {loss}" for name, loss in GROUPS_USED.items() if name not in taxonomy.groups]
+    if lost:
+        return warn("classes", f"{seen}; without the group {'; '.join(lost)}", "docs/models.md lists the groups")
+    return ok("classes", seen)
 
 
 def network(config: Config) -> Iterator[Finding]:
@@ -72,9 +85,10 @@ def _network(inference: InferenceConfig, configured: str) -> Iterator[Finding]:
         contract = ModelContract.from_metadata(file.metadata, inference.model)
         taxonomy = Taxonomy.load(configured)
         yield ok("model", f"{inference.model}: {file.precision}, sha256 {file.sha256}, {_described(contract)}")
-        if contract.taxonomy != taxonomy.name:
-            remedy = f"taxonomy: {contract.taxonomy}, unless the classes are the same"
-            yield warn("model", f"trained for taxonomy {contract.taxonomy}, {configured} is configured", remedy)
+        if (contract.taxonomy, contract.num_classes) != (taxonomy.name, len(taxonomy.trained)):
+            remedy = f"name the taxonomy '{contract.taxonomy}' that it was deployed with, or deploy it anew"
+            seen = f"'{taxonomy.name}' with {len(taxonomy.trained)} classes is configured ({configured})"
+            yield error("model", f"deployed for the taxonomy '{contract.taxonomy}', {seen}", remedy)
         yield from _one_picture(inference, contract)
     except SegPerceptionError as problem:
         yield error("model", str(problem), "see docs/deployment.md")

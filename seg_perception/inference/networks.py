@@ -38,8 +38,8 @@ class Network:
             raise ModelError(
                 f"model '{contract.source_name}' gives the {contract.num_classes} classes of '{contract.taxonomy}'; "
                 f"configured is taxonomy '{taxonomy.name}' with {len(taxonomy.trained)}"
-                + f" (camera.{camera.name}.taxonomy)"
-                * bool(camera.taxonomy)
+                + f" (camera.{camera.name}.taxonomy)" * bool(camera.taxonomy)
+                + "; name the one that it was deployed with"
             )
         return cls(segmenter, taxonomy, output, class_map_of(camera, config))
 

@@ -170,6 +170,29 @@ def test_a_network_is_loaded_and_timed_and_another_taxonomy_told(tmp_path):
     assert levels(project.network(config)) == {("model", "error")}
 
 
+def test_a_network_of_other_classes_than_configured_is_an_error_as_it_is_for_the_node(tmp_path):
+    model = live.color_model(tmp_path / "colors.onnx")
+    _, config = project.parameters(settings(tmp_path, taxonomy="pascal_voc", inference={"model": str(model)}))
+    found = [finding for finding in project.network(config) if finding.level == "error"]
+    assert "'pascal_voc' with 21 classes" in found[0].seen
+    assert "cityscapes" in found[0].remedy
+
+
+def test_groups_that_a_taxonomy_lacks_are_named_with_what_goes_without_them(tmp_path):
+    _, config = project.parameters(settings(tmp_path))
+    assert project.classes(config).level == "ok"
+    farm = {"classes": [{"name": "meadow", "train_id": 0, "color": [0, 200, 0]}], "groups": {"drivable": ["meadow"]}}
+    (tmp_path / "farm.yaml").write_text(yaml.safe_dump({"name": "farm", **farm}))
+    _, config = project.parameters(settings(tmp_path, taxonomy=str(tmp_path / "farm.yaml")))
+    found = project.classes(config)
+    assert found.level == "warn"
+    assert "1 of taxonomy 'farm', 0 of them things" in found.seen
+    assert "freestanding: " in found.seen
+    assert "drivable: " not in found.seen
+    _, config = project.parameters(settings(tmp_path, taxonomy="nowhere"))
+    assert project.classes(config).level == "error"
+
+
 @pytest.mark.parametrize(("target", "told"), [("any", True), ("cpu", False)])
 def test_a_network_that_a_cpu_would_sooner_have_resized_is_told(tmp_path, target, told):
     live.color_model(tmp_path / "colors.onnx")
