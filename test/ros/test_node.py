@@ -142,14 +142,3 @@ def test_qos_follows_the_overrides_of_the_parameter_file(node, peer):
 
     assert reliability("/front/image_raw") == {ReliabilityPolicy.BEST_EFFORT}
     assert reliability("/front/camera_info") == {ReliabilityPolicy.RELIABLE}
-
-
-def test_its_topics_are_those_of_the_interfaces_page(node, peer):
-    page = (live.ROOT / "docs" / "interfaces.md").read_text(encoding="utf-8")
-    ours = {"/parameter_events", "/rosout", "/perception_node/transition_event"}
-    published = {name for name, _ in peer.node.get_publisher_names_and_types_by_node("perception_node", "/")} - ours
-    named = {name.replace("/perception_node", "~").replace("/front/", "/<camera>/") for name in published}
-    assert {f"`{name}`" for name in named if "/rear/" not in name} <= set(page.split())
-    subscribed = {name for name, _ in peer.node.get_subscriber_names_and_types_by_node("perception_node", "/")}
-    assert set(peer.publishers) <= subscribed
-    assert {"/tf", "/tf_static"} <= {word.strip("`") for word in page.split()}
