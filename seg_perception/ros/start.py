@@ -66,6 +66,11 @@ def main(args: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         stop.ignore()
         return 0
+    except ModuleNotFoundError as error:
+        if error.name != "rclpy":
+            raise
+        print("perception_node: no rclpy: source a ROS 2, or take the environment of `make venv`", file=sys.stderr)
+        return 1
     gc.freeze()  # what was imported stays, and no collection has to go through it
     code = run(args, stop)
     stop.ignore()

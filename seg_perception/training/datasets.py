@@ -69,6 +69,7 @@ class FileSource:
         self._labels = labels
         self._train_ids = _id_table(taxonomy)
         self._colors = _color_table(taxonomy) if labels == "colors" else None
+        self._known_colors = [r << 16 | g << 8 | b for r, g, b in (entry.color for entry in taxonomy.classes)]
         self._classes = len(taxonomy.trained)
         self._first_instance = _CITYSCAPES_INSTANCES if layout == "cityscapes" else 1
         # CamVid's annotations name void by the number after the last class.
@@ -90,10 +91,18 @@ class FileSource:
     def _read_labels(self, path: Path) -> NDArray[np.uint8]:
         if self._colors is not None:
             picture = _read(path, cv2.IMREAD_COLOR).astype(np.int32)
-            return self._colors[picture[..., 2] << 16 | picture[..., 1] << 8 | picture[..., 0]]
+            colors = picture[..., 2] << 16 | picture[..., 1] << 8 | picture[..., 0]
+            labels = self._colors[colors]
+            if (labels == VOID).all() and not np.isin(colors, self._known_colors).any():
+                first = tuple(picture[0, 0, ::-1].tolist())
+                raise ConfigError(f"{path}: no pixel has a colour of the taxonomy, the first has {first}")
+            return labels
         picture = _read(path, cv2.IMREAD_UNCHANGED)
         if picture.ndim != 2 or picture.dtype != np.uint8:
-            raise ConfigError(f"{path}: one channel of 8 bits wanted, {picture.dtype} {picture.shape} seen")
+            remedy = "; where its colours, or those of its palette, are the taxonomy's: `labels: colors`" * (
+                picture.ndim == 3
+            )
+            raise ConfigError(f"{path}: one channel of 8 bits wanted, {picture.dtype} {picture.shape} seen{remedy}")
         if self._labels == "ids":
             return self._train_ids[picture]
         wrong = picture[(picture >= self._classes) & ~np.isin(picture, self._void)]

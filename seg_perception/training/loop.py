@@ -223,7 +223,10 @@ class _Training:
         saved = read_checkpoint(path)
         differences = self._config.differences(saved["training"]["config"])
         if differences:
-            raise ConfigError(f"training {self._folder}: holds another training; {', '.join(differences)} differ")
+            raise ConfigError(
+                f"training {self._folder}: holds another training; {', '.join(differences)} differ; take another "
+                f"folder, with start_from: {self._folder / BEST} to go on from its weights"
+            )
         return saved
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
@@ -241,7 +244,10 @@ class _Training:
             return None
         if saved is not None:
             return saved["training"]["class_weights"]
-        return log_class_weights(count_pixels(self._data, self._config.network.num_classes))
+        pixels = count_pixels(self._data, self._config.network.num_classes)
+        if not pixels.any():
+            raise ConfigError(f"train: not one of the {len(self._data)} label pictures has a pixel that is not void")
+        return log_class_weights(pixels)
 
     def _check_classes(self) -> None:
         seen, wanted = self._config.network.num_classes, len(self._taxonomy.trained)

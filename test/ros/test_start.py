@@ -15,6 +15,13 @@ import pytest
 pytestmark = pytest.mark.ros
 
 
+def test_without_ros_the_program_says_what_is_missing():
+    blocked = "import sys; sys.modules['rclpy'] = None; from seg_perception.ros.start import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, timeout=live.START_S)
+    assert done.returncode == 1
+    assert done.stderr == "perception_node: no rclpy: source a ROS 2, or take the environment of `make venv`\n"
+
+
 def catches(pid: int, number: int) -> bool:
     """Whether the process has a handler of its own for this signal; Linux tells in /proc."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()

@@ -98,3 +98,8 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, taxonomy_file: Path) -> No
     write(tmp_path / "labels" / "a.png", np.zeros((4, 5), np.uint8))
     with pytest.raises(ConfigError, match=r"size \(5, 4\)"):
         opened(tmp_path, "folder", str(taxonomy_file))[0]
+    write(tmp_path / "labels" / "a.png", RGB)
+    with pytest.raises(ConfigError, match=r"one channel of 8 bits wanted.*`labels: colors`"):
+        opened(tmp_path, "folder", str(taxonomy_file))[0]
+    with pytest.raises(ConfigError, match=r"no pixel has a colour of the taxonomy, the first has \(200, 100, 50\)"):
+        opened(tmp_path, "folder", str(taxonomy_file), labels="colors")[0]

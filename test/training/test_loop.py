@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -166,7 +167,7 @@ def test_sigterm_leaves_a_checkpoint_to_go_on_from(settings: Callable, tmp_path:
 
 def test_another_configuration_does_not_go_on_with_a_training(settings: Callable, tmp_path: Path) -> None:
     run(settings(schedule={"iterations": 1}), tmp_path / "out")
-    with pytest.raises(ConfigError, match=r"schedule\.learning_rate"):
+    with pytest.raises(ConfigError, match=r"schedule\.learning_rate differ.*start_from: .*best\.pt"):
         run(settings(schedule={"iterations": 1, "learning_rate": 0.5}), tmp_path / "out")
     run(settings(schedule={"iterations": 1}, run={"log_every": 7}), tmp_path / "out")  # which changes nothing
 
@@ -242,6 +243,15 @@ def test_a_training_that_diverges_says_so(settings: Callable, tmp_path: Path) ->
     content = settings(schedule={"learning_rate": 1e30, "optimiser": "sgd"}, run={"log_every": 1})
     with pytest.raises(ConfigError, match="smaller learning_rate"):
         run(content, tmp_path / "out")
+
+
+def test_pictures_that_are_void_throughout_teach_nothing_and_are_refused(
+    settings: Callable, street_folder: Path, tmp_path: Path
+) -> None:
+    for path in (street_folder / "train/labels").iterdir():
+        cv2.imwrite(str(path), np.full((64, 96), 255, np.uint8))
+    with pytest.raises(ConfigError, match="not one of the 6 label pictures has a pixel that is not void"):
+        run(settings(), tmp_path / "out")
 
 
 def test_classes_of_network_and_taxonomy_have_to_agree(settings: Callable, tmp_path: Path) -> None:
