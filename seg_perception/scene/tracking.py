@@ -37,9 +37,9 @@ class Tracks:
 
     track_id: (T,) int32 from 1, never given again. class_id, probability: (T,) smoothed over time. centre: (T, 3),
     size: (T, 3), yaw: (T,) of its length, along its velocity once it moves, in the fixed frame. velocity: (T, 2) m/s
-    in the fixed frame. turn_rate: (T,) rad/s. age_s: (T,) since first seen. coasting_s: (T,) since last seen, 0 if
-    seen now. of_object: (K,) int32 index into the tracks, NO_TRACK for none. confirmed: (T,) seen often enough to be
-    told of.
+    in the fixed frame, less what may be chance (`_surely`). turn_rate: (T,) rad/s. age_s: (T,) since first seen.
+    coasting_s: (T,) since last seen, 0 if seen now. of_object: (K,) int32 index into the tracks, NO_TRACK for none.
+    confirmed: (T,) seen often enough to be told of.
     """
 
     track_id: NDArray[np.int32]
@@ -166,6 +166,16 @@ class Tracker:
         """(T, 2) m/s."""
         return models.velocities(self._tracks.vehicle, self._tracks.state)
 
+    def _surely(self) -> NDArray[np.float64]:
+        """(T, 2) m/s to tell: a velocity v of standard deviation s times 1 - (s / v)^4, none where s is more. What
+        stands, and is seen in ever other parts, is not told to drive.
+        """
+        tracks, velocity = self._tracks, self._velocity()
+        along = np.where(tracks.vehicle, models.SPEED, models.VX)
+        variance = tracks.P[np.arange(len(along)), along, along]
+        chance = variance / np.maximum((velocity**2).sum(axis=1), 1e-12)
+        return velocity * np.maximum(1.0 - chance**2, 0.0)[:, None]
+
     def _assign(self, boxes: _Boxes, objects: Objects, moved: NDArray[np.float64]) -> NDArray[np.int32]:
         """(K,) row of the track that each object continues, NO_TRACK for none. moved: (T, 2) since the sweep."""
         tracks = self._tracks
@@ -260,7 +270,7 @@ class Tracker:
             np.column_stack([tracks.state[:, :2] + tracks.offset, tracks.z]) + self._origin,
             tracks.size.copy(),
             tracks.yaw.copy(),
-            self._velocity(),
+            self._surely(),
             np.where(tracks.vehicle, tracks.state[:, models.TURN], 0.0),
             now - tracks.born,
             now - tracks.seen,

@@ -120,6 +120,13 @@ def test_turning_car_is_followed_with_its_turn_rate():
     assert last.yaw[0] == pytest.approx(turn * 3.9, abs=0.06)
 
 
+def test_a_standing_car_whose_box_jumps_at_first_is_not_told_to_drive():
+    told = follow(*[objects(car(10.0 + jump, 3.0)) for jump in (0.0, 0.4, 0.3, 0.4)])
+    assert np.hypot(*told[1].velocity[0]) < 0.5  # of 4 m/s between the two boxes
+    drives = follow(*[objects(car(10.0 + 1.2 * k, 3.0)) for k in range(4)])
+    assert drives[3].velocity[0] == pytest.approx([12.0, 0.0], abs=1.0)
+
+
 def test_car_that_drives_towards_us_turns_its_yaw_along_its_velocity():
     told = follow(*[objects(car(40 - 0.8 * k, 2.0, 0.0)) for k in range(20)])
     assert told[-1].velocity[0] == pytest.approx([-8.0, 0.0], abs=0.3)
