@@ -61,11 +61,11 @@ class RunStatistics:
 
     def add_sweep(self, cloud: SemanticCloud, report: SweepReport) -> None:
         """A sweep went through the pipeline. Labelled: at least one of its points got a label."""
-        by_class = _counts(cloud.class_id)
+        by_class, returns = _counts(cloud.class_id, cloud.scan.points)
         with self.lock:
             self.sweeps_out += 1
             self.sweeps_labelled += bool(by_class[:UNKNOWN].any())
-            self.points += len(cloud)
+            self.points += returns
             self.points_by_class += by_class
             if report.motion_fallback:
                 self.count("motion_assumed_static")
@@ -105,13 +105,14 @@ class RunStatistics:
 
 
 @numba.njit(cache=True, nogil=True)
-def _counts(class_id):  # type: ignore[no-untyped-def]
+def _counts(class_id, points):  # type: ignore[no-untyped-def]
     """How often each of 256 comes up in class_id (N,) uint8; numpy, which makes it int64 first, takes four times as
-    long."""
-    counts = np.zeros(256, np.int64)
+    long. And how many of points (N, 3) are returns."""
+    counts, returns = np.zeros(256, np.int64), 0
     for i in range(class_id.shape[0]):
         counts[class_id[i]] += 1
-    return counts
+        returns += np.isfinite(points[i, 0]) and np.isfinite(points[i, 1]) and np.isfinite(points[i, 2])
+    return counts, returns
 
 
 def summary_lines(summary: dict) -> list[str]:

@@ -625,3 +625,12 @@ def test_a_picture_of_twelve_bits_in_sixteen_is_told_until_the_settings_say_so(b
     assert drive.causes.get("unused_bits/front", 0) == told
     assert int(result.images["front"].pixels[0, 0, 0]) == 4000 >> bits - 8
     assert ("camera.front.sample_bits" in drive.said.get("unused_bits/front", "")) == bool(told)
+
+
+def test_shares_are_of_the_points_that_came_back():
+    drive = Drive()
+    drive.intake.image("front", image_message())
+    drive.intake.cloud(cloud_message(), 0.0)
+    assert len(drive.intake.next_result(math.inf).cloud) == 4
+    summary = drive.intake.statistics.summary(())
+    assert (summary["points"], summary["points_labelled"]) == (3, 2)

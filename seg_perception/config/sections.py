@@ -369,7 +369,7 @@ class DiagnosticsConfig(Section):
     rate_warn_hz: float = setting(0.0, "WARN where fewer clouds a second are published", live=True, minimum=0.0)
     rate_error_hz: float = setting(0.0, "the same, ERROR", live=True, minimum=0.0)
     coverage_warn: float = setting(
-        0.0, "WARN where a smaller share of the points has a label", live=True, minimum=0.0, maximum=1.0
+        0.0, "WARN where a smaller share of the returns has a label", live=True, minimum=0.0, maximum=1.0
     )
     coverage_error: float = setting(0.0, "the same, ERROR", live=True, minimum=0.0, maximum=1.0)
     gpu_temperature_warn_c: float = setting(85.0, "WARN where a GPU is this hot", live=True, minimum=0.0)
