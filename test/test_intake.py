@@ -631,6 +631,6 @@ def test_shares_are_of_the_points_that_came_back():
     drive = Drive()
     drive.intake.image("front", image_message())
     drive.intake.cloud(cloud_message(), 0.0)
-    assert len(drive.intake.next_result(math.inf).cloud) == 4
+    assert len(drive.intake.remember(drive.intake.next_result(math.inf)).cloud) == 4
     summary = drive.intake.statistics.summary(())
     assert (summary["points"], summary["points_labelled"]) == (3, 2)
