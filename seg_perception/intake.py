@@ -1,8 +1,9 @@
 """Messages in, labelled sweeps out: what the live node and the replay of a bag have in common.
 
-One thread hands messages in as they come; they are looked at no further than their stamps. Another asks for results
-and does the work: decode, wait for /tf where that helps, process. Time is the caller's: a steady clock live, the bag's
-log time offline. Whatever is refused or dropped is counted in `statistics.causes` and told to `on_problem`.
+One thread hands messages in as they come; they are looked at no further than their stamps, and a few points of a sweep
+that tell its middle. Another asks for results and does the work: decode, wait for /tf where that helps, process. Time
+is the caller's: a steady clock live, the bag's log time offline. Whatever is refused or dropped is counted in
+`statistics.causes` and told to `on_problem`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,11 @@
 
 The same object pairs live (with a steady clock) and offline (with the bag's log time), so both find the same pairs.
 A sweep is ready when the image nearest to it is known for every camera, that is, once an image at or after the sweep's
-stamp has come, or when its deadline has passed. Nothing is waited for longer, and nothing is dropped uncounted.
+instant has come, or when its deadline has passed. Nothing is waited for longer, and nothing is dropped uncounted.
+
+Of two images about equally near the earlier is taken. Cameras that are triggered where a turn begins are half a turn
+from its middle on either side: were it left to the jitter, a fifth of their images would go unused and as many sweeps
+share one, and each sweep would wait for an image that is no better.
 
 Several LiDARs share the images. Each has a queue and a clock of its own: one that is slow, or late, or stamps wrongly
 costs its own sweeps.
@@ -22,7 +26,8 @@ from seg_perception.config import PairingConfig
 Item = TypeVar("Item")
 
 TIME_JUMP_NS = 500_000_000  # a stamp this far behind the newest one is a jump of the clock, not a late message
-_SURELY_NEAREST = 0.45  # of a camera's period: an image this near to a sweep has no neighbour that is nearer
+_LATER = 0.45  # of the step between two images: so near to the later one a sweep takes that, else the earlier
+_SURELY_EARLIER = 0.52  # of a camera's period: so soon after an image no later one is taken, if it is a little early
 FAR_OFF = "stamp_far_off"
 FAR_OFF_NS = 1_000_000_000  # images that keep coming and are this far from the sweeps: a clock is wrong
 
@@ -39,6 +44,7 @@ class MissingImage:
 class Pairing(Generic[Item]):
     """One sweep of one LiDAR and the image each camera has for it. `missing`: camera → why it has none.
 
+    stamp_ns: that it was paired by, which `Pairer.add_sweep` was given.
     deadline_s: until then, on the caller's clock, whatever else the sweep needs may be waited for.
     """
 
@@ -154,13 +160,17 @@ class _ImageQueue(Generic[Item]):
         self.used.difference_update(gone)
         return ["image_unused"] * len(unused)
 
-    def nearest(self, stamp_ns: int) -> int | None:
-        """The stamp nearest to `stamp_ns`; of two equally near, the earlier."""
+    def nearest(self, stamp_ns: int, window_ns: int) -> int | None:
+        """The stamp nearest to `stamp_ns`; of two about equally near the earlier, if it is within the window."""
         right = bisect_left(self.stamps, stamp_ns)
         around = self.stamps[max(right - 1, 0) : right + 1]
         if self.doubted is not None:
             around.append(self.doubted[0])
-        return min(around, key=lambda stamp: abs(stamp - stamp_ns)) if around else None
+        nearest = min(around, key=lambda stamp: abs(stamp - stamp_ns), default=None)
+        before = max((stamp for stamp in around if 0 <= stamp_ns - stamp <= window_ns), default=None)
+        if nearest is None or before is None or nearest - stamp_ns <= _LATER * (nearest - before):
+            return nearest
+        return before
 
     def use(self, stamp_ns: int) -> Item:
         """The image of this stamp, for a sweep."""
@@ -169,14 +179,15 @@ class _ImageQueue(Generic[Item]):
             return self.doubted[1]
         return self.items[stamp_ns]
 
-    def knows_nearest(self, stamp_ns: int) -> bool:
-        """Whether no image that is still to come will be nearer, as far as the camera keeps its rhythm."""
+    def knows_nearest(self, stamp_ns: int, window_ns: int) -> bool:
+        """Whether no image that is still to come will be taken, as far as the camera keeps its rhythm."""
         if self.doubted is not None and 0 <= self.doubted[0] - stamp_ns <= TIME_JUMP_NS:
             return True
         if not self.stamps:
             return False
         after_ns = stamp_ns - self.stamps[-1]  # that the sweep is
-        return after_ns <= 0 or after_ns < _SURELY_NEAREST * self.rhythm.period_ns
+        share = _SURELY_EARLIER if after_ns <= window_ns else _LATER
+        return after_ns <= 0 or after_ns < share * self.rhythm.period_ns
 
 
 class RateLimit:
@@ -262,8 +273,8 @@ class Pairer(Generic[Item]):
         self.counts.update(self._images[camera].add(stamp_ns, item))
 
     def add_sweep(self, stamp_ns: int, item: Item, now_s: float, lidar: str = "") -> bool:
-        """A sweep has come at `now_s`; it waits for its images until its deadline. Returns whether with it the clock
-        jumped back, as when a bag starts over.
+        """A sweep has come at `now_s`; it waits for its images until its deadline. `stamp_ns` is the one to pair by:
+        the instant that stands for it. Returns whether with it the clock jumped back, as when a bag starts over.
 
         One stamped far from the last is doubted until the next one comes. Where that goes on from the last, it was one
         alone, and is dropped. Where that goes on from it, the clock has jumped: back, the sweeps that wait are dropped,
@@ -297,7 +308,7 @@ class Pairer(Generic[Item]):
                 continue
             off_ns = min((abs(stamp_ns - sweep_ns) for sweep_ns in sweeps.expected_ns()), default=self._window_ns + 1)
             each_is_taken = 0 < sweeps.rhythm.period_ns < 1.1 * period_ns
-            if off_ns <= self._window_ns and (each_is_taken or off_ns < _SURELY_NEAREST * period_ns):
+            if off_ns <= self._window_ns and (each_is_taken or off_ns < _LATER * period_ns):
                 return True
         return False
 
@@ -322,7 +333,7 @@ class Pairer(Generic[Item]):
         return any(queue.waiting for queue in self._sweeps.values())
 
     def _is_ready(self, waiting: _Waiting[Item], now_s: float) -> bool:
-        decided = all(queue.knows_nearest(waiting.stamp_ns) for queue in self._images.values())
+        decided = all(queue.knows_nearest(waiting.stamp_ns, self._window_ns) for queue in self._images.values())
         return decided or now_s >= waiting.deadline_s
 
     def _believe(self, queue: _SweepQueue[Item], new: _Waiting[Item], now_s: float) -> None:
@@ -365,7 +376,7 @@ class Pairer(Generic[Item]):
         images: dict[str, Item] = {}
         missing: dict[str, MissingImage] = {}
         for name, queue in self._images.items():
-            nearest = queue.nearest(waiting.stamp_ns)
+            nearest = queue.nearest(waiting.stamp_ns, self._window_ns)
             if nearest is not None and abs(nearest - waiting.stamp_ns) <= self._window_ns:
                 images[name] = queue.use(nearest)
             else:

@@ -18,6 +18,7 @@ from seg_perception.messages.point_times import Times, point_stamps_ns, read_tim
 _CODE_OF_DTYPE = {np.dtype(name): code for code, name in POINT_FIELD_DTYPES.items()}
 _FLOATS = (7, 8)
 _ASKED = np.arange(128) * 0.618034 % 1.0  # where in a cloud lie the points that tell when the middle of a sweep was
+_TELLING = 32  # of those: where fewer are returns, all points are looked at
 _IN_THE_MIDDLE = 0.1  # of a sweep's length: a stamp so near to its middle is meant to be there
 
 # What a semantic cloud adds to each point: offset within the added bytes, and PointField code. The widest come first,
@@ -81,7 +82,7 @@ def middle_ns(msg: Any) -> int:
     ends (Velodyne) or where it looks ahead. The stamp itself where points tell no times that can be used, or tell that
     it is about there; whatever else is wrong with the cloud is for `decode_cloud` to say.
 
-    As a few points have it that are spread over rows and columns: quick, and to a hundredth of the sweep's length.
+    As a few points have it that are spread over rows and columns: quick, and to a few hundredths of the sweep's length.
     Raises StampError for stamp 0.
     """
     stamp = stamp_ns(msg.header, "cloud")
@@ -95,7 +96,9 @@ def middle_ns(msg: Any) -> int:
     rows = (_ASKED * len(cloud)).astype(np.int64)
     some = replace(cloud, width=len(rows), height=1, data=cloud.data[rows])
     _, times = _read_points(some, field)
-    stamps, _ = point_stamps_ns(some, field, times)
+    if np.count_nonzero(times.usable) < _TELLING:
+        _, times = _read_points(cloud, field)
+    stamps, _ = point_stamps_ns(cloud, field, times)
     if stamps is None or not times.usable.any():
         return stamp
     first, last = int(stamps[times.usable].min()), int(stamps[times.usable].max())

@@ -1,8 +1,8 @@
 """`perception_node`: converts, calls, publishes.
 
-One thread, the executor's, takes messages in and hands them to the `Intake`, which looks no further than their stamps.
-A second one, the `Worker`, does everything that takes time, and publishes. configure loads the network, activate
-subscribes.
+One thread, the executor's, takes messages in and hands them to the `Intake`, which looks no further than their stamps
+and a few points of a sweep. A second one, the `Worker`, does everything that takes time, and publishes. configure loads
+the network, activate subscribes.
 """
 
 from __future__ import annotations

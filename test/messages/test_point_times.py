@@ -128,7 +128,7 @@ def _turn(begins_ms: float, returns: float = 1.0, columns: int = 1024, beams: in
     return points
 
 
-@pytest.mark.parametrize("returns", [1.0, 0.4])
+@pytest.mark.parametrize("returns", [1.0, 0.4, 0.01])
 @pytest.mark.parametrize("begins_ms", [0.0, -100.0, 20.0])
 def test_the_middle_of_a_sweep_is_where_its_points_have_it(cloud_msg, begins_ms: float, returns: float) -> None:
     middle = middle_ns(cloud_msg(_turn(begins_ms, returns)))
