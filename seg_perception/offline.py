@@ -159,7 +159,10 @@ def config_for(bag: Path, config: str | None) -> Config:
         raise BagError(f"bag {bag}: no such file or directory")
     path = Path(config) if config else parameters_beside(bag)
     if not config and not path.is_file():
-        raise ConfigError(f"bag {bag}: no {path.name} beside it; name a configuration with --config")
+        raise ConfigError(
+            f"bag {bag}: no {path.name} beside it; name one with --config, or have one "
+            f"written: seg-perception settings {bag}"
+        )
     return Config.load(path)
 
 

@@ -29,6 +29,7 @@ COMMANDS = {  # each is a module of this folder
     "export": "export",
     "quantize": "quantize",
     "models": "models",
+    "settings": "settings",
     "doctor": "doctor",
     "layout": "layout",
 }
