@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 from seg_perception.config import CameraConfig, Config
 from seg_perception.datatypes import CameraImage, LidarScan
 from seg_perception.errors import MessageError, ModelError, SegPerceptionError
-from seg_perception.fusion.pairing import FAR_OFF, TIME_JUMP_NS, Pairer, Pairing, RateLimit
+from seg_perception.fusion.image_queue import TIME_JUMP_NS, RateLimit
+from seg_perception.fusion.pairing import FAR_OFF, Pairer, Pairing
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.inference.networks import Segmenters
 from seg_perception.inference.segmenter import Segmentation

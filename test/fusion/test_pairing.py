@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seg_perception.config import PairingConfig
-from seg_perception.fusion.pairing import Pairer, RateLimit
+from seg_perception.fusion.pairing import Pairer
 
 MS = 1_000_000
 S = 1_000 * MS
@@ -417,15 +417,6 @@ def test_an_image_that_was_used_does_not_count_as_unused():
     assert p.counts["image_unused"] == 0
 
 
-def test_a_rate_limit_keeps_the_rate_on_average_whatever_the_jitter():
-    limit = RateLimit(10.0)
-    jitter = np.random.default_rng(1).normal(0.0, 4e6, 3000)
-    stamps = (np.arange(3000) / 30 * 1e9 + jitter).astype(np.int64) + 10**12
-    kept = [stamp for stamp in stamps.tolist() if limit.admits(stamp)]
-    assert 950 <= len(kept) <= 1000
-    assert min(np.diff(kept)) > 50 * MS
-
-
 def test_window_and_deadline_may_change_between_sweeps():
     p = pairer(window_ms=80.0, deadline_ms=100.0)
     p.add_image("front", 1 * S - 50 * MS, "image")
@@ -435,13 +426,6 @@ def test_window_and_deadline_may_change_between_sweeps():
     p.add_sweep(2 * S, "second", now_s=1.0)
     assert p.next_ready(1.25) is None
     assert p.next_ready(1.35).sweep == "second"
-
-
-def test_a_rate_limit_lets_all_through_that_is_slower_and_starts_anew_after_a_jump_back():
-    limit = RateLimit(10.0)
-    assert all(limit.admits(10**12 + i * 101 * MS) for i in range(10))
-    assert limit.admits(10**12 - 10**9)
-    assert not limit.admits(10**12 - 10**9 + 50 * MS)
 
 
 def lidar_pairer(*lidars: str, **settings: float) -> Pairer:
