@@ -62,6 +62,9 @@ def suggest(bag: BagReader) -> Suggestion:
 
 def _cameras(bag: BagReader, notes: list[str]) -> dict[str, dict[str, Any]]:
     pictures = {topic: type for topic, type in bag.topics.items() if type in _TRANSPORT}
+    for topic in [topic for topic in pictures if not bag.counts[topic]]:
+        notes.append(f"{topic}: left out, as nothing was recorded on it")
+        del pictures[topic]
     infos = {topic for topic, type in bag.topics.items() if type == _INFO}
     info_of: dict[str, str] = {}
     for topic, type in pictures.items():

@@ -59,6 +59,8 @@ def car(tmp_path):
         write_cloud(bag, "/roof/points_filtered", "roof", 20)
         write_cloud(bag, "/velodyne_points", "bumper", 30)
         write_cloud(bag, "/perception_node/points", "roof", 60, class_id=np.zeros(60, np.uint8))
+        for topic in ("/spare/image_raw", "/left/front/image_rect_color"):  # recorded while nobody published
+            bag._connect(topic, "sensor_msgs/msg/Image", None)
         bag.write_cloud("/flat", cloud_from_columns("roof", T0, {"x": np.ones(3, np.float32)}))
         bag.write_tf("/tf", [StampedTransform("odom", "base_link", T0, np.eye(4))], T0)
         bag.write_tf("/tf", [StampedTransform("map", "odom", T0, np.eye(4))], T0)
@@ -94,6 +96,7 @@ def test_what_is_left_out_is_said_with_the_reason(car):
         "/roof/points_filtered": "no more points",
         "/perception_node/points": "labelled already",
         "/flat": "cannot be used",
+        "/spare/image_raw": "nothing",
     }
     for topic, reason in reasons.items():
         assert any(note.startswith(topic) and reason in note for note in notes), topic
