@@ -24,10 +24,10 @@ from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
+from seg_perception.config.scene import BevConfig, ObjectsConfig, TrackingConfig, VoxelMapConfig
 from seg_perception.config.section import Section, as_mapping, build_section, setting
 from seg_perception.config.sections import (
     SENSOR_NAME,
-    BevConfig,
     CameraConfig,
     DiagnosticsConfig,
     EdgesConfig,
@@ -36,13 +36,10 @@ from seg_perception.config.sections import (
     MotionConfig,
     NamedLidarConfig,
     NodeConfig,
-    ObjectsConfig,
     OutputConfig,
     PaintingConfig,
     PairingConfig,
-    TrackingConfig,
     VisibilityConfig,
-    VoxelMapConfig,
 )
 from seg_perception.errors import ConfigError
 
