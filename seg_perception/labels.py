@@ -172,11 +172,13 @@ def class_map(text: str, source: Taxonomy, target: Taxonomy) -> NDArray[np.uint8
     """(256,) uint8: what each train id of `source` is in `target`.
 
     Classes of the same name are the same; `text` says the rest, and goes before: `car=van+caravan, unknown=sky`, on the
-    left a class of `target` or `unknown`, on the right classes or groups of `source`. Raises ConfigError for a name
-    that is not there, for a class that is said twice, and for those that have no counterpart and of which `text` says
-    nothing.
+    left a class of `target` or `unknown`, on the right classes or groups of `source`, or `*` for all that nothing else
+    is said of. Raises ConfigError for a name that is not there, for a class that is said twice, and for those that have
+    no counterpart and of which `text` says nothing.
     """
     table = np.full(256, UNKNOWN, np.uint8)
+    trained = np.arange(256) < len(source.trained)
+    rest: int | None = None
     said, told = np.zeros(256, bool), np.zeros(256, bool)  # told: by `text`
     for entry in source.trained:
         if entry.name in target.names:
@@ -185,17 +187,25 @@ def class_map(text: str, source: Taxonomy, target: Taxonomy) -> NDArray[np.uint8
         ours, equals, theirs = (word.strip() for word in part.partition("="))
         if not equals:
             raise ConfigError(f"ours=theirs wanted, '{part}' seen")
+        becomes = UNKNOWN if ours == "unknown" else target.train_id(ours)
+        if theirs == "*":
+            if rest is not None:
+                raise ConfigError(f"* once wanted, '{part}' seen after another")
+            rest = becomes
+            continue
         members = source.members(member.strip() for member in theirs.split("+"))
         twice = [entry.name for entry in source.trained if members[entry.train_id] and told[entry.train_id]]
         if twice:
             raise ConfigError(f"each class once wanted, {twice} of taxonomy '{source.name}' seen again in '{part}'")
         told |= members
-        table[members], said[members] = UNKNOWN if ours == "unknown" else target.train_id(ours), True
+        table[members], said[members] = becomes, True
+    if rest is not None:
+        table[trained & ~said], said = rest, trained
     silent = [entry.name for entry in source.trained if not said[entry.train_id]]
     if silent:
         raise ConfigError(
             f"classes {silent} of taxonomy '{source.name}' have no counterpart in '{target.name}'; say what they are, "
-            "as car=van+caravan or unknown=sky"
+            "as car=van+caravan or unknown=sky, or unknown=* of all of them"
         )
     return table
 

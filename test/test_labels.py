@@ -141,3 +141,12 @@ def test_the_page_on_networks_shows_a_taxonomy_that_is_one_and_tells_of_every_gr
     taxonomy = Taxonomy.from_mapping(yaml.safe_load(example), "docs/models.md")
     assert set(taxonomy.groups) <= {*GROUPS_USED, "obstacles"}
     assert all(f"`{group}`" in page for group in GROUPS_USED)
+
+
+def test_a_star_in_a_class_map_is_whatever_is_left_wherever_it_stands():
+    cityscapes = Taxonomy.load("cityscapes")
+    left = class_map("unknown=*, road=asphalt", three("gravel", "car", "asphalt", "sofa"), cityscapes)
+    assert left[:4].tolist() == [UNKNOWN, 13, 0, UNKNOWN]
+    assert (class_map("building=*", three("gravel", "sofa"), cityscapes)[:3] == [2, 2, UNKNOWN]).all()
+    with pytest.raises(ConfigError, match=r"\* once wanted"):
+        class_map("unknown=*, road=*", three("gravel", "sofa"), cityscapes)

@@ -56,7 +56,7 @@ class CameraConfig(Section):
     class_map: str = setting(
         "",
         "what its network's classes are called in `taxonomy`, where not the same: ours=theirs or ours=one+another, "
-        "comma-separated; ours may be unknown",
+        "comma-separated; ours may be unknown, and theirs * for all that nothing else is said of",
     )
     crop: str = setting(
         "",
