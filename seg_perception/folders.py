@@ -21,7 +21,7 @@ KERNELS = "NUMBA_CACHE_DIR"
 
 INLINED = {
     "calibration/alignment.py": ("geometry/lens.py",),
-    "fusion/doubts.py": ("datatypes.py", "fusion/edges.py", "geometry/visibility.py"),
+    "fusion/doubts.py": ("datatypes.py", "fusion/edges.py", "fusion/layers.py", "geometry/visibility.py"),
     "fusion/edges.py": ("datatypes.py",),
     "geometry/motion.py": ("geometry/columns.py",),
     "geometry/projection.py": ("geometry/columns.py", "geometry/lens.py"),
