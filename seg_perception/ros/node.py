@@ -18,6 +18,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
@@ -39,7 +40,7 @@ from seg_perception.ros.log_bridge import bridged
 from seg_perception.ros.namesakes import NAME_TAKEN, Namesakes
 from seg_perception.ros.outputs import Outputs
 from seg_perception.ros.params import NodeOfOverrides, Parameters
-from seg_perception.ros.problems import ProblemLog
+from seg_perception.ros.problems import INTERNAL, ProblemLog
 from seg_perception.ros.scene_services import SceneServices
 from seg_perception.ros.start import StopSignals
 from seg_perception.ros.taking import TakingExecutor
@@ -68,6 +69,7 @@ class PerceptionNode(NodeOfOverrides):
         self._whole_life.enter_context(bridged(self.get_logger()))
         self._settings = Parameters(self)
         self._is_configured = False
+        self._problems = ProblemLog()  # another one with each activation
         self._intake: Intake | None = None  # while active
         self._reporter: _Reporter | None = None  # while active
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -96,6 +98,13 @@ class PerceptionNode(NodeOfOverrides):
                 "what runs the network is lost: going inactive; activate again when it is back (clean up to reload)"
             )
             self.trigger_deactivate()
+
+    def outlive(self, error: Exception) -> None:
+        """Count and log what a callback raised that is none of ours, as rclpy's does for a /clock before 1970."""
+        if self._intake is not None:
+            self._intake.statistics.count(INTERNAL)
+        if self._problems.say(INTERNAL, f"a callback that is not ours: {error!r}", logging.ERROR):
+            log.debug("%s", "".join(traceback.format_exception(error)))
 
     def close(self) -> None:
         """Let go of everything, whatever state the node is in."""
@@ -171,7 +180,7 @@ class PerceptionNode(NodeOfOverrides):
 
     def _activate(self, state: LifecycleState) -> None:
         super().on_activate(state)
-        problems = ProblemLog()
+        self._problems = problems = ProblemLog()
         intake = Intake(self._config, self._segmenters, problems)
         self._intake = intake
         self._active.callback(self._let_go)
@@ -335,7 +344,12 @@ def main(args: list[str] | None = None, stop: StopSignals | None = None) -> int:
         if node.autostart and not node.start():
             return 1
         while not stop.seen:
-            executor.spin_once(timeout_sec=SPIN_S)
+            try:
+                executor.spin_once(timeout_sec=SPIN_S)
+            except ExternalShutdownException:
+                raise
+            except Exception as error:
+                node.outlive(error)
             node.leave_if_lost()
         return 0
     except KeyboardInterrupt:

@@ -19,7 +19,7 @@ SPLIT = 72  # the points lie at u = 69.5 and 129.5 without distortion
 @pytest.fixture(scope="module")
 def node(tmp_path_factory, model, peer):
     """Sees by `front` alone: `rear`, which has each of its pictures segmented, is far from every point."""
-    params = live.parameters(model)
+    params = live.parameters(model, use_sim_time=True)
     params["camera"]["rear"]["segment"] = "every"
     with live.running(peer, tmp_path_factory.mktemp("node"), params) as node:
         peer.send("/tf_static", live.tf_message(live.transform("lidar", "rear_optical", 0, (0.0, 0.0, 1000.0))))
@@ -229,6 +229,32 @@ def test_of_two_publishers_of_a_topic_each_new_stamp_is_used(node, peer):
         counted_since(peer, "sweep_far_behind", before)
     finally:
         peer.node.destroy_publisher(second)
+
+
+def test_whatever_the_clock_of_a_simulation_does_sweeps_are_labelled_and_their_age_is_told_by_it(node, peer):
+    from rosgraph_msgs.msg import Clock
+
+    from seg_perception.ros import qos
+
+    publisher = peer.node.create_publisher(Clock, "/clock", qos.published(1))
+    try:
+        peer.spin_until(publisher.get_subscription_count, "the node to ask for the time")
+        for ahead_s in (0.5, -1000.0, 500.0):  # it follows, jumps, and jumps back; between these it stands still
+
+            def told(ahead_s=ahead_s):
+                at_ns = peer.stamp_ns + STEP_NS - round(ahead_s * 1e9)
+                publisher.publish(Clock(clock=live.header("", at_ns).stamp))
+                peer.spin_for(0.1)
+                assert labels(peer) == GOOD
+                peer.spin_for(0.3)
+                return peer.values("inputs").get("/points.stamp_ahead_of_clock_s") == f"{ahead_s:.3f}"
+
+            peer.spin_until(told, f"{ahead_s} s to be told")
+        publisher.publish(Clock(clock=live.header("", -(10**9)).stamp))  # rclpy raises
+        assert "must not be negative" in counted_since(peer, "internal_error", 0)
+        assert labels(peer) == GOOD
+    finally:
+        peer.node.destroy_publisher(publisher)
 
 
 def test_of_cameras_faster_than_the_lidar_each_sweep_takes_one_picture_and_the_others_are_segmented_if_asked(
