@@ -8,7 +8,10 @@ import pytest
 pytest.importorskip("rclpy")
 
 from seg_perception.errors import BackendLostError, CalibrationError, MessageError, ModelError, StampError
+from seg_perception.geometry.lens import COEFFICIENT_COUNTS
 from seg_perception.inference.cuda_runtime import CudaError
+from seg_perception.messages.image import ENCODINGS
+from seg_perception.messages.point_times import TIME_FIELDS
 from seg_perception.ros.params import settings
 from seg_perception.ros.problems import INTERNAL, QUIET, SENTENCES
 
@@ -23,6 +26,15 @@ def test_every_parameter_of_the_node_is_in_the_table_in_that_order():
 OF_ERRORS = {
     error.cause for error in (BackendLostError, CalibrationError, CudaError, MessageError, ModelError, StampError)
 }
+
+
+def test_what_a_message_may_hold_is_all_there():
+    said = PAGE.partition("### What a message may hold")[2].partition("## Published")[0]
+    encodings = {name.replace("16", "8") if name != "16UC1" else name for name in ENCODINGS}
+    assert all(f"`{name}`" in said for name in (*encodings, *TIME_FIELDS))
+    for model in COEFFICIENT_COUNTS.keys() - {"none"}:
+        counts = re.search(rf"`{model}` \(([^);]*)", said)
+        assert counts and tuple(map(int, re.findall(r"\d+", counts[1]))) == COEFFICIENT_COUNTS[model]
 
 
 @pytest.mark.parametrize("cause", sorted({*SENTENCES, *QUIET, INTERNAL, *OF_ERRORS}))
