@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from seg_perception.labels import Taxonomy
 
 _SQUARE_M = 1.6
+_STEP_M = 0.18  # more than a kerb
 _ACROSS = 100  # squares; beyond 80 m nobody sees the ground anyway
 _NEITHER, _GROUND, _THING = range(3)
 _SUM, _COUNT, _LOWEST, _SECOND = range(4)
@@ -71,8 +72,8 @@ def _heights(points, class_id, kind, squares):  # type: ignore[no-untyped-def]
 def below(heights, x, y):  # type: ignore[no-untyped-def]
     """The ground at a place, and the lowest that is known in its square and those around it. NaN where nothing is.
 
-    The ground is the middle one of the heights that labels give to these squares; where they give none, what is known
-    of the square itself, else the lowest.
+    The ground is what labels give to the square, unless that is far from the middle one of what they give to all these
+    squares, which is the ground then; where they give none, what is known of the square itself, else the lowest.
     """
     row, column = math.floor(y / _SQUARE_M + 0.5 * _ACROSS), math.floor(x / _SQUARE_M + 0.5 * _ACROSS)
     if not (0 <= row < _ACROSS and 0 <= column < _ACROSS):
@@ -86,5 +87,6 @@ def below(heights, x, y):  # type: ignore[no-untyped-def]
                 told[count] = heights[1, r, c]
                 count += 1
     if count > 0:
-        return np.sort(told[:count])[(count - 1) // 2], lowest
+        middle, own = np.sort(told[:count])[(count - 1) // 2], heights[1, row, column]
+        return own if abs(own - middle) <= _STEP_M else middle, lowest
     return lowest if math.isnan(heights[0, row, column]) else heights[0, row, column], lowest
