@@ -14,7 +14,7 @@ NAME = "seg_perception"
 PACKAGE = Path(__file__).resolve().parent.parent / NAME
 
 TIERS = (
-    ("errors", "shipped", "folders", "compiling", "prefetching"),
+    ("errors", "shipped", "folders", "compiling", "prefetching", "borrowing"),
     ("datatypes", "config"),
     ("labels", "once", "crew", "statistics", "pcd", "schema"),
     ("geometry",),

@@ -21,6 +21,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from seg_perception.borrowing import borrowed
 from seg_perception.config import VisibilityConfig
 from seg_perception.fusion.edges import HIDDEN
 from seg_perception.fusion.layers import layer
@@ -223,6 +224,7 @@ def _scratch():  # type: ignore[no-untyped-def]
 @_compiled
 def _describe(block, told, scratch, given):  # type: ignore[no-untyped-def]
     """What is told of a block of points into the first columns of given, (inputs, _BLOCK)."""
+    told, scratch, given = borrowed((told, scratch, given))  # type: ignore[call-arg]
     (index, uv, distance, cell, steps, towards), sweep, (class_id, free, hider, _, labels), buffer = told
     cells, ranges, nearest, across, along, rows = sweep
     numbers, whole, around = scratch  # row by row: Numba takes rows that are unpacked together number by number

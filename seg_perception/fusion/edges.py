@@ -14,6 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_perception.borrowing import borrowed
 from seg_perception.config import EdgesConfig
 from seg_perception.datatypes import UNKNOWN
 from seg_perception.geometry.range_image import RangeImage, close
@@ -151,9 +152,16 @@ def _mark(here, below, across, along, step_m, columns, bits, marked):  # type: i
 def _agree(labels, sweep, step_m, beside, found, agreement, agreed):  # type: ignore[no-untyped-def]
     """Whether the label of each cell's nearest point may stay, where nothing hides that. What `_ask` says of one point,
     for many at a time: bytes beside each other, without a branch. Where nobody has a label, nobody is asked."""
+    room = np.empty((5, _BLOCK), np.uint8), np.empty(_BLOCK, np.int8)
+    _agree_blocks(labels, sweep, step_m, beside, found, agreement, agreed, room)
+
+
+@_compiled
+def _agree_blocks(labels, sweep, step_m, beside, found, agreement, agreed, room):  # type: ignore[no-untyped-def]
+    """The same, in that room."""
+    labels, sweep, beside, agreed, (counts, leads) = borrowed((labels, sweep, beside, agreed, room))  # type: ignore[call-arg]
     rows = sweep[3]
     inside = _COLUMNS * rows + _COLUMNS
-    counts, leads = np.empty((5, _BLOCK), np.uint8), np.empty(_BLOCK, np.int8)
     for first in range(0, labels.size, _BLOCK):
         begin, last = max(first, inside), min(first + _BLOCK, labels.size - inside)
         count = last - begin

@@ -10,6 +10,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_perception.borrowing import borrowed
 from seg_perception.config import PaintingConfig
 from seg_perception.datatypes import NO_CAMERA, NO_INSTANCE, UNKNOWN, LidarScan, PointLabels, SemanticCloud
 from seg_perception.fusion.instances import Told, numbered
@@ -104,10 +105,18 @@ class Painting:
 @numba.njit(cache=True, nogil=True)
 def _take(kept, index, uv, labels, stamps_ns, at_once, place, limits, number, cloud):  # type: ignore[no-untyped-def]
     """Into `cloud` the points that this camera sees better than the cameras before it."""
-    said, sure, margin, tells = labels
+    room = np.empty((2, _BLOCK), np.float32), np.empty(_BLOCK, np.bool_)
+    _take_blocks(kept, index, uv, labels, stamps_ns, at_once, place, limits, number, cloud, room)
+
+
+@numba.njit(cache=True, nogil=True)
+def _take_blocks(kept, index, uv, labels, stamps_ns, at_once, place, limits, number, cloud, room):  # type: ignore[no-untyped-def]
+    """The same, in that room."""
+    kept, index, uv, stamps_ns, room = borrowed((kept, index, uv, stamps_ns, room))  # type: ignore[call-arg]
+    (said, sure, margin, tells), cloud = borrowed((labels, cloud))  # type: ignore[call-arg]
     best, class_id, probability, camera = cloud
-    us, vs, room = uv[0], uv[1], np.empty((2, _BLOCK), np.float32)
-    score, apart_ms, wins = room[0], room[1], np.empty(_BLOCK, np.bool_)
+    us, vs, (values, wins) = uv[0], uv[1], room
+    score, apart_ms = values[0], values[1]
     if at_once:  # else there may be none
         apart_ms[:] = abs(stamps_ns[0] - place.image_ns) * 1e-6
     for first in range(0, index.shape[0], _BLOCK):

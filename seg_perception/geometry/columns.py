@@ -11,6 +11,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_perception.borrowing import borrowed
 from seg_perception.geometry.workspace import Workspace
 
 BLOCK: Final = 512
@@ -37,6 +38,7 @@ def bounds_of(points: NDArray[np.float32], workspace: Workspace | None = None) -
 
 @numba.njit(cache=True, nogil=True)
 def _bound(by_axis, bounds):  # type: ignore[no-untyped-def]
+    by_axis, bounds = borrowed((by_axis, bounds))  # type: ignore[call-arg]
     for axis in range(3):
         bits = by_axis[axis].view(np.int32)
         for block in range(bounds.shape[0]):

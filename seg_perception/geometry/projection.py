@@ -10,6 +10,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_perception.borrowing import borrowed
 from seg_perception.geometry import lens
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.columns import BLOCK, bounds_of, by_axis
@@ -124,9 +125,17 @@ def _project(params, T_lens_lidar, window, by_axis, bounds, index, uv, distance)
     the planes around what the image shows, in float32, a whole block by its bounds alone; those that are left go
     through the lens, in float64. Where only a few of a block are left, these alone.
     """
-    room, passing, planes = np.empty((6, BLOCK)), np.empty(BLOCK, np.uint8), _planes(window, T_lens_lidar)
+    room = np.empty((6, BLOCK)), np.empty((3, BLOCK), np.float32), np.empty(BLOCK, np.uint8)
+    return _through(params, T_lens_lidar, _planes(window, T_lens_lidar), by_axis, bounds, index, uv, distance, room)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _through(params, T_lens_lidar, planes, by_axis, bounds, index, uv, distance, room):  # type: ignore[no-untyped-def]
+    """What `_project` says, in that room."""
+    by_axis, bounds, (room, rounded, passing) = borrowed((by_axis, bounds, room))  # type: ignore[call-arg]
+    index, uv, distance, planes = borrowed((index, uv, distance, planes))  # type: ignore[call-arg]
     X, Y, Z, u, v, far = room[0], room[1], room[2], room[3], room[4], room[5]
-    rounded, us, vs = np.empty((3, BLOCK), np.float32), uv[: index.shape[0]], uv[index.shape[0] :]
+    us, vs = uv[: index.shape[0]], uv[index.shape[0] :]
     found, count = 0, by_axis.shape[1]
     for block in range(bounds.shape[0]):
         outside, crossed = _beside(planes, bounds[block])

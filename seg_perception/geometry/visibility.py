@@ -18,6 +18,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_perception.borrowing import borrowed
 from seg_perception.config import VisibilityConfig
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.projection import Projection
@@ -125,16 +126,18 @@ def spacing_deg(config: VisibilityConfig) -> tuple[float, float]:
 
 @_compiled
 def _hide(index, uv, distance, by_direction, class_id, free, sizes, shape, buffer, own, hider):  # type: ignore[no-untyped-def]
-    _cover(index, uv, distance, by_direction, class_id, free, sizes, shape, buffer, own)
+    room = np.empty((2, _BLOCK), np.float32), np.empty((6, _BLOCK), np.int32)
+    _cover((index, uv, distance), by_direction, class_id, free, sizes, shape, buffer, own, room)
     _look_up(distance, own, shape[1], buffer, hider)
 
 
 @_compiled
-def _cover(index, uv, distance, by_direction, class_id, free, sizes, shape, buffer, own):  # type: ignore[no-untyped-def]
+def _cover(in_view, by_direction, class_id, free, sizes, shape, buffer, own, room):  # type: ignore[no-untyped-def]
     """Each point's patch into the buffer: the least distance beyond which it hides, and of which class it is; and into
     own, the cell above that in which each point lies: there is a row of cells above the image. A block of points at a
     time, in columns, so that the compiler takes several points at once."""
-    values, places = np.empty((2, _BLOCK), np.float32), np.empty((5, _BLOCK), np.int32)
+    (index, uv, distance), by_direction, (values, places) = borrowed((in_view, by_direction, room))  # type: ignore[call-arg]
+    class_id, buffer, own = borrowed((class_id, buffer, own))  # type: ignore[call-arg]
     per_px, half, larger, tolerance_m = sizes[0], sizes[1], np.float32(sizes[2]), np.float32(sizes[3])
     stride, growth = np.int32(shape[1]), np.ones(256, np.float32)
     growth[free] = larger
@@ -144,7 +147,7 @@ def _cover(index, uv, distance, by_direction, class_id, free, sizes, shape, buff
         count, said = last - first, class_id[first:last]
         away, scale, beyond = distance[first:last], values[0, :count], values[1, :count]
         left, wide, column = places[0, :count], places[1, :count], own[first:last]
-        top, tall, row = places[2, :count], places[3, :count], places[4, :count]
+        top, tall, row, key = places[2, :count], places[3, :count], places[4, :count], places[5, :count]
         _gather(index[first:last], by_direction, scale, beyond)
         _enlarge(away, said, growth, scale)
         _extend(uv[0, first:last], per_px[0], scale, half[0], shape[1], left, wide, column)
@@ -153,7 +156,9 @@ def _cover(index, uv, distance, by_direction, class_id, free, sizes, shape, buff
         _add(column, row, stride)
         for m in range(count):
             beyond[m] += away[m] + tolerance_m
-        _paste(left, wide, tall, beyond.view(np.int32), said, stride, buffer[stride:])
+        for m in range(count):
+            key[m] = beyond.view(np.int32)[m] & DISTANCE | np.int32(said[m])
+        _paste(left, wide, tall, key, stride, buffer[stride:])
 
 
 @_compiled
@@ -195,13 +200,12 @@ def _add(columns, rows, stride):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _paste(corner, wide, tall, beyond, class_id, stride, buffer):  # type: ignore[no-untyped-def]
+def _paste(corner, wide, tall, keys, stride, buffer):  # type: ignore[no-untyped-def]
     """Patches into the buffer, where each cell stands for the one below it too: so the last row of a patch is left out,
     and of four rows the second. Most patches take two columns and four rows at most; these write four cells each, some
     of them twice: how large the next one is cannot be guessed."""
     for m in range(corner.shape[0]):
-        key = beyond[m] & DISTANCE | np.int32(class_id[m])
-        at, columns, rows = np.uint64(corner[m]), wide[m], tall[m]
+        key, at, columns, rows = keys[m], np.uint64(corner[m]), wide[m], tall[m]
         if (columns > 0) & (columns <= 2) & (rows > 0) & (rows <= 4):
             right, below = at + np.uint64(columns - 1), np.uint64(max(rows - 2, 0) * stride)
             one, two, three, four = buffer[at], buffer[right], buffer[at + below], buffer[right + below]

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from seg_perception.borrowing import borrowed
 from seg_perception.datatypes import UNKNOWN
 from seg_perception.inference.tiles import blend_2, blend_4, blend_16
 from seg_perception.prefetching import prefetch
@@ -80,11 +81,19 @@ def sample_scores(
     Fills class_id, probability and margin, each (N,): UNKNOWN, 0 and 0 where a place is NaN, or outside the image, or
     where the network gave NaN.
     """
+    classes = scores.shape[2]
+    room = np.empty((classes, _BLOCK), np.float32), np.zeros((7, _BLOCK), np.float32), np.zeros((2, _BLOCK), np.int32)
+    answer = class_id, probability, margin
+    _sample_scores(scores, alignment, size, places, are_logits, answer, room, np.empty(_BLOCK, np.bool_))
+
+
+@njit(nogil=True, cache=True)
+def _sample_scores(scores, alignment, size, places, are_logits, answer, room, inside):  # type: ignore[no-untyped-def]
+    scores, places, inside = borrowed((scores, places, inside))  # type: ignore[call-arg]
+    (by_class, room, whole), (class_id, probability, margin) = borrowed((room, answer))  # type: ignore[call-arg]
     height, width, classes = scores.shape
     rows, steps = scores.reshape(-1, classes), (min(1, width - 1), width * min(1, height - 1))
-    by_class, room = np.empty((classes, _BLOCK), np.float32), np.zeros((7, _BLOCK), np.float32)
-    corner, inside, best = np.zeros(_BLOCK, np.int32), np.empty(_BLOCK, np.bool_), np.empty(_BLOCK, np.int32)
-    weights = room[5], room[6]
+    weights, corner, best = (room[5], room[6]), whole[0], whole[1]
     for first in range(0, places.shape[1], _BLOCK):
         last = min(first + _BLOCK, places.shape[1])
         count = last - first
@@ -214,8 +223,16 @@ def sample_labels(
     Fills class_id, probability and margin, each (N,): UNKNOWN, 0 and 0 where a place is NaN, outside the image or
     UNKNOWN. See `sample_scores` for the rest.
     """
+    room, answer = np.empty((2, _BLOCK), np.int32), (class_id, probability, margin)
+    _sample_labels((labels, confidence), alignment, size, places, answer, room)
+
+
+@njit(nogil=True, cache=True)
+def _sample_labels(picture, alignment, size, places, answer, room):  # type: ignore[no-untyped-def]
+    (labels, confidence), places, room = borrowed((picture, places, room))  # type: ignore[call-arg]
+    class_id, probability, margin = borrowed(answer)  # type: ignore[call-arg]
     flat, sure_of = labels.reshape(-1), confidence.reshape(-1)
-    here, ahead = np.empty(_BLOCK, np.int32), np.empty(_BLOCK, np.int32)
+    here, ahead = room[0], room[1]
     count, us, vs = places.shape[1], places[0], places[1]
     _look_ahead(labels, alignment, size, us[:_BLOCK], vs[:_BLOCK], ahead)
     for first in range(0, count, _BLOCK):

@@ -147,6 +147,8 @@ def test_of_a_turning_lidar_each_point_counts_its_own_time():
 
 def test_a_sweep_without_points_has_no_time_to_look_at(monkeypatch):
     """Through Python, which checks the bounds that the compiled loop does not."""
-    monkeypatch.setattr(painting, "_take", painting._take.py_func)
+    monkeypatch.setattr(painting, "borrowed", lambda value: value)
+    for kernel in ("_take", "_take_blocks"):
+        monkeypatch.setattr(painting, kernel, getattr(painting, kernel).py_func)
     empty = replace(scan(0), stamps_ns=np.empty(0, np.int64))
     assert len(paint(empty, [View("front", [], [], [])], PaintingConfig())) == 0
