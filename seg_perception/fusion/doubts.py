@@ -28,7 +28,7 @@ from seg_perception.fusion.layers import layer
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.projection import Projection
 from seg_perception.geometry.range_image import RangeImage
-from seg_perception.geometry.visibility import CLASS, DISTANCE, Patches, patches, spacing_px
+from seg_perception.geometry.visibility import CLASS, DISTANCE, Patches, patch_cells, patches, spacing_px
 from seg_perception.geometry.workspace import Workspace
 
 PLACES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
@@ -54,7 +54,7 @@ _LARGEST = np.float32(3.0)  # a spacing looks at most this much larger to the ca
 _RANGE_M, _STEP_M = np.float32(20.0), np.float32(0.3)  # that are half of what can be said
 _ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 _MUCH = np.float32(1e6)  # metres, or more
-_BLOCK = 256  # points that the network weighs together: so many of `layers.POINTS`
+_BLOCK = 512  # points that the network weighs together: so many of `layers.POINTS`
 _PLACES = np.array(PLACES, np.int64)
 _FIRST_PLACE, _FIRST_NEIGHBOUR = len(_OF_POINT), len(_OF_POINT) + 2 * len(PLACES)
 
@@ -89,16 +89,11 @@ class Doubts:
     def __init__(self, view: View, said: Said, config: VisibilityConfig, workspace: Workspace) -> None:
         projection, sweep, camera, T_cam_lidar = view
         (index, uv, distance), covered = projection.arrays, patches(len(projection.index), camera, config, workspace)
-        cell = np.array(covered.cell_px, np.float32)
-        steps = np.array(spacing_px(camera, config)) * STEP / cell
-        steps = np.minimum(steps, max(covered.buffer.shape)).astype(np.float32)  # of no lens, but of a spoilt K
+        cell, steps = _cells(camera, config)
         self.which = _asked(covered, distance, steps, workspace)
-        focal, centre, (x, y, z) = np.diag(camera.K)[:2], camera.K[:2, 2], T_cam_lidar[:3, 3]
-        with np.errstate(over="ignore", invalid="ignore"):  # likewise; only the sign is asked for
-            towards = np.array([*(focal * (x, y) + centre * z), z]).astype(np.float32)
-        places = index, uv, distance, cell, steps, towards
-        planes = (plane.ravel() for plane in (sweep.nearest, sweep.across, sweep.along))
-        self._told = places, (sweep.cell, sweep.range, *planes, sweep.rows), said, covered.buffer
+        places = index, uv, distance, cell, steps, camera.K, T_cam_lidar
+        planes = sweep.nearest.ravel(), sweep.across.ravel(), sweep.along.ravel()
+        self._told = places, (sweep.cell, sweep.range, *planes, sweep.rows), tuple(said), covered.buffer
 
     def features(self) -> NDArray[np.float32]:
         """(C, len(FEATURES))."""
@@ -113,9 +108,22 @@ class Doubts:
         weights: of three layers, each (inputs, outputs) and then (outputs,), hidden ones of a whole number of fours;
         those fitted if not given.
         """
-        with np.errstate(divide="ignore"):
-            limit = np.float32(np.log(most_doubt) - np.log1p(-most_doubt))
-        return int(_settle(self.which, self._told, weights or fitted_weights(), limit))
+        return int(_settle(self.which, self._told, weights or fitted_weights(), _score(most_doubt)))
+
+
+@lru_cache(maxsize=8)
+def _score(doubt: float) -> np.float32:
+    """What the network says of a point that is hidden with this likelihood, 0..1."""
+    with np.errstate(divide="ignore"):
+        return np.float32(np.log(doubt) - np.log1p(-doubt))
+
+
+@lru_cache(maxsize=64)
+def _cells(camera: CameraModel, config: VisibilityConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Width and height of a patch's cell, pixels, and a step aside and down, cells; each (2,)."""
+    shape, cell_px = patch_cells(camera, config)
+    steps = np.array(spacing_px(camera, config)) * STEP / cell_px
+    return np.array(cell_px, np.float32), np.minimum(steps, max(shape)).astype(np.float32)  # a spoilt K may ask for all
 
 
 def _asked(
@@ -200,7 +208,7 @@ def _tell(which, told, features):  # type: ignore[no-untyped-def]
 def _settle(which, told, layers, limit):  # type: ignore[no-untyped-def]
     """Two hidden layers, rectified; a block of points at a time. How many points are not kept."""
     first, first_bias, second, second_bias, last, last_bias = layers
-    kept, left = told[2].kept, 0
+    kept, left = told[2][3], 0
     given, scratch = np.zeros((first.shape[0], _BLOCK), np.float32), _scratch()
     one, two = np.empty((first.shape[1], _BLOCK), np.float32), np.empty((second.shape[1], _BLOCK), np.float32)
     score = np.empty(_BLOCK, np.float32)
@@ -225,7 +233,7 @@ def _scratch():  # type: ignore[no-untyped-def]
 def _describe(block, told, scratch, given):  # type: ignore[no-untyped-def]
     """What is told of a block of points into the first columns of given, (inputs, _BLOCK)."""
     told, scratch, given = borrowed((told, scratch, given))  # type: ignore[call-arg]
-    (index, uv, distance, cell, steps, towards), sweep, (class_id, free, hider, _, labels), buffer = told
+    (index, uv, distance, cell, steps, K, T), sweep, (class_id, free, hider, _, labels), buffer = told
     cells, ranges, nearest, across, along, rows = sweep
     numbers, whole, around = scratch  # row by row: Numba takes rows that are unpacked together number by number
     us, vs, away, far = numbers[0], numbers[1], numbers[2], numbers[3]
@@ -247,8 +255,9 @@ def _describe(block, told, scratch, given):  # type: ignore[no-untyped-def]
     _measure(away, far, scale, given[1], given[2])
     _bound(given[4])
     _bound(given[5])
-    _turn(us, towards[0], towards[2], right)
-    _turn(vs, towards[1], towards[2], down)
+    ahead = T[2, 3]
+    _turn(us, np.float32(K[0, 0] * T[0, 3] + K[0, 2] * ahead), np.float32(ahead), right)
+    _turn(vs, np.float32(K[1, 1] * T[1, 3] + K[1, 2] * ahead), np.float32(ahead), down)
     for k in range(3):
         step = np.float32(k - 1)
         _move(us, scale, right, step * steps[0], cell[0], np.float32(buffer.shape[1] - 1), columns[k])

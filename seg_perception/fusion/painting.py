@@ -16,7 +16,7 @@ from seg_perception.datatypes import NO_CAMERA, NO_INSTANCE, UNKNOWN, LidarScan,
 from seg_perception.fusion.instances import Told, numbered
 from seg_perception.geometry.projection import Projection
 
-_BLOCK = 512  # points weighed together
+_BLOCK = 1024  # points weighed together
 _NOTHING = np.zeros(256, np.bool_)
 _NOT_TOLD = np.float32(-2.0)  # a score below that of a point that nobody has told anything of
 

@@ -12,6 +12,7 @@ Near the outlines of things more tells than a patch: there `fusion.doubts` may h
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numba
@@ -28,7 +29,7 @@ from seg_perception.geometry.workspace import Workspace
 _USUAL_DEG = 0.2, 0.49  # between columns and between beams, of 64 beams: where neither set nor measured
 _CELL_PX = 4.0  # of the depth buffer at 1920 columns or more; proportionally less below, at least a pixel
 _LARGEST = np.float32(3.0)  # a patch looks at most this much larger to the camera than to the LiDAR
-_BLOCK = 512  # points whose columns stay in the nearest cache
+_BLOCK = 1024  # points whose columns stay in the nearest cache
 _ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 _NOTHING = np.int16(-1)
 _FREE, DISTANCE, CLASS = np.int32(2**31 - 1), np.int32(-256), np.int32(255)
@@ -105,14 +106,21 @@ class Patches(NamedTuple):
 
 def patches(count: int, camera: CameraModel, config: VisibilityConfig, workspace: Workspace) -> Patches:
     """As the last `hiding` of `count` points by that camera left them in its workspace."""
+    shape, cell_px = patch_cells(camera, config)
+    buffer, own = workspace.array("patches", shape, np.int32), workspace.array("own_patch", count, np.int32)
+    return Patches(buffer, own, cell_px)
+
+
+@lru_cache(maxsize=64)
+def patch_cells(camera: CameraModel, config: VisibilityConfig) -> tuple[tuple[int, int], tuple[float, float]]:
+    """(rows + 1, columns) of the patches of a picture, and width and height of a cell, pixels."""
     wide = max(1.0, _CELL_PX * camera.width / 1920.0)
     # Two to a patch at least: see `_paste`.
     tall = max(1.0, min(wide, config.beam_cover * spacing_px(camera, config)[1]))
-    shape = math.ceil(camera.height / tall) + 1, math.ceil(camera.width / wide)
-    buffer, own = workspace.array("patches", shape, np.int32), workspace.array("own_patch", count, np.int32)
-    return Patches(buffer, own, (wide, tall))
+    return (math.ceil(camera.height / tall) + 1, math.ceil(camera.width / wide)), (wide, tall)
 
 
+@lru_cache(maxsize=64)
 def spacing_px(camera: CameraModel, config: VisibilityConfig) -> tuple[float, float]:
     """Pixels between columns and between beams, seen from where the LiDAR stands."""
     across, along = (math.radians(angle) for angle in spacing_deg(config))
@@ -203,19 +211,44 @@ def _add(columns, rows, stride):  # type: ignore[no-untyped-def]
 def _paste(corner, wide, tall, keys, stride, buffer):  # type: ignore[no-untyped-def]
     """Patches into the buffer, where each cell stands for the one below it too: so the last row of a patch is left out,
     and of four rows the second. Most patches take two columns and four rows at most; these write four cells each, some
-    of them twice: how large the next one is cannot be guessed."""
+    of them twice: how large the next one is cannot be guessed. wide and tall are scratch afterwards."""
+    large = 0
     for m in range(corner.shape[0]):
-        key, at, columns, rows = keys[m], np.uint64(corner[m]), wide[m], tall[m]
-        if (columns > 0) & (columns <= 2) & (rows > 0) & (rows <= 4):
-            right, below = at + np.uint64(columns - 1), np.uint64(max(rows - 2, 0) * stride)
-            one, two, three, four = buffer[at], buffer[right], buffer[at + below], buffer[right + below]
-            buffer[at], buffer[right] = min(one, key), min(two, key)
-            buffer[at + below], buffer[right + below] = min(three, key), min(four, key)
-        else:
-            for y in range(max(rows - 1, min(rows, 1))):
-                for x in range(columns):
-                    beside = at + np.uint64(y * stride + x)
-                    buffer[beside] = min(buffer[beside], key)
+        large += not _is_small(wide[m], tall[m])
+    if large > 0:
+        _paste_any(corner, wide, tall, keys, stride, buffer)
+        return
+    for m in range(corner.shape[0]):  # many at a time; from here on the ways to the last column and the last row
+        wide[m] -= np.int32(1)
+        tall[m] = max(tall[m] - np.int32(2), np.int32(0)) * stride
+    for m in range(corner.shape[0]):
+        _paste_small(np.uint32(corner[m]), np.uint32(wide[m]), np.uint32(tall[m]), keys[m], buffer)
+
+
+@_compiled
+def _paste_any(corner, wide, tall, keys, stride, buffer):  # type: ignore[no-untyped-def]
+    for m in range(corner.shape[0]):
+        at, columns, rows, key = np.uint32(corner[m]), wide[m], tall[m], keys[m]
+        if _is_small(columns, rows):
+            _paste_small(at, np.uint32(columns - 1), np.uint32(max(rows - 2, 0) * stride), key, buffer)
+            continue
+        for y in range(max(rows - 1, min(rows, 1))):
+            for x in range(columns):
+                beside = at + np.uint32(y * stride + x)
+                buffer[beside] = min(buffer[beside], key)
+
+
+@_compiled
+def _is_small(columns, rows):  # type: ignore[no-untyped-def]
+    return (columns > 0) & (columns <= 2) & (rows > 0) & (rows <= 4)
+
+
+@_compiled
+def _paste_small(at, to_right, down, key, buffer):  # type: ignore[no-untyped-def]
+    right, below, last = at + to_right, at + down, at + to_right + down
+    one, two, three, four = buffer[at], buffer[right], buffer[below], buffer[last]
+    buffer[at], buffer[right] = min(one, key), min(two, key)
+    buffer[below], buffer[last] = min(three, key), min(four, key)
 
 
 @_compiled

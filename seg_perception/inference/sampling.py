@@ -21,6 +21,7 @@ from seg_perception.prefetching import prefetch
 _NEGLIGIBLE = np.float32(-21.0)
 _LOWEST = np.float32(-np.inf)
 _BLOCK = 256  # places taken at a time, so that the compiler takes several of them at once, class by class
+_LABELS = 1024  # the same for labels, of which a place has only one
 _HALVES = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 
@@ -223,7 +224,7 @@ def sample_labels(
     Fills class_id, probability and margin, each (N,): UNKNOWN, 0 and 0 where a place is NaN, outside the image or
     UNKNOWN. See `sample_scores` for the rest.
     """
-    room, answer = np.empty((2, _BLOCK), np.int32), (class_id, probability, margin)
+    room, answer = np.empty((2, _LABELS), np.int32), (class_id, probability, margin)
     _sample_labels((labels, confidence), alignment, size, places, answer, room)
 
 
@@ -234,11 +235,11 @@ def _sample_labels(picture, alignment, size, places, answer, room):  # type: ign
     flat, sure_of = labels.reshape(-1), confidence.reshape(-1)
     here, ahead = room[0], room[1]
     count, us, vs = places.shape[1], places[0], places[1]
-    _look_ahead(labels, alignment, size, us[:_BLOCK], vs[:_BLOCK], ahead)
-    for first in range(0, count, _BLOCK):
-        last = min(first + _BLOCK, count)
+    _look_ahead(labels, alignment, size, us[:_LABELS], vs[:_LABELS], ahead)
+    for first in range(0, count, _LABELS):
+        last = min(first + _LABELS, count)
         here, ahead = ahead, here
-        _look_ahead(labels, alignment, size, us[last : last + _BLOCK], vs[last : last + _BLOCK], ahead)
+        _look_ahead(labels, alignment, size, us[last : last + _LABELS], vs[last : last + _LABELS], ahead)
         at, said, sure = here[: last - first], class_id[first:last], probability[first:last]
         for k in range(at.shape[0]):
             said[k] = flat[max(at[k], 0)]
