@@ -7,25 +7,27 @@ into counting.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 
-@intrinsic
-def borrowed(typingctx, value):  # type: ignore[no-untyped-def]
+def _borrowed(typingctx, value):  # type: ignore[no-untyped-def]
     """For compiled code: an array, or a tuple of anything, as it is, but of arrays in it nobody counts who has them.
 
     Of arguments only: who gave them has them until the function ends. An array that the function makes itself is gone
-    after the last line that names it, which what is borrowed of it does not; give it to another function.
+    after the last line that names it, which what is borrowed of it is not: give it to another function.
     """
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return _uncounted(context, builder, signature.args[0], args[0])
 
     return value(value), codegen
+
+
+borrowed: Any = intrinsic(_borrowed)
 
 
 def _uncounted(context: Any, builder: Any, kind: Any, value: Any) -> Any:
@@ -35,7 +37,7 @@ def _uncounted(context: Any, builder: Any, kind: Any, value: Any) -> Any:
             setattr(array, owner, cgutils.get_null_value(getattr(array, owner).type))
         return array._getvalue()
     if isinstance(kind, types.BaseTuple):
-        for n, each in enumerate(kind):
+        for n, each in enumerate(cast(Any, kind)):
             lent = _uncounted(context, builder, each, builder.extract_value(value, n))
             value = builder.insert_value(value, lent, n)
     return value

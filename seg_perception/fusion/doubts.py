@@ -232,7 +232,7 @@ def _scratch():  # type: ignore[no-untyped-def]
 @_compiled
 def _describe(block, told, scratch, given):  # type: ignore[no-untyped-def]
     """What is told of a block of points into the first columns of given, (inputs, _BLOCK)."""
-    told, scratch, given = borrowed((told, scratch, given))  # type: ignore[call-arg]
+    told, scratch, given = borrowed((told, scratch, given))
     (index, uv, distance, cell, steps, K, T), sweep, (class_id, free, hider, _, labels), buffer = told
     cells, ranges, nearest, across, along, rows = sweep
     numbers, whole, around = scratch  # row by row: Numba takes rows that are unpacked together number by number

@@ -159,7 +159,7 @@ def _agree(labels, sweep, step_m, beside, found, agreement, agreed):  # type: ig
 @_compiled
 def _agree_blocks(labels, sweep, step_m, beside, found, agreement, agreed, room):  # type: ignore[no-untyped-def]
     """The same, in that room."""
-    labels, sweep, beside, agreed, (counts, leads) = borrowed((labels, sweep, beside, agreed, room))  # type: ignore[call-arg]
+    labels, sweep, beside, agreed, (counts, leads) = borrowed((labels, sweep, beside, agreed, room))
     rows = sweep[3]
     inside = _COLUMNS * rows + _COLUMNS
     for first in range(0, labels.size, _BLOCK):

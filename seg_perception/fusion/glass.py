@@ -52,7 +52,7 @@ def hide_behind_glass(
 @_compiled
 def _hide(class_id, hider, index, image, glazed, steps, some, frame, limit):  # type: ignore[no-untyped-def]
     """steps: as many columns, and rows, of a metre's distance make a window; and how far behind it a point lies."""
-    (cells, cell, ranges, rows), frame, limit, some = borrowed((image, frame, limit, some))  # type: ignore[call-arg]
+    (cells, cell, ranges, rows), frame, limit, some = borrowed((image, frame, limit, some))
     found, first, last = 0, frame.shape[0], 0
     for m in range(class_id.shape[0]):
         some[found] = m

@@ -112,8 +112,8 @@ def _take(kept, index, uv, labels, stamps_ns, at_once, place, limits, number, cl
 @numba.njit(cache=True, nogil=True)
 def _take_blocks(kept, index, uv, labels, stamps_ns, at_once, place, limits, number, cloud, room):  # type: ignore[no-untyped-def]
     """The same, in that room."""
-    kept, index, uv, stamps_ns, room = borrowed((kept, index, uv, stamps_ns, room))  # type: ignore[call-arg]
-    (said, sure, margin, tells), cloud = borrowed((labels, cloud))  # type: ignore[call-arg]
+    kept, index, uv, stamps_ns, room = borrowed((kept, index, uv, stamps_ns, room))
+    (said, sure, margin, tells), cloud = borrowed((labels, cloud))
     best, class_id, probability, camera = cloud
     us, vs, (values, wins) = uv[0], uv[1], room
     score, apart_ms = values[0], values[1]

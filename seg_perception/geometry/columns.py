@@ -38,7 +38,7 @@ def bounds_of(points: NDArray[np.float32], workspace: Workspace | None = None) -
 
 @numba.njit(cache=True, nogil=True)
 def _bound(by_axis, bounds):  # type: ignore[no-untyped-def]
-    by_axis, bounds = borrowed((by_axis, bounds))  # type: ignore[call-arg]
+    by_axis, bounds = borrowed((by_axis, bounds))
     for axis in range(3):
         bits = by_axis[axis].view(np.int32)
         for block in range(bounds.shape[0]):

@@ -228,7 +228,7 @@ def _latest_ns(tree: TransformTree, target: str, source: str) -> int | None:
 @numba.njit(cache=True, nogil=True)
 def _move_runs(poses, first, points, moved):  # type: ignore[no-untyped-def]
     """Points (N, 3) from first[k] to first[k + 1] by pose k of (K, 4, 4) float64, into moved (3, N)."""
-    poses, first, points, moved = borrowed((poses, first, points, moved))  # type: ignore[call-arg]
+    poses, first, points, moved = borrowed((poses, first, points, moved))
     columns, run, one = np.empty((3, BLOCK), np.float32), np.uint32(0), np.uint32(1)
     x, y, z = columns[0], columns[1], columns[2]
     for begin in range(0, points.shape[0], BLOCK):

@@ -132,8 +132,8 @@ def _project(params, T_lens_lidar, window, by_axis, bounds, index, uv, distance)
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _through(params, T_lens_lidar, planes, by_axis, bounds, index, uv, distance, room):  # type: ignore[no-untyped-def]
     """What `_project` says, in that room."""
-    by_axis, bounds, (room, rounded, passing) = borrowed((by_axis, bounds, room))  # type: ignore[call-arg]
-    index, uv, distance, planes = borrowed((index, uv, distance, planes))  # type: ignore[call-arg]
+    by_axis, bounds, (room, rounded, passing) = borrowed((by_axis, bounds, room))
+    index, uv, distance, planes = borrowed((index, uv, distance, planes))
     X, Y, Z, u, v, far = room[0], room[1], room[2], room[3], room[4], room[5]
     us, vs = uv[: index.shape[0]], uv[index.shape[0] :]
     found, count = 0, by_axis.shape[1]

@@ -61,7 +61,7 @@ class RangeImage:
 def _look(by_axis, ranges, azimuth, rise):  # type: ignore[no-untyped-def]
     """Fill range, azimuth and elevation of each point, a block at a time. Returns the lowest and the highest elevation,
     radians."""
-    by_axis, ranges, azimuth, rise = borrowed((by_axis, ranges, azimuth, rise))  # type: ignore[call-arg]
+    by_axis, ranges, azimuth, rise = borrowed((by_axis, ranges, azimuth, rise))
     extremes = np.empty((2, BLOCK), np.float32)
     extremes[0], extremes[1] = _NOWHERE, -_NOWHERE
     for first in range(0, by_axis.shape[1], BLOCK):

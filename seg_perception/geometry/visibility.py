@@ -144,8 +144,8 @@ def _cover(in_view, by_direction, class_id, free, sizes, shape, buffer, own, roo
     """Each point's patch into the buffer: the least distance beyond which it hides, and of which class it is; and into
     own, the cell above that in which each point lies: there is a row of cells above the image. A block of points at a
     time, in columns, so that the compiler takes several points at once."""
-    (index, uv, distance), by_direction, (values, places) = borrowed((in_view, by_direction, room))  # type: ignore[call-arg]
-    class_id, buffer, own = borrowed((class_id, buffer, own))  # type: ignore[call-arg]
+    (index, uv, distance), by_direction, (values, places) = borrowed((in_view, by_direction, room))
+    class_id, buffer, own = borrowed((class_id, buffer, own))
     per_px, half, larger, tolerance_m = sizes[0], sizes[1], np.float32(sizes[2]), np.float32(sizes[3])
     stride, growth = np.int32(shape[1]), np.ones(256, np.float32)
     growth[free] = larger

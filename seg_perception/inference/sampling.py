@@ -90,8 +90,8 @@ def sample_scores(
 
 @njit(nogil=True, cache=True)
 def _sample_scores(scores, alignment, size, places, are_logits, answer, room, inside):  # type: ignore[no-untyped-def]
-    scores, places, inside = borrowed((scores, places, inside))  # type: ignore[call-arg]
-    (by_class, room, whole), (class_id, probability, margin) = borrowed((room, answer))  # type: ignore[call-arg]
+    scores, places, inside = borrowed((scores, places, inside))
+    (by_class, room, whole), (class_id, probability, margin) = borrowed((room, answer))
     height, width, classes = scores.shape
     rows, steps = scores.reshape(-1, classes), (min(1, width - 1), width * min(1, height - 1))
     weights, corner, best = (room[5], room[6]), whole[0], whole[1]
@@ -230,8 +230,8 @@ def sample_labels(
 
 @njit(nogil=True, cache=True)
 def _sample_labels(picture, alignment, size, places, answer, room):  # type: ignore[no-untyped-def]
-    (labels, confidence), places, room = borrowed((picture, places, room))  # type: ignore[call-arg]
-    class_id, probability, margin = borrowed(answer)  # type: ignore[call-arg]
+    (labels, confidence), places, room = borrowed((picture, places, room))
+    class_id, probability, margin = borrowed(answer)
     flat, sure_of = labels.reshape(-1), confidence.reshape(-1)
     here, ahead = room[0], room[1]
     count, us, vs = places.shape[1], places[0], places[1]

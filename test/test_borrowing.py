@@ -1,0 +1,28 @@
+"""Arrays that compiled code has without counting them are the same arrays."""
+
+from __future__ import annotations
+
+import sys
+
+import numba
+import numpy as np
+
+from seg_perception.borrowing import borrowed
+
+
+@numba.njit
+def _double(columns, of):
+    (first, others), of = borrowed((columns, of))
+    for k in range(of[0]):
+        first[k:][0] *= 2
+        others[0][k:][0] *= 2
+    return of[1]
+
+
+def test_what_is_borrowed_is_written_to_where_it_lies_and_stays_its_owners():
+    first, other = np.arange(4.0), np.arange(4, dtype=np.int32)
+    owners = sys.getrefcount(first)
+    assert _double((first, (other,)), (3, "as it is")) == "as it is"
+    assert first.tolist() == [0.0, 2.0, 4.0, 3.0]
+    assert other.tolist() == [0, 2, 4, 3]
+    assert sys.getrefcount(first) == owners
