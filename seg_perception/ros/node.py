@@ -8,6 +8,7 @@ the network, activate subscribes.
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 import traceback
@@ -52,6 +53,7 @@ log = logging.getLogger("seg_perception.ros.node")  # also where this file is ru
 
 NAME = "perception_node"
 SPIN_S = 0.1  # how long a signal may wait to be seen
+HOPELESS_S = 10.0  # an executor that does nothing but fail for so long ends the node, for a supervisor to start it anew
 
 
 class PerceptionNode(NodeOfOverrides):
@@ -343,12 +345,17 @@ def main(args: list[str] | None = None, stop: StopSignals | None = None) -> int:
     try:
         if node.autostart and not node.start():
             return 1
+        fails_since_s = math.inf
         while not stop.seen:
             try:
                 executor.spin_once(timeout_sec=SPIN_S)
+                fails_since_s = math.inf
             except ExternalShutdownException:
                 raise
             except Exception as error:
+                fails_since_s = min(fails_since_s, time.monotonic())
+                if time.monotonic() > fails_since_s + HOPELESS_S:
+                    raise
                 node.outlive(error)
             node.leave_if_lost()
         return 0

@@ -254,6 +254,25 @@ def test_a_lost_gpu_makes_it_inactive_and_says_why(tmp_path, model, peer):
     assert exit_code == 0
 
 
+HAS_A_BROKEN_EXECUTOR = """
+import sys
+from seg_perception.ros import node, start
+
+def fail(self, timeout_sec=None):
+    raise RuntimeError("wait set is broken")
+
+node.TakingExecutor.spin_once, node.HOPELESS_S = fail, 0.5
+sys.exit(start.main(sys.argv))
+"""
+
+
+def test_an_executor_that_does_nothing_but_fail_ends_the_node(tmp_path, model):
+    node = live.NodeProcess(tmp_path, live.parameters(model, autostart=False), ("-c", HAS_A_BROKEN_EXECUTOR))
+    assert node.wait() == 1
+    assert "a callback that is not ours" in node.log
+    assert node.log.rstrip().endswith("RuntimeError: wait set is broken")
+
+
 def test_with_autostart_a_bad_setting_ends_it_with_exit_code_1_and_one_sentence(tmp_path, model):
     node = live.NodeProcess(tmp_path, live.parameters(model, pairing={"windw_ms": 10.0}))
     assert node.wait() == 1
