@@ -105,7 +105,7 @@ class Relay(LifecycleNode):
 
     def _subscribe(self, kind: type, topic: str, profile: Any, take: Callable[[Any], None] | None = None) -> None:
         receive = take or (lambda msg: None)
-        subscription = self.create_subscription(kind, topic, receive, profile, raw=take is not None)
+        subscription = self.create_subscription(kind, topic, receive, profile, raw=True)
         self._active.callback(self.destroy_subscription, subscription)
 
     def _take(self, content: Any) -> None:

@@ -19,6 +19,7 @@ NO_CAMERA = 255
 
 # sensor_msgs/PointField datatype codes and the numpy types they name.
 POINT_FIELD_DTYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
+_BYTES = {code: int(name[1]) for code, name in POINT_FIELD_DTYPES.items()}  # asked of every field of every sweep
 
 
 def _check_shape(owner: str, name: str, array: NDArray, shape: tuple[int | None, ...], dtype: str) -> None:
@@ -67,7 +68,7 @@ class PointField:
     @property
     def nbytes(self) -> int:
         """Bytes that the field takes in each point."""
-        return self.dtype.itemsize * self.count
+        return _BYTES[self.datatype] * self.count
 
 
 @dataclass(frozen=True, slots=True, eq=False)

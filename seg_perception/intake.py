@@ -28,7 +28,7 @@ from seg_perception.messages.calibration_file import calibration_of
 from seg_perception.messages.camera_info import CameraInfoRecord, camera_model, decode_camera_info
 from seg_perception.messages.header import stamp_ns
 from seg_perception.messages.image import decode, leaves_bits_unused
-from seg_perception.messages.pointcloud import any_return, decode_scan, middle_ns
+from seg_perception.messages.pointcloud import any_return, decode_cloud, middle_ns, scan_from_cloud
 from seg_perception.messages.transforms import insert_tf, newest_ns
 from seg_perception.once import Once
 from seg_perception.pipeline import Pipeline, SweepResult
@@ -149,20 +149,22 @@ class Intake:
             if camera in self._fresh:
                 self.on_picture_due()
 
-    def camera_info(self, camera: str, msg: Any) -> None:
+    def camera_info(self, camera: str, msg: Any) -> bool:
         """A CameraInfo of `camera` has come. A bad one is refused and the last good one stays.
 
-        Where the settings name a calibration file, that is taken instead.
+        Where the settings name a calibration file, that is taken instead. Returns whether another that says the same
+        would change nothing.
         """
         if self._cameras[camera].calibration:
-            return
+            return True
         record = decode_camera_info(msg)
         if record.same_camera(self._infos.get(camera)):
-            return
+            return True
         with self.refusing():
             model = camera_model(record, rectified=self._cameras[camera].rectified, name=f"camera '{camera}'")
             self._infos[camera] = record
             self.pipeline.set_camera(camera, model)
+        return self._infos.get(camera) is record
 
     def cloud(self, msg: Any, now_s: float, lidar: str = "") -> None:
         """A PointCloud2 has come at `now_s`. lidar: its name, where there are several."""
@@ -170,9 +172,10 @@ class Intake:
         self._first_s = min(self._first_s, now_s)
         with self.refusing():
             stamp = stamp_ns(msg.header, f"cloud on '{self._lidar_topics[lidar]}'")
-            middle = middle_ns(msg)
+            cloud = decode_cloud(msg)
+            middle = middle_ns(cloud)
             with self._lock:
-                if self._pairer.add_sweep(middle, msg, now_s, lidar):
+                if self._pairer.add_sweep(middle, cloud, now_s, lidar):
                     self._start_over(stamp)
                 self.sweeps_wait = True
 
@@ -301,8 +304,6 @@ class Intake:
                     self.sweeps_wait = bool(self._held) or self._pairer.waits
                     return None
             decoded = self._decode(pairing, jumps, now_s)
-            if decoded is None:
-                continue
             if self._goes(decoded, now_s):
                 return decoded
             self.statistics.count("tf_awaited")
@@ -314,13 +315,9 @@ class Intake:
         hopeful = now_s - self._first_s < _SETTLING_S
         return not self.pipeline.awaits_transforms(held.scan, held.images, hopeful)
 
-    def _decode(self, pairing: Pairing[Any], jumps: int, now_s: float) -> _Decoded | None:
+    def _decode(self, pairing: Pairing[Any], jumps: int, now_s: float) -> _Decoded:
         self._tell_missing(pairing)
-        try:
-            scan, note = decode_scan(pairing.sweep)
-        except SegPerceptionError as error:
-            self._problem(error.cause, str(error))
-            return None
+        scan, note = scan_from_cloud(pairing.sweep)
         images: dict[str, CameraImage] = {}
         for camera, arrived in pairing.images.items():
             image = self._image(camera, arrived)

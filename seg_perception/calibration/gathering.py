@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from seg_perception.geometry.motion import MovedSweep
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.messages.header import stamp_ns
 from seg_perception.messages.image import decode
-from seg_perception.messages.pointcloud import decode_scan, middle_ns
+from seg_perception.messages.pointcloud import decode_cloud, decode_scan, middle_ns
 from seg_perception.offline import camera_of, check_topics, recorded_transforms
 
 LATEST_S = 0.1
@@ -108,7 +109,7 @@ def gather(
     for (parent, child), T in (replacing or {}).items():
         tree.insert(parent, child, 0, T, static=True)
     stamps = {camera.name: _stamps(bag, camera.resolved_image_topic()) for camera in config.cameras}
-    middles = {stamp_ns(m.msg.header, "cloud"): middle_ns(m.msg) for m in bag.messages({config.lidar.topic})}
+    middles = {stamp_ns(m.msg.header, "cloud"): _middle_ns(m.msg) for m in bag.messages({config.lidar.topic})}
     pairs = {camera.name: _paired(middles, stamps[camera.name], camera, config) for camera in config.cameras}
     usable = sorted(set().union(*pairs.values()))
     timed = _timed(usable, pairs, tree, config, frames_of(bag, config)[0])
@@ -129,6 +130,14 @@ def gather(
             found.pop(camera.name, None)
             missing[camera.name] = str(error)
     return found, missing
+
+
+def _middle_ns(msg: Any) -> int:
+    """Of a sweep; the stamp of one that cannot be read, which is said only where it is needed."""
+    try:
+        return middle_ns(decode_cloud(msg))
+    except SegPerceptionError:
+        return stamp_ns(msg.header, "cloud")
 
 
 def frames_of(bag: BagReader, config: Config) -> tuple[str, dict[str, str]]:

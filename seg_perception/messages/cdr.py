@@ -19,8 +19,18 @@ from seg_perception.errors import MessageError
 from seg_perception.messages.header import as_bytes, time_fields
 
 _LITTLE_ENDIAN = b"\x00\x01\x00\x00"
-_ORDERS = {0: ">", 1: "<"}  # by the second byte
-_FIELD_BYTES = 14  # a PointField without a name takes no fewer
+
+# What stands together, by what the second byte of a message may be, which names the order of bytes.
+_Layouts = tuple[struct.Struct, struct.Struct]
+
+
+def _layouts(numbers: str) -> _Layouts:
+    return struct.Struct(f">{numbers}"), struct.Struct(f"<{numbers}")
+
+
+_BYTE, _ONE, _TWO, _THREE = _layouts("B"), _layouts("I"), _layouts("II"), _layouts("III")
+_STAMP, _FIELD, _POSE = _layouts("iI"), _layouts("IB3xI"), _layouts("7d")
+_FIELD_BYTES, _TRANSFORM_BYTES = 14, 72  # without a name each takes no fewer
 _HEAD_ROOM = 4096  # before the points of a cloud that is written in place, so that these lie at a multiple of that
 
 
@@ -68,25 +78,98 @@ class CloudMessage:
     is_dense: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Vector3:
+    """geometry_msgs/Vector3."""
+
+    x: float
+    y: float
+    z: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quaternion:
+    """geometry_msgs/Quaternion."""
+
+    x: float
+    y: float
+    z: float
+    w: float
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """geometry_msgs/Transform."""
+
+    translation: Vector3
+    rotation: Quaternion
+
+
+@dataclass(frozen=True, slots=True)
+class TransformStamped:
+    """geometry_msgs/TransformStamped."""
+
+    header: Header
+    child_frame_id: str
+    transform: Transform
+
+
+@dataclass(frozen=True, slots=True)
+class TransformsMessage:
+    """tf2_msgs/TFMessage."""
+
+    transforms: tuple[TransformStamped, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unread:
+    """A message that begins with a header, of which nothing else was read. rest: all but the stamp."""
+
+    header: Header
+    content: bytes
+
+    @property
+    def rest(self) -> tuple[bytes, bytes]:
+        return self.content[: len(_LITTLE_ENDIAN)], self.content[len(_LITTLE_ENDIAN) + 8 :]
+
+
+def read_header(content: Any) -> Unread:
+    """Any serialized message that begins with a std_msgs/Header, as (N,) uint8 or bytes. Raises MessageError for what
+    does not."""
+    data = as_bytes(content)
+    return Unread(_Reader(data, "header").header(), data.tobytes())
+
+
+def read_transforms(content: Any) -> TransformsMessage:
+    """A serialized tf2_msgs/TFMessage: bytes, or (N,) uint8. Raises MessageError for what is none."""
+    read = _Reader(as_bytes(content), "transforms")
+    (count,) = read.numbers(_ONE)
+    read.require(count * _TRANSFORM_BYTES, f"{count} transforms")
+    return TransformsMessage(tuple(_transform(read) for _ in range(count)))
+
+
+def _transform(read: _Reader) -> TransformStamped:
+    header, child, (x, y, z, *rotation) = read.header(), read.string(), read.numbers(_POSE, 8)
+    return TransformStamped(header, child, Transform(Vector3(x, y, z), Quaternion(*rotation)))
+
+
 def read_image(content: Any) -> ImageMessage:
     """A serialized sensor_msgs/Image: bytes, or (N,) uint8. Raises MessageError for what is none."""
     read = _Reader(as_bytes(content), "image")
-    header, height, width, encoding = read.header(), read.number("I"), read.number("I"), read.string()
-    return ImageMessage(header, height, width, encoding, read.number("B"), read.number("I"), read.sequence())
+    header, (height, width), encoding = read.header(), read.numbers(_TWO), read.string()
+    (is_bigendian,), (step,) = read.numbers(_BYTE), read.numbers(_ONE)
+    return ImageMessage(header, height, width, encoding, is_bigendian, step, read.sequence())
 
 
 def read_cloud(content: Any) -> CloudMessage:
     """A serialized sensor_msgs/PointCloud2: bytes, or (N,) uint8. Raises MessageError for what is none."""
     read = _Reader(as_bytes(content), "cloud")
-    header, height, width = read.header(), read.number("I"), read.number("I")
-    count = read.number("I")
+    header, (height, width, count) = read.header(), read.numbers(_THREE)
     read.require(count * _FIELD_BYTES, f"{count} fields")
-    fields = tuple(
-        PointField(read.string(), read.number("I"), read.number("B"), read.number("I")) for _ in range(count)
-    )
-    is_bigendian, point_step, row_step = bool(read.number("B")), read.number("I"), read.number("I")
-    data = read.sequence()
-    return CloudMessage(header, height, width, fields, is_bigendian, point_step, row_step, data, bool(read.number("B")))
+    fields = tuple(PointField(read.string(), *read.numbers(_FIELD)) for _ in range(count))
+    (is_bigendian,), (point_step, row_step) = read.numbers(_BYTE), read.numbers(_TWO)
+    data, (is_dense,) = read.sequence(), read.numbers(_BYTE)
+    return CloudMessage(header, height, width, fields, bool(is_bigendian), point_step, row_step, data, bool(is_dense))
 
 
 def cloud_bytes(cloud: PointCloud) -> bytes:
@@ -143,14 +226,15 @@ def _cloud_head(cloud: PointCloud) -> bytes:
 
 
 class _Reader:
-    """Reads one value after the other. what: names the message in errors."""
+    """Reads what stands one after the other. what: names the message in errors."""
 
     def __init__(self, content: NDArray[np.uint8], what: str) -> None:
         self._content, self._what, self._at = content, what, len(_LITTLE_ENDIAN)
         encoding = content[: self._at].tobytes()
-        if len(encoding) < self._at or encoding[0] or encoding[1] not in _ORDERS:
+        if len(encoding) < self._at or encoding[0] or encoding[1] > 1:
             raise MessageError(f"serialized {what}: begins with {encoding.hex(' ') or 'nothing'}, plain CDR wanted")
-        self._order = _ORDERS[encoding[1]]
+        self._order = encoding[1]
+        self._bytes = content.data
 
     def require(self, count: int, what: str) -> None:
         """Raise MessageError unless so many bytes are left."""
@@ -160,22 +244,23 @@ class _Reader:
             )
 
     def header(self) -> Header:
-        return Header(Time(self.number("i"), self.number("I")), self.string())
+        sec, nanosec = self.numbers(_STAMP)
+        return Header(Time(sec, nanosec), self.string())
 
-    def number(self, kind: str) -> int:
-        """kind: as in `struct`."""
-        size = struct.calcsize(kind)
-        self._at += -(self._at - len(_LITTLE_ENDIAN)) % size
-        self.require(size, "a number")
-        (value,) = struct.unpack_from(self._order + kind, self._content.data, self._at)
-        self._at += size
-        return value
+    def numbers(self, layouts: _Layouts, size: int = 4) -> tuple[Any, ...]:
+        """Those of a layout that lie together. size: of the first of them; a single byte has no place to keep to."""
+        layout = layouts[self._order]
+        if layout.size > 1:
+            self._at += -(self._at - len(_LITTLE_ENDIAN)) % size
+        self.require(layout.size, "a number")
+        self._at += layout.size
+        return layout.unpack_from(self._bytes, self._at - layout.size)
 
     def string(self) -> str:
         return self.sequence().tobytes().split(b"\0", 1)[0].decode(errors="replace")
 
     def sequence(self) -> NDArray[np.uint8]:
-        count = self.number("I")
+        (count,) = self.numbers(_ONE)
         self.require(count, f"a sequence of {count}")
         self._at += count
         return self._content[self._at - count : self._at]

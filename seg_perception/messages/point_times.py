@@ -48,6 +48,10 @@ class Times:
     low: float
     high: float
 
+    def ends(self) -> Times:
+        """The extremes alone."""
+        return Times(np.array([self.low, self.high]), np.ones(2, np.bool_), self.low, self.high)
+
 
 def time_field(cloud: PointCloud) -> tuple[PointField | None, str]:
     """The field that says when a point was measured, None where none can; and why, empty where there is no such field

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.datatypes import POINT_FIELD_DTYPES, LidarScan, PointCloud, PointField, SemanticCloud
-from seg_perception.errors import MessageError, SegPerceptionError
+from seg_perception.errors import MessageError
 from seg_perception.messages.header import as_bytes, stamp_ns
 from seg_perception.messages.point_times import Times, point_stamps_ns, read_times, time_field
 
@@ -77,33 +77,27 @@ def scan_from_cloud(cloud: PointCloud) -> tuple[LidarScan, str]:
     return LidarScan(cloud.frame_id, cloud.stamp_ns, points, stamps, cloud), note
 
 
-def middle_ns(msg: Any) -> int:
+def middle_ns(cloud: PointCloud) -> int:
     """The instant in the middle of a sweep, with which images are paired: drivers stamp where a turn begins (Ouster),
     ends (Velodyne) or where it looks ahead. The stamp itself where points tell no times that can be used, or tell that
-    it is about there; whatever else is wrong with the cloud is for `decode_cloud` to say.
+    it is about there. cloud: with x, y and z.
 
     As a few points have it that are spread over rows and columns: quick, and to a few hundredths of the sweep's length.
-    Raises StampError for stamp 0.
     """
-    stamp = stamp_ns(msg.header, "cloud")
-    try:
-        cloud = decode_cloud(msg)
-    except SegPerceptionError:
-        return stamp
     field, _ = time_field(cloud)
     if field is None or len(cloud) == 0:
-        return stamp
+        return cloud.stamp_ns
     rows = (_ASKED * len(cloud)).astype(np.int64)
     some = replace(cloud, width=len(rows), height=1, data=cloud.data[rows])
     _, times = _read_points(some, field)
     if np.count_nonzero(times.usable) < _TELLING:
         _, times = _read_points(cloud, field)
-    stamps, _ = point_stamps_ns(cloud, field, times)
-    if stamps is None or not times.usable.any():
-        return stamp
-    first, last = int(stamps[times.usable].min()), int(stamps[times.usable].max())
+    ends = point_stamps_ns(cloud, field, times.ends())[0] if times.low <= times.high else None
+    if ends is None:
+        return cloud.stamp_ns
+    first, last = ends.tolist()
     middle = max((first + last) // 2, 1)
-    return middle if abs(middle - stamp) > _IN_THE_MIDDLE * (last - first) else stamp
+    return middle if abs(middle - cloud.stamp_ns) > _IN_THE_MIDDLE * (last - first) else cloud.stamp_ns
 
 
 def cloud_fields(cloud: PointCloud) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible, qos_policy_name_from_kind
+from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 
 try:
@@ -22,8 +23,9 @@ from tf2_msgs.msg import TFMessage
 
 from seg_perception.config import CameraConfig, Config
 from seg_perception.datatypes import SweepReport
+from seg_perception.errors import MessageError
 from seg_perception.intake import Intake
-from seg_perception.messages.cdr import read_cloud, read_image
+from seg_perception.messages.cdr import Unread, read_cloud, read_header, read_image, read_transforms
 from seg_perception.messages.header import time_ns
 from seg_perception.ros import qos
 from seg_perception.ros.diagnostics import CameraState, InputState
@@ -32,7 +34,12 @@ from seg_perception.ros.problems import SilenceLog
 from seg_perception.ros.worker import Worker
 
 TF_STATIC = "/tf_static"
-SERIALIZED: dict[type, Callable[[Any], Any]] = {Image: read_image, PointCloud2: read_cloud}  # read where they lie
+SERIALIZED: dict[type, Callable[[Any], Any]] = {  # read by ourselves; rclpy takes several times as long
+    Image: read_image,
+    PointCloud2: read_cloud,
+    TFMessage: read_transforms,
+    CameraInfo: read_header,
+}
 NAME_TRIES = 5  # reports that may pass before the name of a node is known, which comes after its publishers
 
 
@@ -114,9 +121,18 @@ class Inputs:
             self._images_in[camera.name] += 1
             self._intake.image(camera.name, msg)
 
-        def info(msg: CameraInfo) -> None:
+        known: Unread | None = None
+
+        def info(msg: Unread) -> None:
+            nonlocal known
             self._infos_in[camera.name] += 1
-            self._intake.camera_info(camera.name, msg)
+            if known is not None and msg.rest == known.rest:
+                return
+            try:
+                content = deserialize_message(msg.content, CameraInfo)
+            except RuntimeError as error:
+                raise MessageError(f"CameraInfo of camera '{camera.name}': {error}") from None
+            known = msg if self._intake.camera_info(camera.name, content) else None
 
         depth = self._config.pairing.image_queue
         image_type = CompressedImage if camera.transport == "compressed" else Image

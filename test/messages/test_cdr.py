@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from seg_perception.datatypes import PointCloud, PointField
 from seg_perception.errors import MessageError
-from seg_perception.messages.cdr import CloudBuffer, cloud_bytes, read_cloud, read_image
+from seg_perception.messages.cdr import (
+    CloudBuffer,
+    cloud_bytes,
+    read_cloud,
+    read_header,
+    read_image,
+    read_transforms,
+)
 
 FIELDS = tuple(PointField(name, 4 * at, 7) for at, name in enumerate(("x", "yy", "zzz", "")))
 CLOUD = PointCloud("lidar", 5_000_000_007, 3, 2, FIELDS, np.arange(96, dtype=np.uint8).reshape(6, 16), is_dense=False)
@@ -63,10 +70,48 @@ def test_a_cloud_that_does_not_fit_the_buffer_is_sent_from_memory_of_its_own(nam
     assert buffer.message(inside).tobytes() == cloud_bytes(outside)
 
 
-@pytest.mark.parametrize(("read", "content"), [(read_image, image_bytes("<")), (read_cloud, cloud_bytes(CLOUD))])
+def transforms_bytes(order: str) -> bytes:
+    """Two transforms of which the first one's names leave gaps, written by hand."""
+    values = [0.5 * k for k in range(14)]
+    first = struct.pack(f"{order}I iI I5s3x I5s7x 7d", 2, 5, 7, 5, b"odom\0", 5, b"base\0", *values[:7])
+    second = struct.pack(f"{order}iI I2s2x I2s2x 7d", 6, 8, 2, b"a\0", 2, b"b\0", *values[7:])
+    return bytes([0, order == "<", 0, 0]) + first + second
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_transforms_in_either_byte_order_are_read(order: str) -> None:
+    first, second = read_transforms(transforms_bytes(order)).transforms
+    assert (first.header.stamp.sec, first.header.stamp.nanosec) == (5, 7)
+    assert (first.header.frame_id, first.child_frame_id) == ("odom", "base")
+    assert (second.header.frame_id, second.child_frame_id, second.header.stamp.nanosec) == ("a", "b", 8)
+    move, turn = second.transform.translation, second.transform.rotation
+    assert (move.x, move.y, move.z, turn.x, turn.y, turn.z, turn.w) == (3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5)
+
+
+def test_of_a_message_with_a_header_all_but_the_stamp_is_compared() -> None:
+    content = image_bytes("<")
+    later, other = bytearray(content), bytearray(content)
+    later[4:12] = struct.pack("<iI", 6, 8)
+    other[-1] += 1
+    read = read_header(content)
+    assert (read.header.stamp.sec, read.header.stamp.nanosec, read.header.frame_id) == (5, 7, "abc")
+    assert read_header(later).rest == read.rest
+    assert read_header(other).rest != read.rest
+    assert read_header(image_bytes(">")).rest != read.rest
+
+
+@pytest.mark.parametrize(
+    ("read", "content"),
+    [
+        (read_image, image_bytes("<")),
+        (read_cloud, cloud_bytes(CLOUD)),
+        (read_transforms, transforms_bytes("<")),
+        (read_header, image_bytes("<")[:20]),
+    ],
+)
 def test_bytes_cut_anywhere_are_refused_with_the_numbers(read, content: bytes) -> None:
     for length in range(len(content)):
-        with pytest.raises(MessageError, match=r"serialized (image|cloud)"):
+        with pytest.raises(MessageError, match=r"serialized (image|cloud|transforms|header)"):
             read(content[:length])
 
 
@@ -83,7 +128,10 @@ def test_a_count_of_fields_that_cannot_be_is_refused_before_they_are_read() -> N
         read_cloud(bytes(content))
 
 
-@given(content=st.binary(max_size=200), read=st.sampled_from([read_image, read_cloud]), order=st.sampled_from([0, 1]))
+READERS = [read_image, read_cloud, read_transforms, read_header]
+
+
+@given(content=st.binary(max_size=200), read=st.sampled_from(READERS), order=st.sampled_from([0, 1]))
 def test_random_bytes_are_read_or_refused(content: bytes, read, order: int) -> None:
     try:
         read(bytes([0, order, 0, 0]) + content)
