@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import subprocess
 import sys
@@ -105,40 +104,6 @@ def test_a_user_without_a_home_has_engines_and_models_among_the_temporary_files(
     assert folders.user_folder("NO_SUCH_VARIABLE", ".cache").parent == places / "tmp"
     monkeypatch.setenv("XDG_CACHE_HOME", str(places))
     assert folders.user_folder("XDG_CACHE_HOME", ".cache") == places / "seg_perception"
-
-
-def compiled_into(file: Path) -> set[str]:
-    """The modules of ours whose names the kernels of a file use."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    homes, decorators = {}, {"njit"}
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("seg_perception"):
-            for name in node.names:
-                whole = PACKAGE.parent / node.module.replace(".", "/") / f"{name.name}.py"
-                homes[name.asname or name.name] = f"{node.module}.{name.name}" if whole.is_file() else node.module
-        elif isinstance(node, ast.Assign) and "njit" in ast.unparse(node.value):
-            decorators |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-    kernels = [
-        node
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef)
-        and any(name in ast.unparse(decorator) for decorator in node.decorator_list for name in decorators)
-    ]
-    used = {node.id for kernel in kernels for node in ast.walk(kernel) if isinstance(node, ast.Name)}
-    return {"/".join(homes[name].split(".")[1:]) + ".py" for name in used & homes.keys()}
-
-
-def test_what_is_compiled_into_the_kernels_of_a_file_is_known():
-    files = {str(file.relative_to(PACKAGE)): file for file in PACKAGE.rglob("*.py")}
-    directly = {name: compiled_into(file) for name, file in files.items() if "njit" in file.read_text()}
-
-    def all_of(name: str) -> set[str]:
-        found = directly.get(name, set())
-        return found.union(*map(all_of, found))
-
-    unknown = {name: all_of(name).difference(folders.INLINED.get(name, ())) for name in directly}
-    assert not {name: files for name, files in unknown.items() if files}, "to be added to folders.INLINED"
-    assert all((PACKAGE / name).is_file() for names in folders.INLINED.items() for name in (names[0], *names[1]))
 
 
 def test_kernels_are_forgotten_when_what_is_compiled_into_them_has_changed(tmp_path, monkeypatch):

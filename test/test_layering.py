@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from seg_perception.folders import INLINED
+
 NAME = "seg_perception"
 PACKAGE = Path(__file__).resolve().parent.parent / NAME
 
@@ -158,3 +160,37 @@ def test_pipeline_reaches_nothing_that_stands_beside_it() -> None:
             reached.add(name)
             waiting += [target for target in imports(sources[name]) if target.startswith(f"{NAME}.")]
     assert not {room_of(name) for name in reached} & (BESIDE_THE_PIPELINE | {"ros", "cli", "bags"})
+
+
+def compiled_into(file: Path) -> set[str]:
+    """The modules of ours whose names the kernels of a file use."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    homes, decorators = {}, {"njit"}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("seg_perception"):
+            for name in node.names:
+                whole = PACKAGE.parent / node.module.replace(".", "/") / f"{name.name}.py"
+                homes[name.asname or name.name] = f"{node.module}.{name.name}" if whole.is_file() else node.module
+        elif isinstance(node, ast.Assign) and "njit" in ast.unparse(node.value):
+            decorators |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    kernels = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+        and any(name in ast.unparse(decorator) for decorator in node.decorator_list for name in decorators)
+    ]
+    used = {node.id for kernel in kernels for node in ast.walk(kernel) if isinstance(node, ast.Name)}
+    return {"/".join(homes[name].split(".")[1:]) + ".py" for name in used & homes.keys()}
+
+
+def test_what_is_compiled_into_the_kernels_of_a_file_is_known():
+    files = {str(file.relative_to(PACKAGE)): file for file in PACKAGE.rglob("*.py")}
+    directly = {name: compiled_into(file) for name, file in files.items() if "njit" in file.read_text()}
+
+    def all_of(name: str) -> set[str]:
+        found = directly.get(name, set())
+        return found.union(*map(all_of, found))
+
+    unknown = {name: all_of(name).difference(INLINED.get(name, ())) for name in directly}
+    assert not {name: files for name, files in unknown.items() if files}, "to be added to INLINED in folders.py"
+    assert all((PACKAGE / name).is_file() for names in INLINED.items() for name in (names[0], *names[1]))
