@@ -107,6 +107,15 @@ def test_sensors_that_stop_are_named_and_used_again_when_they_are_back(start, pe
     feed_until(peer, "sweeps", OK)
 
 
+def test_without_camera_infos_nothing_is_labelled_until_they_come(start, peer):
+    start()
+    infos = ("/front/camera_info", "/rear/camera_info")
+    assert peer.labels_of(peer.send_good(without=infos)) == [UNKNOWN] * 3
+    peer.spin_until(lambda: "no usable CameraInfo yet" in peer.last_words("calibration/front"), "that to be said")
+    assert peer.labels_of(peer.send_good()) == GOOD
+    assert peer.labels_of(peer.send_good(without=infos)) == GOOD
+
+
 def odometry(stamp_ns):
     return live.tf_message(live.transform("odom", "lidar", stamp_ns))
 
