@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 
 TIME_JUMP_NS = 500_000_000  # a stamp this far behind the newest one is a jump of the clock, not a late message
 LATER = 0.45  # of the step between two images: so near to the later one a sweep takes that, else the earlier
-_SURELY_EARLIER = 0.52  # of a camera's period: so soon after an image no later one is taken, if it is a little early
+SURELY_EARLIER = 0.52  # of a camera's period: so soon after an image no later one is taken, if it is a little early
 
 
 class Rhythm:
@@ -140,7 +140,7 @@ class ImageQueue(Generic[Item]):
         if not self.stamps:
             return False
         after_ns = stamp_ns - self.stamps[-1]  # that the sweep is
-        share = _SURELY_EARLIER if after_ns <= window_ns else LATER
+        share = SURELY_EARLIER if after_ns <= window_ns else LATER
         return after_ns <= 0 or after_ns < share * self.rhythm.period_ns
 
 

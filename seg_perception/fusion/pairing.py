@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Generic
 
 from seg_perception.config import PairingConfig
-from seg_perception.fusion.image_queue import LATER, TIME_JUMP_NS, ImageQueue, Item, Rhythm
+from seg_perception.fusion.image_queue import LATER, SURELY_EARLIER, TIME_JUMP_NS, ImageQueue, Item, Rhythm
 
 FAR_OFF = "stamp_far_off"
 FAR_OFF_NS = 1_000_000_000  # images that keep coming and are this far from the sweeps: a clock is wrong
@@ -152,10 +152,12 @@ class Pairer(Generic[Item]):
             sweeps.is_behind = sweeps.is_behind and len(sweeps.waiting) > 1
             if sweeps.is_behind:
                 continue
-            off_ns = min((abs(stamp_ns - sweep_ns) for sweep_ns in sweeps.expected_ns()), default=self._window_ns + 1)
             each_is_taken = 0 < sweeps.rhythm.period_ns < 1.1 * period_ns
-            if off_ns <= self._window_ns and (each_is_taken or off_ns < LATER * period_ns):
-                return True
+            for sweep_ns in sweeps.expected_ns():
+                after_ns = sweep_ns - stamp_ns
+                is_taken = each_is_taken or -LATER * period_ns < after_ns < SURELY_EARLIER * period_ns
+                if is_taken and abs(after_ns) <= self._window_ns:
+                    return True
         return False
 
     def next_ready(self, now_s: float, without: Collection[str] = ()) -> Pairing[Item] | None:

@@ -92,6 +92,7 @@ TENTHS = list(range(0, 1000, 100))
 def test_once_the_rhythm_is_known_the_images_nearest_to_the_sweeps_to_come_are_foreseen():
     assert foreseen(list(range(8, 1000, 20)), TENTHS) == [408, 508, 608, 708, 808, 908]
     assert foreseen(list(range(8, 1000, 33)), TENTHS) == [404, 503, 602, 701, 800, 899, 998]
+    assert foreseen(list(range(10, 1000, 20)), TENTHS) == [390, 490, 590, 690, 790, 890, 990]  # the earlier of two
 
 
 def test_each_image_of_a_camera_as_slow_as_the_lidar_is_foreseen_if_it_is_within_the_window():
