@@ -173,7 +173,7 @@ class Intake:
         with self.refusing():
             stamp = stamp_ns(msg.header, f"cloud on '{self._lidar_topics[lidar]}'")
             cloud = decode_cloud(msg)
-            middle = middle_ns(cloud)
+            middle = middle_ns(cloud, self.config.pairing)
             with self._lock:
                 if self._pairer.add_sweep(middle, cloud, now_s, lidar):
                     self._start_over(stamp)

@@ -121,7 +121,7 @@ def labelled_sweep(bag: BagReader, config: Config) -> tuple[SemanticCloud, dict[
     for camera in config.cameras:
         offset_ns = round(camera.offset_ms * 1e6)
         model = camera_of(bag, camera)
-        nearest = _nearest(bag, camera.resolved_image_topic(), middle_ns(cloud) - offset_ns)
+        nearest = _nearest(bag, camera.resolved_image_topic(), middle_ns(cloud, config.pairing) - offset_ns)
         if model is None or nearest is None:
             continue
         image = decode(nearest, camera.name, camera.frame_id, camera.sample_bits)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from seg_perception.bags import BagReader
 from seg_perception.calibration.alignment import Pair, Picture
 from seg_perception.calibration.edges import lidar_edges
-from seg_perception.config import CameraConfig, Config
+from seg_perception.config import CameraConfig, Config, PairingConfig
 from seg_perception.datatypes import CameraImage, LidarScan
 from seg_perception.errors import CalibrationError, SegPerceptionError, TransformError
 from seg_perception.geometry.camera import CameraModel
@@ -109,7 +109,8 @@ def gather(
     for (parent, child), T in (replacing or {}).items():
         tree.insert(parent, child, 0, T, static=True)
     stamps = {camera.name: _stamps(bag, camera.resolved_image_topic()) for camera in config.cameras}
-    middles = {stamp_ns(m.msg.header, "cloud"): _middle_ns(m.msg) for m in bag.messages({config.lidar.topic})}
+    clouds = (message.msg for message in bag.messages({config.lidar.topic}))
+    middles = {stamp_ns(msg.header, "cloud"): _middle_ns(msg, config.pairing) for msg in clouds}
     pairs = {camera.name: _paired(middles, stamps[camera.name], camera, config) for camera in config.cameras}
     usable = sorted(set().union(*pairs.values()))
     timed = _timed(usable, pairs, tree, config, frames_of(bag, config)[0])
@@ -132,10 +133,10 @@ def gather(
     return found, missing
 
 
-def _middle_ns(msg: Any) -> int:
+def _middle_ns(msg: Any, config: PairingConfig) -> int:
     """Of a sweep; the stamp of one that cannot be read, which is said only where it is needed."""
     try:
-        return middle_ns(decode_cloud(msg))
+        return middle_ns(decode_cloud(msg), config)
     except SegPerceptionError:
         return stamp_ns(msg.header, "cloud")
 

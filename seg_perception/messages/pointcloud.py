@@ -10,6 +10,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_perception.config import PairingConfig
 from seg_perception.datatypes import POINT_FIELD_DTYPES, LidarScan, PointCloud, PointField, SemanticCloud
 from seg_perception.errors import MessageError
 from seg_perception.messages.header import as_bytes, stamp_ns
@@ -77,10 +78,11 @@ def scan_from_cloud(cloud: PointCloud) -> tuple[LidarScan, str]:
     return LidarScan(cloud.frame_id, cloud.stamp_ns, points, stamps, cloud), note
 
 
-def middle_ns(cloud: PointCloud) -> int:
+def middle_ns(cloud: PointCloud, config: PairingConfig) -> int:
     """The instant in the middle of a sweep, with which images are paired: drivers stamp where a turn begins (Ouster),
     ends (Velodyne) or where it looks ahead. The stamp itself where points tell no times that can be used, or tell that
-    it is about there. cloud: with x, y and z.
+    it is about there. No further from the stamp than the window: an image that was taken at the stamp, by a camera that
+    the LiDAR triggers, stays in it. cloud: with x, y and z.
 
     As a few points have it that are spread over rows and columns: quick, and to a few hundredths of the sweep's length.
     """
@@ -96,8 +98,11 @@ def middle_ns(cloud: PointCloud) -> int:
     if ends is None:
         return cloud.stamp_ns
     first, last = ends.tolist()
-    middle = max((first + last) // 2, 1)
-    return middle if abs(middle - cloud.stamp_ns) > _IN_THE_MIDDLE * (last - first) else cloud.stamp_ns
+    ahead = (first + last) // 2 - cloud.stamp_ns
+    if abs(ahead) <= _IN_THE_MIDDLE * (last - first):
+        return cloud.stamp_ns
+    window = round(config.window_ms * 1e6)
+    return max(cloud.stamp_ns + min(max(ahead, -window), window), 1)
 
 
 def cloud_fields(cloud: PointCloud) -> dict[str, Any]:

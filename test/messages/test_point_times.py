@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from seg_perception.config import PairingConfig
 from seg_perception.messages.pointcloud import (
     cloud_from_columns,
     decode_cloud,
@@ -137,17 +138,23 @@ def _turn(begins_ms: float, returns: float = 1.0, columns: int = 1024, beams: in
 @pytest.mark.parametrize("returns", [1.0, 0.4, 0.01])
 @pytest.mark.parametrize("begins_ms", [0.0, -100.0, 20.0])
 def test_the_middle_of_a_sweep_is_where_its_points_have_it(cloud_msg, begins_ms: float, returns: float) -> None:
-    middle = middle_ns(decode_cloud(cloud_msg(_turn(begins_ms, returns))))
+    middle = middle_ns(decode_cloud(cloud_msg(_turn(begins_ms, returns))), PairingConfig())
     assert (middle - STAMP_NS) / MS == pytest.approx(begins_ms + 50.0, abs=3.0)
 
 
+def test_an_image_at_the_stamp_stays_in_a_narrow_window(cloud_msg) -> None:
+    narrow = PairingConfig(window_ms=20.0)
+    for begins_ms, ahead_ms in ((0.0, 20), (-100.0, -20)):
+        assert middle_ns(decode_cloud(cloud_msg(_turn(begins_ms))), narrow) == STAMP_NS + ahead_ms * MS
+
+
 def test_a_stamp_about_in_the_middle_is_meant_to_be_there(cloud_msg) -> None:
-    assert middle_ns(decode_cloud(cloud_msg(_turn(-47.0)))) == STAMP_NS
+    assert middle_ns(decode_cloud(cloud_msg(_turn(-47.0))), PairingConfig()) == STAMP_NS
 
 
 def test_a_sweep_that_tells_no_usable_times_has_its_stamp_for_its_middle(cloud_msg) -> None:
     for points in (_turn(0.0)[["x", "y", "z"]], _turn(5000.0), _turn(0.0, returns=0.0), _turn(0.0)[:0]):
-        assert middle_ns(decode_cloud(cloud_msg(np.ascontiguousarray(points)))) == STAMP_NS
+        assert middle_ns(decode_cloud(cloud_msg(np.ascontiguousarray(points))), PairingConfig()) == STAMP_NS
 
 
 @pytest.mark.parametrize("kind", ["u4", "i4", "f4", "f8"])
