@@ -25,9 +25,13 @@ _CONTRACT = ("contract",)
 @numba.njit(cache=True, nogil=True)
 def layer(given, weights, bias, answer):  # type: ignore[no-untyped-def]
     """Rectified sums into answer (outputs, points) float32. given: (inputs, points); weights: (inputs, outputs); bias:
-    (outputs,)."""
-    for first_point in range(0, answer.shape[1], POINTS):
-        for first_output in range(0, answer.shape[0], OUTPUTS):
+    (outputs,). Raises ValueError for shapes that do not fit, as nothing else keeps a tile within its arrays."""
+    outputs, points = answer.shape
+    fits = given.shape[1] == points and weights.shape == (given.shape[0], outputs) and bias.shape == (outputs,)
+    if outputs % OUTPUTS != 0 or points % POINTS != 0 or not fits:
+        raise ValueError("layer: shapes do not fit, or are no whole numbers of tiles")
+    for first_point in range(0, points, POINTS):
+        for first_output in range(0, outputs, OUTPUTS):
             _tile(given, weights, bias, first_output, first_point, answer)  # type: ignore[call-arg]
 
 

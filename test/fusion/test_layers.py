@@ -18,3 +18,18 @@ def test_a_layer_is_a_matrix_product_rectified(inputs, outputs, points):
     layer(given, weights, bias, answer)
     expected = np.maximum(weights.T.astype(np.float64) @ given + bias[:, None], 0.0)
     np.testing.assert_allclose(answer, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "weights", "bias", "answer"),
+    [
+        ((3, POINTS), (3, 5), (5,), (5, POINTS)),
+        ((3, 40), (3, OUTPUTS), (OUTPUTS,), (OUTPUTS, 40)),
+        ((3, POINTS), (2, OUTPUTS), (OUTPUTS,), (OUTPUTS, POINTS)),
+        ((3, POINTS), (3, OUTPUTS), (1,), (OUTPUTS, POINTS)),
+        ((3, 2 * POINTS), (3, OUTPUTS), (OUTPUTS,), (OUTPUTS, POINTS)),
+    ],
+)
+def test_shapes_that_would_reach_beyond_an_array_are_refused(given, weights, bias, answer):
+    with pytest.raises(ValueError, match="shapes"):
+        layer(*(np.zeros(shape, np.float32) for shape in (given, weights, bias, answer)))
