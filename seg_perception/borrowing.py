@@ -17,8 +17,9 @@ from numba.extending import intrinsic
 def _borrowed(typingctx, value):  # type: ignore[no-untyped-def]
     """For compiled code: an array, or a tuple of anything, as it is, but of arrays in it nobody counts who has them.
 
-    Of arguments only: who gave them has them until the function ends. An array that the function makes itself is gone
-    after the last line that names it, which what is borrowed of it is not: give it to another function.
+    Of arguments only, and never returned: who gave them has them until the function ends. An array that a function
+    makes itself is gone after the last line that names it; what was borrowed of it would lie in memory that is free.
+    Give it to another function, and borrow it there.
     """
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]

@@ -54,7 +54,7 @@ _LARGEST = np.float32(3.0)  # a spacing looks at most this much larger to the ca
 _RANGE_M, _STEP_M = np.float32(20.0), np.float32(0.3)  # that are half of what can be said
 _ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 _MUCH = np.float32(1e6)  # metres, or more
-_BLOCK = 512  # points that the network weighs together: so many of `layers.POINTS`
+_BLOCK = 256  # points that the network weighs together: so many of `layers.POINTS`
 _PLACES = np.array(PLACES, np.int64)
 _FIRST_PLACE, _FIRST_NEIGHBOUR = len(_OF_POINT), len(_OF_POINT) + 2 * len(PLACES)
 
@@ -93,7 +93,7 @@ class Doubts:
         self.which = _asked(covered, distance, steps, workspace)
         places = index, uv, distance, cell, steps, camera.K, T_cam_lidar
         planes = sweep.nearest.ravel(), sweep.across.ravel(), sweep.along.ravel()
-        self._told = places, (sweep.cell, sweep.range, *planes, sweep.rows), tuple(said), covered.buffer
+        self._told = places, (sweep.cell, sweep.range, *planes, sweep.rows), said, covered.buffer
 
     def features(self) -> NDArray[np.float32]:
         """(C, len(FEATURES))."""
@@ -208,7 +208,7 @@ def _tell(which, told, features):  # type: ignore[no-untyped-def]
 def _settle(which, told, layers, limit):  # type: ignore[no-untyped-def]
     """Two hidden layers, rectified; a block of points at a time. How many points are not kept."""
     first, first_bias, second, second_bias, last, last_bias = layers
-    kept, left = told[2][3], 0
+    kept, left = told[2].kept, 0
     given, scratch = np.zeros((first.shape[0], _BLOCK), np.float32), _scratch()
     one, two = np.empty((first.shape[1], _BLOCK), np.float32), np.empty((second.shape[1], _BLOCK), np.float32)
     score = np.empty(_BLOCK, np.float32)
@@ -239,12 +239,8 @@ def _describe(block, told, scratch, given):  # type: ignore[no-untyped-def]
     us, vs, away, far = numbers[0], numbers[1], numbers[2], numbers[3]
     scale, right, down = numbers[4], numbers[5], numbers[6]
     at, label, places, keys = whole[0], whole[1], whole[2], whole[3]
-    columns, lines, beside, above = (
-        around[0],
-        around[1],
-        around[2],
-        around[3],
-    )  # each a step before, here, on
+    columns, lines = around[0], around[1]  # of the picture, then of the image of ranges; each a step before and on
+    beside, above = around[2], around[3]
     for c in range(block.shape[0]):
         m = np.uint32(block[c])
         i = np.uint32(index[m])
