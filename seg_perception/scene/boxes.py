@@ -30,6 +30,7 @@ _SAMPLE = 128  # points that decide the direction
 _COARSE, _FINE = 24, 4  # directions in a right angle, and between two of them
 _NEAREST = 0.05  # m; points nearer to an edge than the noise are on it
 _TALLEST = 2.0  # typical heights; what rises further above the ground does not stand on it
+_INSIDE_M = 0.2  # inside the sides of a thing nothing else is
 _END = 1.3  # a face up to this many widths across is taken for an end, not for a side
 
 
@@ -62,6 +63,43 @@ def fit_boxes(
     is not known, or far below, down from the highest point by that height.
     """
     return _fit_all(points, order, first, size, ground)
+
+
+@numba.njit(cache=True, nogil=True)
+def within(points, order, first, boxes, large, small):  # type: ignore[no-untyped-def]
+    """(K,) int32 which of the `large` (K,) clusters each of the `small` ones is a part of, -1 for none. A part has a
+    quarter of the points at most, and from above its middle and nine of ten of them lie _INSIDE_M or more inside what
+    is seen of the other.
+    """
+    part_of = np.full(len(large), -1, np.int32)
+    sides = np.empty((2, 2))
+    for k in np.flatnonzero(large):
+        mine = order[first[k] : first[k + 1]]
+        cos, sin = math.cos(boxes[k, 6]), math.sin(boxes[k, 6])
+        sides[0], sides[1] = np.inf, -np.inf
+        for i in mine:
+            a, b = cos * points[i, 0] + sin * points[i, 1], cos * points[i, 1] - sin * points[i, 0]
+            sides[0, 0], sides[1, 0] = min(sides[0, 0], a), max(sides[1, 0], a)
+            sides[0, 1], sides[1, 1] = min(sides[0, 1], b), max(sides[1, 1], b)
+        sides[0] += _INSIDE_M
+        sides[1] -= _INSIDE_M
+        for other in np.flatnonzero(small):
+            theirs = order[first[other] : first[other + 1]]
+            if 4 * len(theirs) > len(mine) or not _lies(boxes[other, 7], boxes[other, 8], cos, sin, sides):
+                continue
+            inside = 0
+            for i in theirs:
+                inside += _lies(points[i, 0], points[i, 1], cos, sin, sides)
+            if 10 * inside >= 9 * len(theirs):
+                part_of[other] = k
+    return part_of
+
+
+@numba.njit(cache=True, nogil=True)
+def _lies(x, y, cos, sin, sides):  # type: ignore[no-untyped-def]
+    """Whether a place lies between the sides (2, 2), low and high, along a direction and across it."""
+    a, b = cos * x + sin * y, cos * y - sin * x
+    return sides[0, 0] < a < sides[1, 0] and sides[0, 1] < b < sides[1, 1]
 
 
 @numba.njit(cache=True, nogil=True)

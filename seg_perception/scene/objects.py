@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from seg_perception.config import ObjectsConfig
 from seg_perception.datatypes import NO_INSTANCE
 from seg_perception.labels import Taxonomy
-from seg_perception.scene.boxes import fit_boxes, sort_by_cluster, typical_sizes
+from seg_perception.scene.boxes import fit_boxes, sort_by_cluster, typical_sizes, within
 from seg_perception.scene.clustering import NO_GROUP, Clusterer, Groups
 from seg_perception.scene.expectation import NO_TRACK, Expected, regroup
 from seg_perception.scene.footing import Footing
@@ -59,6 +59,8 @@ class ObjectFinder:
         self._may_lie = np.zeros(256, bool)
         if "vulnerable" in taxonomy.groups:
             self._may_lie[taxonomy.members(["vulnerable"])] = True
+        self._is_vehicle = ~self._may_lie & taxonomy.members(["vehicles"] if "vehicles" in taxonomy.groups else [])
+        self._is_person = np.array([*taxonomy.names, *[""] * (256 - len(taxonomy.names))]) == "person"
         self._sizes = typical_sizes(taxonomy.names)
 
     def find(
@@ -100,20 +102,26 @@ class ObjectFinder:
         boxes = fit_boxes(chosen, order, first, self._sizes[winner], self._footing.take(points, class_id))
         share = votes[np.arange(kept), winner] / np.maximum(votes.sum(axis=1), 1e-9)
         stands = boxes[:, 9] >= np.where(self._may_lie[winner], _LYING_M, _FLAT_M)  # else it is the ground itself
-        number = np.append(np.where(stands, np.cumsum(stands) - 1, NO_OBJECT), NO_OBJECT).astype(np.int32)
+        part_of = within(
+            chosen, order, first, boxes, stands & self._is_vehicle[winner], stands & ~self._is_person[winner]
+        )
+        whole = stands & (part_of < 0)
+        number = np.append(np.where(whole, np.cumsum(whole) - 1, NO_OBJECT), NO_OBJECT).astype(np.int32)
+        parts = np.flatnonzero(part_of >= 0)
+        number[parts] = number[part_of[parts]]  # NO_OBJECT for a part of a part
         of_point = np.full(len(points), NO_OBJECT, np.int32)
         of_point[rows] = number[cluster]
-        boxes = boxes[stands]
+        boxes = boxes[whole]
         return Objects(
-            winner[stands],
-            share[stands].astype(np.float32),
-            np.diff(first)[stands].astype(np.int32),
+            winner[whole],
+            share[whole].astype(np.float32),
+            np.bincount(number[cluster] + 1, minlength=len(boxes) + 1)[1:].astype(np.int32),
             boxes[:, :3] + origin,
             boxes[:, 7:9] + origin[:2],
             boxes[:, 3:6],
             boxes[:, 6],
             of_point,
-            track_id[enough][stands],
+            track_id[enough][whole],
             kept - int(stands.sum()),
         )
 

@@ -315,6 +315,27 @@ def test_a_box_stands_on_the_ground_and_is_as_high_as_such_things_are():
     assert nothing_around.centre[0, 2] + 0.5 * nothing_around.size[0, 2] == pytest.approx(-1.0, abs=0.01)
 
 
+def sides(x: float, y: float, length: float, width: float) -> np.ndarray:
+    """Rear and right side of a vehicle ahead, dense."""
+    along, across = np.arange(0.0, length, 0.15), np.arange(0.0, width, 0.15)
+    rear = [[x, y + b, z] for b in across for z in (-1.2, -0.6, 0.2)]
+    return np.array(rear + [[x + a, y, z] for a in along for z in (-1.2, -0.6, 0.2)])
+
+
+def test_what_a_network_takes_for_a_rider_inside_a_lorry_is_a_part_of_it():
+    lorry, tank = sides(8.0, 2.0, 7.0, 2.4), blob(12.0, 3.6)
+    objects = find((lorry, TRUCK), (tank, RIDER))
+    assert list(objects.class_id) == [TRUCK]
+    assert list(objects.points) == [len(lorry) + len(tank)]
+    assert (objects.of_point == 0).all()
+
+
+def test_who_stands_before_beside_or_behind_a_lorry_is_none_of_its_parts():
+    lorry = (sides(8.0, 2.0, 7.0, 2.4), TRUCK)
+    for x, y in ((15.8, 3.0), (11.0, 1.2), (11.0, 5.2), (7.2, 3.0)):
+        assert sorted(find(lorry, (blob(x, y), RIDER)).class_id) == [RIDER, TRUCK]
+
+
 def test_boxes_are_told_in_the_fixed_frame():
     origin = np.array([1000.0, -2000.0, 30.0])
     at_origin, elsewhere = find((blob(8.0, 1.0), PERSON)), find((blob(8.0, 1.0), PERSON), origin=origin)
