@@ -20,6 +20,7 @@ _CODE_OF_DTYPE = {np.dtype(name): code for code, name in POINT_FIELD_DTYPES.item
 _FLOATS = (7, 8)
 _ASKED = np.arange(128) * 0.618034 % 1.0  # where in a cloud lie the points that tell when the middle of a sweep was
 _TELLING = 32  # of those: where fewer are returns, all points are looked at
+_WITHIN = 0.75  # of the window; the rest is for the jitter of what is taken at the stamp
 _IN_THE_MIDDLE = 0.1  # of a sweep's length: a stamp so near to its middle is meant to be there
 
 # What a semantic cloud adds to each point: offset within the added bytes, and PointField code. The widest come first,
@@ -81,8 +82,8 @@ def scan_from_cloud(cloud: PointCloud) -> tuple[LidarScan, str]:
 def middle_ns(cloud: PointCloud, config: PairingConfig) -> int:
     """The instant in the middle of a sweep, with which images are paired: drivers stamp where a turn begins (Ouster),
     ends (Velodyne) or where it looks ahead. The stamp itself where points tell no times that can be used, or tell that
-    it is about there. No further from the stamp than the window: an image that was taken at the stamp, by a camera that
-    the LiDAR triggers, stays in it. cloud: with x, y and z.
+    it is about there. Within three quarters of the window from the stamp: what a camera took at about the stamp, as the
+    LiDAR triggers it, stays in the window. cloud: with x, y and z.
 
     As a few points have it that are spread over rows and columns: quick, and to a few hundredths of the sweep's length.
     """
@@ -101,8 +102,8 @@ def middle_ns(cloud: PointCloud, config: PairingConfig) -> int:
     ahead = (first + last) // 2 - cloud.stamp_ns
     if abs(ahead) <= _IN_THE_MIDDLE * (last - first):
         return cloud.stamp_ns
-    window = round(config.window_ms * 1e6)
-    return max(cloud.stamp_ns + min(max(ahead, -window), window), 1)
+    most = round(_WITHIN * config.window_ms * 1e6)
+    return max(cloud.stamp_ns + min(max(ahead, -most), most), 1)
 
 
 def cloud_fields(cloud: PointCloud) -> dict[str, Any]:
