@@ -1,4 +1,4 @@
-"""Images and clouds as the bytes that travel: read in place, and written with their points copied once.
+"""Images, clouds and transforms as the bytes that travel: read in place; clouds written with their points copied once.
 
 CDR as every DDS speaks it, "plain" (OMG DDS-XTypes 1.3, 7.4.3): a number lies at a multiple of its size, counted from
 the end of the four bytes that name the encoding; before a string or a sequence stands its length, and a string ends
