@@ -1,17 +1,21 @@
 """`python benchmarks/fit_doubts.py`: fits the network that says how likely a point is hidden, to simulated drives.
 
-The drives are none of those that `make accuracy-geometry` measures on. Writes `fusion/doubts.yaml`.
+The drives are none of those that `make accuracy-geometry` measures on. Half of them are given twice: with the true
+labels, and with those that the network that ships makes of their pictures, which err and of which it is not always
+sure. Each sweep is given once more as a LiDAR of fewer beams or columns measures it. Writes `fusion/doubts.yaml`.
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
+from accuracy import TruthSegmenter
+from drawn_drives import drawn_sweeps
 from drives import DriveSpec, TrueSweep, true_sweeps
 from numpy.typing import NDArray
 from torch import nn
@@ -26,10 +30,14 @@ from seg_perception.geometry.projection import project
 from seg_perception.geometry.spacing import with_spacing
 from seg_perception.geometry.visibility import range_image
 from seg_perception.geometry.workspace import Workspace
+from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
+from seg_perception.inference.segmenter import Segmenter
 from seg_perception.labels import Taxonomy
+from seg_perception.shipped import MODEL
 
 PAGE = Path(doubts.__file__).with_suffix(".yaml")
-FIRST_SEED, DRIVES, OF_GLASS = 100, 24, 8
+FIRST_SEED, DRIVES, OF_GLASS, DRAWN = 100, 24, 8, 12
+THINNED = ((2, 1), (1, 2), (2, 2), (4, 1))  # every so manieth beam and column
 LAYERS = 24, 16  # whole fours
 ROUNDS, BATCH, RATE = 24, 4096, 4e-3
 HEAD = "# Weights of `doubts.py`, a layer's (inputs, outputs) and then its (outputs,). Written by fit_doubts.py.\n"
@@ -41,7 +49,18 @@ def specs() -> list[DriveSpec]:
     return drives + [replace(drive, through_glass=0.8, sweeps=2) for drive in drives[:OF_GLASS]]
 
 
-def examples(sweep: TrueSweep, kinds: Kinds) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def thinned(sweep: TrueSweep) -> TrueSweep:
+    """As a LiDAR of fewer beams or columns sees it, another one in each street."""
+    every_beam, every_column = THINNED[sweep.spec.seed % len(THINNED)]
+    scan = sweep.scan
+    assert scan.stamps_ns is not None
+    column = np.unique(scan.stamps_ns, return_inverse=True)[1]
+    left = (scan.cloud.field("ring") % every_beam == 0) & (column % every_column == 0)
+    scan = replace(scan, cloud=scan.cloud.select(left), points=scan.points[left], stamps_ns=scan.stamps_ns[left])
+    return replace(sweep, scan=scan, visible=sweep.visible[:, left])
+
+
+def examples(sweep: TrueSweep, segmenter: Segmenter, kinds: Kinds) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """What is known of the doubtful points of a sweep, and whether a camera truly does not see them."""
     workspace, settings = Workspace(), with_spacing(VisibilityConfig(), sweep.scan.points)
     moved = MovedSweep(sweep.scan, sweep.tree, MotionConfig())
@@ -52,9 +71,9 @@ def examples(sweep: TrueSweep, kinds: Kinds) -> tuple[NDArray[np.float32], NDArr
         image = sweep.images[mount.name]
         T_cam_lidar = moved.T_cam_lidar(image.frame_id, image.stamp_ns)
         in_view = project(moved.points, T_cam_lidar, mount.model)
-        u, v = np.floor(in_view.uv + 0.5).astype(int).T
+        labels = segmenter.segment(image.pixels).sample(in_view.uv)
         view = View(in_view, by_direction, mount.model, T_cam_lidar)
-        said, _ = said_of(view, surfaces, np.ascontiguousarray(image.pixels[v, u, 0]), kinds, settings, workspace)
+        said, _ = said_of(view, surfaces, labels, kinds, settings, workspace)
         found = Doubts(view, said, settings, workspace)
         known.append(found.features())
         hidden.append(~visible[in_view.index[found.which]])
@@ -64,6 +83,7 @@ def examples(sweep: TrueSweep, kinds: Kinds) -> tuple[NDArray[np.float32], NDArr
 def fit(known: NDArray[np.float32], hidden: NDArray[np.bool_]) -> list[NDArray[np.float32]]:
     """The weights, layer by layer."""
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # on so small a network threads mostly wait for each other
     middle, spread = known.mean(axis=0), known.std(axis=0) + 1e-3
     given, wanted = torch.from_numpy((known - middle) / spread), torch.from_numpy(hidden.astype(np.float32))
     sizes = (known.shape[1], *LAYERS)
@@ -101,7 +121,11 @@ def text(weights: list[NDArray[np.float32]]) -> str:
 def main() -> None:
     """Simulate where needed, fit, write."""
     kinds = Kinds.of(Taxonomy.load("cityscapes"))
-    known, hidden = zip(*(examples(sweep, kinds) for sweep in true_sweeps(specs())), strict=True)
+    true = ((sweep, TruthSegmenter()) for sweep in true_sweeps(specs()))
+    network = OnnxRuntimeSegmenter(MODEL)
+    erring = ((sweep, network) for sweep in drawn_sweeps(specs()[:DRAWN]))
+    given = ((each, labels) for sweep, labels in chain(true, erring) for each in (sweep, thinned(sweep)))
+    known, hidden = zip(*(examples(*each, kinds) for each in given), strict=True)
     print(f"{sum(map(len, hidden))} points")
     PAGE.write_text(text(fit(np.concatenate(known), np.concatenate(hidden))), encoding="utf-8")
 

@@ -212,7 +212,7 @@ def ours(scan: LidarScan, tree: TransformTree, cameras: int, settings: dict, sou
             if own not in surfaces:
                 surfaces[own] = Surfaces(by_direction(), config.edges, own)
             view = View(in_view, by_direction(), labels[k].camera, T_each_lidar[k])
-            kept = seen_of(view, surfaces[own], said.class_id, kinds, visibility, own).kept
+            kept = seen_of(view, surfaces[own], said, kinds, visibility, own).kept
             painting.add(f"camera_{k}", in_view, said, kept, (WIDTH, HEIGHT), T0)
 
         crew.do([lambda _: by_direction(), *(partial(see, k) for k in range(cameras))])

@@ -205,7 +205,7 @@ class Pipeline:
                     if own not in surfaces:
                         surfaces[own] = Surfaces(by_direction(), config.edges, own)
                     view = View(in_view, by_direction(), look.camera, look.T_cam_lidar)
-                    seen = seen_of(view, surfaces[own], labels.class_id, self._kinds, visibility, own)
+                    seen = seen_of(view, surfaces[own], labels, self._kinds, visibility, own)
                 with timer.stage("paint"):
                     count = painting.add(name, in_view, labels, seen.kept, image.size, image.stamp_ns)
                 visible.add(name, in_view.index, seen.kept, look)

@@ -227,8 +227,8 @@ class VisibilityConfig(Section):
         live=True,
     )
     most_doubt: float = setting(
-        0.3,
-        "learned: a point likelier hidden than this gets no label; 0.11 loses as many visible ones as patches",
+        0.23,
+        "learned: a point likelier hidden than this gets no label; 0.11 labels fewer hidden points, and fewer visible",
         minimum=0.0,
         maximum=1.0,
         live=True,

@@ -2,12 +2,11 @@
 
 A patch of fixed size says yes or no, and near the outline of something nearer it is often wrong. There more tells:
 which of the places around the point in the picture something hides, how far before the point that stands, whether the
-picture calls both the same, whether what is nearer stands free; and around the point as the LiDAR saw it, where its
-surface goes on and what became of its neighbours. A network weighs that for the few points near outlines; of all others
-patches and surfaces have the last word. What it weighs is bounded, and has no unit of length in it but metres of depth:
-places are spacings of the LiDAR. They are told from the side that parallax moves nearer things to, so that it does not
-matter on which side of the LiDAR a camera stands. Its weights are in `doubts.yaml`, fitted by
-`benchmarks/fit_doubts.py`.
+picture calls both the same, and how sure it is of that; and around the point as the LiDAR saw it, where its surface
+goes on and what became of its neighbours. A network weighs that for the few points near outlines; of all others patches
+and surfaces have the last word. What it weighs is bounded, and has no unit of length in it but metres of depth: places
+are spacings of the LiDAR. They are told from the side that parallax moves nearer things to, so that it does not matter
+on which side of the LiDAR a camera stands. Its weights are in `doubts.yaml`, fitted by `benchmarks/fit_doubts.py`.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _OF_POINT = (
     "how much larger a spacing is to the camera",
     "range",
     "stands free by its own label",
-    "metres by which its surface recedes from column to column",
+    "how sure the picture is of its label",
     "metres by which its surface recedes from beam to beam",
 )
 FEATURES = (
@@ -72,10 +71,12 @@ class View(NamedTuple):
 
 
 class Said(NamedTuple):
-    """What has been said of the M points in view. class_id: (M,) by the picture; free: (256,) whether a class stands
-    free; hider: (M,) by `visibility.hiding`; kept: (M,) by `Surfaces.settle`; labels: by `Surfaces.labels`."""
+    """What has been said of the M points in view. class_id: (M,) by the picture; margin: (M,) as `PointLabels` has it;
+    free: (256,) whether a class stands free; hider: (M,) by `visibility.hiding`; kept: (M,) by `Surfaces.settle`;
+    labels: by `Surfaces.labels`."""
 
     class_id: NDArray[np.uint8]
+    margin: NDArray[np.float32]
     free: NDArray[np.bool_]
     hider: NDArray[np.int16]
     kept: NDArray[np.bool_]
@@ -92,7 +93,7 @@ class Doubts:
         cell, steps = _cells(camera, config)
         self.which = _asked(covered, distance, steps, workspace)
         places = index, uv, distance, cell, steps, camera.K, T_cam_lidar
-        planes = sweep.nearest.ravel(), sweep.across.ravel(), sweep.along.ravel()
+        planes = sweep.nearest.ravel(), sweep.along.ravel()
         self._told = places, (sweep.cell, sweep.range, *planes, sweep.rows), said, covered.buffer
 
     def features(self) -> NDArray[np.float32]:
@@ -233,8 +234,8 @@ def _scratch():  # type: ignore[no-untyped-def]
 def _describe(block, told, scratch, given):  # type: ignore[no-untyped-def]
     """What is told of a block of points into the first columns of given, (inputs, _BLOCK)."""
     told, scratch, given = borrowed((told, scratch, given))
-    (index, uv, distance, cell, steps, K, T), sweep, (class_id, free, hider, _, labels), buffer = told
-    cells, ranges, nearest, across, along, rows = sweep
+    (index, uv, distance, cell, steps, K, T), sweep, (class_id, margin, free, hider, _, labels), buffer = told
+    cells, ranges, nearest, along, rows = sweep
     numbers, whole, around = scratch  # row by row: Numba takes rows that are unpacked together number by number
     us, vs, away, far = numbers[0], numbers[1], numbers[2], numbers[3]
     scale, right, down = numbers[4], numbers[5], numbers[6]
@@ -247,9 +248,8 @@ def _describe(block, told, scratch, given):  # type: ignore[no-untyped-def]
         at[c], label[c] = cells[i], class_id[m]
         us[c], vs[c], away[c], far[c] = uv[0, m], uv[1, m], distance[m], ranges[i]
         given[0, c], given[3, c] = hider[m] >= 0, free[class_id[m]]
-        given[4, c], given[5, c] = across[np.uint32(at[c])], along[np.uint32(at[c])]
+        given[4, c], given[5, c] = margin[m], along[np.uint32(at[c])]
     _measure(away, far, scale, given[1], given[2])
-    _bound(given[4])
     _bound(given[5])
     ahead = T[2, 3]
     _turn(us, np.float32(K[0, 0] * T[0, 3] + K[0, 2] * ahead), np.float32(ahead), right)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.config import VisibilityConfig
+from seg_perception.datatypes import PointLabels
 from seg_perception.fusion.doubts import Doubts, Said, View
 from seg_perception.fusion.edges import Surfaces
 from seg_perception.fusion.glass import hide_behind_glass
@@ -45,17 +46,17 @@ class Seen(NamedTuple):
 def seen_of(
     view: View,
     surfaces: Surfaces,
-    class_id: NDArray[np.uint8],
+    labels: PointLabels,
     kinds: Kinds,
     config: VisibilityConfig,
     workspace: Workspace,
 ) -> Seen:
     """Which points in view the camera sees: so say patches, the windows of vehicles, then surfaces, then, by method
-    `learned`, a network. class_id: (M,) what the picture has for the points."""
+    `learned`, a network. labels: what the picture has for the points."""
     if config.method != "learned":
-        hider, behind_windows = _hider(view, class_id, kinds, config, workspace)
-        return Seen(surfaces.settle(class_id, hider, view.points.index), behind_windows, 0, 0)
-    said, behind_windows = said_of(view, surfaces, class_id, kinds, config, workspace)
+        hider, behind_windows = _hider(view, labels.class_id, kinds, config, workspace)
+        return Seen(surfaces.settle(labels.class_id, hider, view.points.index), behind_windows, 0, 0)
+    said, behind_windows = said_of(view, surfaces, labels, kinds, config, workspace)
     doubts = Doubts(view, said, config, workspace)
     return Seen(said.kept, behind_windows, len(doubts.which), doubts.settle(config.most_doubt))
 
@@ -63,16 +64,16 @@ def seen_of(
 def said_of(
     view: View,
     surfaces: Surfaces,
-    class_id: NDArray[np.uint8],
+    labels: PointLabels,
     kinds: Kinds,
     config: VisibilityConfig,
     workspace: Workspace,
 ) -> tuple[Said, int]:
     """What all say before the network is asked, and how many points windows hide."""
+    class_id, index = labels.class_id, view.points.index
     hider, behind_windows = _hider(view, class_id, kinds, config, workspace)
-    kept = surfaces.settle(class_id, hider, view.points.index)
-    labels = surfaces.labels(class_id, hider, view.points.index)
-    return Said(class_id, kinds.free, hider, kept, labels), behind_windows
+    kept, of_cells = surfaces.settle(class_id, hider, index), surfaces.labels(class_id, hider, index)
+    return Said(class_id, labels.margin, kinds.free, hider, kept, of_cells), behind_windows
 
 
 def _hider(

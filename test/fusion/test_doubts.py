@@ -38,6 +38,7 @@ class Look:
         class_id: np.ndarray,
         T_cam_lidar: np.ndarray = T_CAM_LIDAR,
         edges: str = "surface",
+        margin: float = 1.0,
         config: VisibilityConfig = CONFIG,
     ) -> None:
         self.workspace = Workspace()
@@ -49,7 +50,8 @@ class Look:
         surfaces = Surfaces(self.sweep, EdgesConfig(method=edges), self.workspace)
         told = self.class_id, self.hider, self.view.index
         self.kept = surfaces.settle(*told)
-        said = Said(*classes, self.hider, self.kept, surfaces.labels(*told))
+        margins = np.full(len(self.class_id), margin, np.float32)
+        said = Said(self.class_id, margins, FREE, self.hider, self.kept, surfaces.labels(*told))
         self.doubts = Doubts(View(self.view, self.sweep, CAMERA, T_cam_lidar), said, config, self.workspace)
 
     def told(self, m: int) -> dict[str, float]:
@@ -122,12 +124,13 @@ def test_what_is_told_of_a_point_is_what_stands_before_it():
     points = (np.stack([np.cos(at), np.sin(at), 0.0 * at], 1) * [[20.0], [10.0], [20.3]]).astype(np.float32)
     T = T_CAM_LIDAR.copy()
     T[:3, 3] = 0.0  # where the LiDAR stands: no parallax
-    look = Look(points, np.array([1, 1, 2]), T)
+    look = Look(points, np.array([1, 1, 2]), T, margin=0.75)
     assert sorted(look.doubts.which.tolist()) == [0, 2]
     told = look.told(0)
     assert told["a patch hides it"] == 1.0
     assert told["stands free by its own label"] == 1.0
     assert told["how much larger a spacing is to the camera"] == pytest.approx(1 / 3, abs=1e-4)
+    assert told["how sure the picture is of its label"] == 0.75
     assert told["range"] == pytest.approx(0.5, abs=1e-4)
     assert told["place (0, 0): metres before it"] == pytest.approx(9.8 / 10.8, abs=1e-3)  # 0.2 m are tolerated
     assert told["place (0, 0): same label"] == 1.0
@@ -236,7 +239,8 @@ def test_a_picture_of_a_few_pixels_and_one_of_no_lens_is_asked_about_too(size, f
     hider = hiding(view, sweep, small, config, workspace, said)
     surfaces = Surfaces(sweep, EdgesConfig(), workspace)
     told = said[0], hider, view.index
-    opinions = Said(*said, hider, surfaces.settle(*told), surfaces.labels(*told))
+    sure = np.ones(len(hider), np.float32)
+    opinions = Said(said[0], sure, FREE, hider, surfaces.settle(*told), surfaces.labels(*told))
     found = Doubts(View(view, sweep, small, T_CAM_LIDAR), opinions, config, workspace)
     assert np.isin(np.flatnonzero(hider >= 0), found.which).all()
     assert np.isfinite(found.features()).all()
