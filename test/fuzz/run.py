@@ -2,8 +2,9 @@
 
 Refusing is right, and so is making the best of it. Wrong is any other exception, a warning, a result that contradicts
 itself, memory that grows, and good sweeps that are not labelled any more. Meant to be run with NUMBA_BOUNDSCHECK=1, so
-that a compiled loop that reads or writes beside its arrays says so. With rclpy installed half of the serialized
-messages are read by it, as they would be live; the others by the reader of bags.
+that a compiled loop that reads or writes beside its arrays says so. Half of the serialized images, clouds and
+transforms are read as the live node does by itself; of the others half by rclpy, where it is installed, and the rest by
+the reader of bags.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ from small_world import MS, T0
 
 from seg_perception.bags import BagReader, BagWriter
 from seg_perception.datatypes import UNKNOWN, PointCloud
+from seg_perception.errors import MessageError
 from seg_perception.geometry.transform_edges import CONVINCED
 from seg_perception.intake import Intake
 from seg_perception.messages.camera_info import record_of
+from seg_perception.messages.cdr import read_cloud, read_image, read_transforms
 from seg_perception.messages.image import compressed_fields
 from seg_perception.messages.pointcloud import cloud_fields, cloud_from_columns, decode_cloud, encode_semantic_cloud
 from seg_perception.messages.transforms import StampedTransform
@@ -53,6 +56,7 @@ GROWTH_MIB = 300
 IMAGE, JPEG = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 INFO, CLOUD, TF = "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/PointCloud2", "tf2_msgs/msg/TFMessage"
 STEP_NS = 100 * MS
+AS_LIVE: dict[str, Callable[[Any], Any]] = {IMAGE: read_image, CLOUD: read_cloud, TF: read_transforms}
 SCENE: dict[str, Any] = {
     "objects": {"enabled": True},
     "tracking": {"confirm_hits": 1},
@@ -251,6 +255,11 @@ class Run:
             return self.mutator.fields(kind, good)
         content = bytes(self.seeds.store.serialize_cdr(good, kind))
         content = content[:4] + self.mutator.data(content[4:])
+        if kind in AS_LIVE and self.mutator.random.random() < 0.5:
+            try:
+                return AS_LIVE[kind](np.frombuffer(content, np.uint8))
+            except MessageError:
+                return None
         if self.rclpy is not None and self.mutator.random.random() < 0.5:
             return self.rclpy(content, kind)
         try:
