@@ -104,7 +104,8 @@ class CameraModel:
         width, height: of the calibration, full resolution. The model's own size is that of the image after ROI and
         binning; check the image with `require_image_size`. Only what the chosen image needs is read: K, D and
         distortion_model for the raw one; R and P for the rectified one, in which ROI and binning move P as they move K.
-        D all zero under a polynomial model, or no model name and no D, is no distortion; "fisheye" is equidistant.
+        D all zero or empty under a polynomial model, which is how image_geometry reads them, or no model name and no D,
+        is no distortion; "fisheye" is equidistant.
         A super-pixel of binning b covers pixels b*i .. b*i + b - 1, so its centre is u_binned = (u + 0.5) / b - 0.5.
         name: whose calibration it is, for messages. Raises CalibrationError.
         """
@@ -242,7 +243,7 @@ def _lens(distortion_model: str, D: NDArray[np.float64]) -> tuple[LensModel, NDA
     if distortion_model not in _MODELS:
         raise CalibrationError(f"distortion_model is '{distortion_model}', one of {', '.join(_MODELS)} wanted")
     model = _MODELS[distortion_model]
-    if D.size in lens.COEFFICIENT_COUNTS[model] and not D.any() and model != "equidistant":
+    if model != "equidistant" and not D.any() and D.size in (0, *lens.COEFFICIENT_COUNTS[model]):
         return "none", np.zeros(0)
     return model, D
 

@@ -386,9 +386,10 @@ def test_camera_info_fields_read_back_as_the_same_camera(changes: dict[str, Any]
     np.testing.assert_allclose(again.T_lens_cam, camera.T_lens_cam, atol=1e-12)
 
 
+@pytest.mark.parametrize("d", [[0.0] * 5, []])
 @pytest.mark.parametrize("name", ["plumb_bob", "rational_polynomial", "", "none"])
-def test_zero_coefficients_of_a_polynomial_are_no_distortion(name: str) -> None:
-    camera = CameraModel.from_camera_info(**camera_info(distortion_model=name, d=[0.0] * 5))
+def test_zero_or_no_coefficients_of_a_polynomial_are_no_distortion(name: str, d: list[float]) -> None:
+    camera = CameraModel.from_camera_info(**camera_info(distortion_model=name, d=d))
     assert camera.model == "none"
 
 
@@ -404,7 +405,7 @@ def test_zero_coefficients_of_a_fisheye_are_still_a_fisheye() -> None:
         ({"distortion_model": "double_sphere"}, "distortion_model is 'double_sphere', one of plumb_bob, rational_poly"),
         ({"distortion_model": ""}, r"distortion_model is '' but D is \[-0.2"),
         ({"d": [0.1, 0.2, 0.3]}, "D has 3 coefficients, 4 or 5 wanted by model 'plumb_bob'"),
-        ({"d": []}, "D has 0 coefficients, 4 or 5 wanted"),
+        ({"distortion_model": "equidistant", "d": []}, "D has 0 coefficients, 4 wanted"),
         ({"distortion_model": "rational_polynomial", "d": [0.1] * 6}, "6 coefficients, 4 or 5 or 8 or 12 or 14 wanted"),
         ({"distortion_model": "equidistant", "d": [0.0] * 5}, "D has 5 coefficients, 4 wanted by model 'equidistant'"),
         ({"d": [0.1, np.nan, 0.0, 0.0]}, r"D is \[0.1, nan, 0.0, 0.0\], finite values wanted"),
