@@ -23,11 +23,15 @@ MAX_PIXELS = 1 << 26  # 67 million; a compressed picture that claims more is ref
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Samples of one pixel, bytes of one sample, and the OpenCV conversion to RGB (None: RGB already)."""
+    """Samples of one pixel, bytes of one sample, and the OpenCV conversion to RGB (None: RGB already).
+
+    rows_of_two: rows of data for two of the picture; more than two where colours follow in rows of their own.
+    """
 
     channels: int
     sample_bytes: int
     to_rgb: int | None
+    rows_of_two: int = 2
 
 
 # OpenCV names a Bayer pattern by the second and third pixel of the second row: what ROS calls RGGB is its BG.
@@ -54,6 +58,8 @@ _LAYOUTS = {
     "16UC1": _Layout(1, 2, cv2.COLOR_GRAY2RGB),
     **dict.fromkeys(("yuv422", "uyvy"), _Layout(2, 1, cv2.COLOR_YUV2RGB_UYVY)),
     **dict.fromkeys(("yuv422_yuy2", "yuyv"), _Layout(2, 1, cv2.COLOR_YUV2RGB_YUYV)),
+    "nv12": _Layout(1, 1, cv2.COLOR_YUV2RGB_NV12, 3),  # as a Jetson's own cameras and decoders have it
+    "nv21": _Layout(1, 1, cv2.COLOR_YUV2RGB_NV21, 3),
 }
 ENCODINGS = tuple(_LAYOUTS)
 
@@ -87,16 +93,17 @@ def decode_image(msg: Any, camera: str, frame_id: str = "", bits: int = 16) -> C
             f"image of {camera}: step is {step}, at least {row_bytes} wanted for {width} pixels of {msg.encoding}"
         )
     data = as_bytes(msg.data)
-    if len(data) != step * height:
+    lines = height * layout.rows_of_two // 2
+    if len(data) != step * lines:
         raise MessageError(
-            f"image of {camera}: {len(data)} bytes of data seen, {step * height} wanted for {height} rows of {step}"
+            f"image of {camera}: {len(data)} bytes of data seen, {step * lines} wanted for {lines} rows of {step}"
         )
-    rows = data.reshape(height, step)[:, :row_bytes]
+    rows = data.reshape(lines, step)[:, :row_bytes]
     if layout.sample_bytes == 2 and bits == 16:
         rows = rows[:, 0::2] if msg.is_bigendian else rows[:, 1::2]
     elif layout.sample_bytes == 2:
         rows = _upper_8(np.ascontiguousarray(rows).view(">u2" if msg.is_bigendian else "<u2"), bits)
-    samples = np.ascontiguousarray(rows).reshape(height, width, layout.channels)
+    samples = np.ascontiguousarray(rows).reshape(lines, width, layout.channels)
     pixels = _to_rgb(samples, layout.to_rgb, f"image of {camera} ({msg.encoding})")
     return CameraImage(camera, frame_id or msg.header.frame_id, stamp, pixels)
 

@@ -14,7 +14,7 @@ from rosbags.typesys.store import Typestore
 
 FLOATS = (0.0, -0.0, 1.0, -1.0, math.nan, math.inf, -math.inf, 1e-310, 1e-30, 1e30, 1.7e308, -1.7e308, 0.5, 1e9)
 TEXTS = ("", "/", "x", "y", "t", "lidar", "front_optical", "odom", "a/b", "\0", "é中\U0001f600", "~", "rgb8", "mono16")
-TEXTS += ("yuv422", "bayer_rggb8", "plumb_bob", "equidistant", "rational_polynomial", "rgb8; png", "n" * 5000)
+TEXTS += ("yuv422", "nv12", "bayer_rggb8", "plumb_bob", "equidistant", "rational_polynomial", "rgb8; png", "n" * 5000)
 SIZES = (0, 1, 2, 3, 4, 7, 8, 12, 16, 64, 255, 256, 4096, 65535, 65536, 1 << 24)
 
 

@@ -89,6 +89,19 @@ def test_yuv_follows_the_formula_of_bt_601(image_msg, encoding: str, order: str)
     np.testing.assert_allclose(image.pixels, np.broadcast_to(want, (6, 8, 3)), atol=1.5)
 
 
+@pytest.mark.parametrize("encoding", ["nv12", "nv21"])
+def test_colours_in_rows_of_their_own_are_those_of_four_pixels_each(image_msg, encoding: str) -> None:
+    """As OpenCV's own YUYV has it, where two pixels share a colour."""
+    rng = np.random.default_rng(0)
+    luma, colour = rng.integers(16, 236, (6, 8), np.uint8), rng.integers(16, 241, (3, 4, 2), np.uint8)
+    own = colour if encoding == "nv12" else colour[..., ::-1]
+    rows = np.pad(np.vstack([luma, own.reshape(3, 8)]), ((0, 0), (0, 3)))
+    packed = np.stack([luma, colour.repeat(2, axis=0).reshape(6, 8)], axis=-1).reshape(6, 16)
+    image = decode_image(image_msg(rows, encoding, 8, height=6), "front")
+    want = decode_image(image_msg(packed, "yuyv", 8), "front").pixels
+    np.testing.assert_allclose(image.pixels.astype(int), want, atol=1)
+
+
 def test_row_padding_is_not_part_of_the_picture(image_msg) -> None:
     rows = np.pad(_flat(RED, GREEN, BLUE), ((0, 0), (0, 5)), constant_values=255)
     assert (decode_image(image_msg(rows, "rgb8", 8), "front").pixels == (RED, GREEN, BLUE)).all()
@@ -109,7 +122,10 @@ def test_frame_of_the_message_is_kept_unless_another_is_given(image_msg) -> None
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"encoding": "nv12"}, "image of front: encoding is 'nv12', one of rgb8"),
+        ({"encoding": "nv24"}, "image of front: encoding is 'nv24', one of rgb8"),
+        ({"encoding": "nv12"}, "48 bytes of data seen, 72 wanted for 9 rows of 8"),
+        ({"encoding": "nv12", "height": 5, "data": bytes(56)}, r"\(nv12\): .* cannot be converted"),
+        ({"encoding": "nv21", "width": 7, "data": bytes(72)}, r"\(nv21\): .* cannot be converted"),
         ({"width": 0}, "size is 0 x 6"),
         ({"step": 7}, "step is 7, at least 8 wanted"),
         ({"data": bytes(47)}, "47 bytes of data seen, 48 wanted"),

@@ -46,10 +46,10 @@ def split():
 
 
 def picture(stamp_ns, encoding, samples):
-    """samples: (H, ...) of any type, as they lie in memory."""
+    """samples: rows of any type, as they lie in memory."""
     from sensor_msgs.msg import Image
 
-    rows = np.ascontiguousarray(samples).reshape(HEIGHT, -1).view(np.uint8)
+    rows = np.ascontiguousarray(samples).reshape(len(samples), -1).view(np.uint8)
     return Image(
         header=live.header("front_optical", stamp_ns),
         width=WIDTH,
@@ -70,7 +70,7 @@ def mosaic(pattern):
 
 
 def yuv(order):
-    """The split picture, two pixels in four bytes."""
+    """The split picture, what `order` says of every two pixels."""
     red, blue = {"y": 82, "u": 90, "v": 240}, {"y": 41, "u": 240, "v": 110}
     left, right = (np.array([color[letter] for letter in order], np.uint8) for color in (red, blue))
     return np.tile(np.concatenate([np.tile(left, SPLIT // 2), np.tile(right, (WIDTH - SPLIT) // 2)]), (HEIGHT, 1))
@@ -117,6 +117,7 @@ def test_each_picture_is_read_in_its_own_encoding(node, peer):
         **{f"bayer_{pattern}8": mosaic(pattern) for pattern in ("rggb", "bggr", "gbrg", "grbg")},
         "yuv422": yuv("uyvy"),
         "yuv422_yuy2": yuv("yuyv"),
+        "nv12": np.vstack([yuv("yy"), yuv("uv")[::2]]),
     }
     seen = {
         encoding: labels(peer, **{FRONT: lambda stamp_ns, of=(encoding, samples): picture(stamp_ns, *of)})
@@ -126,9 +127,9 @@ def test_each_picture_is_read_in_its_own_encoding(node, peer):
     grey = labels(peer, **{FRONT: lambda stamp_ns: picture(stamp_ns, "mono8", np.full((HEIGHT, WIDTH), 99, np.uint8))})
     assert UNKNOWN not in grey[:2]
     before = peer.causes().get("bad_message", 0)
-    assert labels(peer, **{FRONT: lambda stamp_ns: picture(stamp_ns, "nv12", rgb)}) == [UNKNOWN] * 3
+    assert labels(peer, **{FRONT: lambda stamp_ns: picture(stamp_ns, "nv24", rgb)}) == [UNKNOWN] * 3
     said = counted_since(peer, "bad_message", before)
-    assert "nv12" in said
+    assert "nv24" in said
     assert "bayer_rggb8" in said
 
 
