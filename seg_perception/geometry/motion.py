@@ -26,27 +26,25 @@ INSTANTS = 4096
 12 us off at most: 0.4 mm at 30 m/s, and 2.4 mm at 100 m when turning by 2 rad/s, a tenth of a LiDAR's own noise."""
 
 
-def deskew(
-    scan: LidarScan, tree: TransformTree, fixed_frame: str, T_fixed_lidar: NDArray[np.float64] | None = None
-) -> NDArray[np.float32]:
-    """(N, 3) float32: where each point was, seen from the LiDAR as it stood at `scan.stamp_ns`, metres.
+def deskew(scan: LidarScan, tree: TransformTree, fixed_frame: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """(N, 3): where each point was, seen from the LiDAR as it stood at `scan.stamp_ns`, metres; and how it stood then:
+    `T_fixed_lidar`, (4, 4).
 
-    A scan without per-point stamps stays as it is: one stamp stands for all its points. T_fixed_lidar: how the LiDAR
-    stood at `scan.stamp_ns`, where that is known already.
+    A scan without per-point stamps stays as it is: one stamp stands for all its points.
     Raises TransformError where the tree cannot say how the LiDAR stood in `fixed_frame` at any of those instants.
     """
-    if T_fixed_lidar is None:
-        T_fixed_lidar = tree.T(fixed_frame, scan.frame_id, scan.stamp_ns)
     if scan.stamps_ns is None or len(scan) == 0:
-        return by_axis(scan.points).T
+        return by_axis(scan.points).T, tree.T(fixed_frame, scan.frame_id, scan.stamp_ns)
     points, moved = np.ascontiguousarray(scan.points), np.empty((3, len(scan)), np.float32)
     stamps_ns, first, which = _instants(scan.stamps_ns)
-    T_sweep_point = compose(inverse(T_fixed_lidar), tree.T(fixed_frame, scan.frame_id, stamps_ns))
+    T_fixed_each = tree.T(fixed_frame, scan.frame_id, np.append(stamps_ns, scan.stamp_ns))
+    T_fixed_lidar = T_fixed_each[-1]
+    T_sweep_point = compose(inverse(T_fixed_lidar), T_fixed_each[:-1])
     if which is None:
         _move_runs(T_sweep_point, first, points, moved)
     else:
         _move_each(T_sweep_point, which, points, moved)
-    return moved.T
+    return moved.T, T_fixed_lidar
 
 
 def _instants(
@@ -141,8 +139,7 @@ class MovedSweep:
         scan = self._scan
         if self._config.mode != "static":
             try:
-                self._T_fixed_lidar = self.T_fixed_lidar()
-                moved = deskew(scan, self._tree, self._config.fixed_frame, self._T_fixed_lidar)
+                moved, self._T_fixed_lidar = deskew(scan, self._tree, self._config.fixed_frame)
                 self.kind = "per_sweep" if scan.stamps_ns is None else "per_point"
                 return moved
             except TransformError as error:
@@ -151,7 +148,7 @@ class MovedSweep:
 
     def T_fixed_lidar(self) -> NDArray[np.float64]:
         """(4, 4): from `points` to the fixed frame, whatever the mode. Raises TransformError."""
-        return self.T_frame_lidar(self._config.fixed_frame)
+        return self.T_frame_lidar(self._config.fixed_frame) if self.kind == "static" else self._T_fixed_lidar
 
     def T_frame_lidar(self, frame_id: str) -> NDArray[np.float64]:
         """(4, 4): from `points` to any frame at the same instant. Raises TransformError."""

@@ -50,7 +50,7 @@ def test_points_of_a_static_world_come_to_rest_at_the_sweeps_stamp():
     scan = seen_while_moving(world, tree, T0 + np.linspace(-50 * MS, 50 * MS, 500).astype(np.int64))
     expected = transform_points(inverse(tree.T("odom", "lidar", T0)), world)
     assert np.abs(scan.points - expected).max() > 0.5  # 50 ms at 20 m/s
-    assert np.abs(deskew(scan, tree, "odom") - expected).max() < 1e-4
+    assert np.abs(deskew(scan, tree, "odom")[0] - expected).max() < 1e-4
 
 
 def test_points_in_any_order_move_by_their_own_instants():
@@ -58,8 +58,8 @@ def test_points_in_any_order_move_by_their_own_instants():
     world = np.random.default_rng(2).uniform([5, -10, 0], [40, 10, 3], (400, 3))
     stamps_ns = np.repeat(T0 + np.linspace(-50 * MS, 50 * MS, 20).astype(np.int64), 20)
     order = np.random.default_rng(3).permutation(400)
-    fired = deskew(seen_while_moving(world, tree, stamps_ns), tree, "odom")
-    shuffled = deskew(seen_while_moving(world[order], tree, stamps_ns[order]), tree, "odom")
+    fired = deskew(seen_while_moving(world, tree, stamps_ns), tree, "odom")[0]
+    shuffled = deskew(seen_while_moving(world[order], tree, stamps_ns[order]), tree, "odom")[0]
     assert np.abs(shuffled - fired[order]).max() == 0.0
 
 
@@ -69,7 +69,7 @@ def test_more_instants_than_are_asked_for_move_each_point_by_the_nearest():
     stamps_ns = np.random.default_rng(5).permutation(T0 + np.linspace(-50 * MS, 50 * MS, 20_000).astype(np.int64))
     scan = seen_while_moving(world, tree, stamps_ns)
     expected = transform_points(inverse(tree.T("odom", "lidar", T0)), world)
-    wrong = np.linalg.norm(deskew(scan, tree, "odom") - expected, axis=1)
+    wrong = np.linalg.norm(deskew(scan, tree, "odom")[0] - expected, axis=1)
     half_a_step_s = 0.5 * 0.1 / INSTANTS
     assert wrong.max() < half_a_step_s * (30.0 + 1.0 * 42.0) + 2e-5  # metres; 42 m is the farthest point
     assert wrong.max() > 2e-4  # the points do have more instants
@@ -83,8 +83,8 @@ def test_many_points_in_the_order_of_time_move_as_they_do_in_any_order(gap_ms):
     stamps_ns[count // 3 :] += gap_ms * MS
     points = np.random.default_rng(5).uniform(-40, 40, (count, 3)).astype(np.float32)
     order = np.random.default_rng(6).permutation(count)
-    in_order = deskew(scan_of(points, stamps_ns), tree, "odom")
-    assert np.array_equal(in_order[order], deskew(scan_of(points[order], stamps_ns[order]), tree, "odom"))
+    in_order = deskew(scan_of(points, stamps_ns), tree, "odom")[0]
+    assert np.array_equal(in_order[order], deskew(scan_of(points[order], stamps_ns[order]), tree, "odom")[0])
 
 
 def test_a_rolling_shutter_is_asked_at_its_first_and_last_row():
