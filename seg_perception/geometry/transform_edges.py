@@ -106,6 +106,9 @@ class StaticEdge:
     def parent_at(self, _stamp_ns: int) -> str:
         return self.parent
 
+    def parent_about(self, _stamp_ns: int) -> str:
+        return self.parent
+
     def covers(self, _query: Query) -> bool:
         return True
 
@@ -122,6 +125,7 @@ class StaticEdge:
 
 _SAMPLE = np.dtype([("translation", "f8", 3), ("quat_xyzw", "f8", 4), ("parent", "O")])
 _FIRST_CAPACITY = 16
+_SILENT_NS = 1_000_000_000  # further from its samples than this an edge closes no loop
 CONVINCED = 10
 """After so many samples in a row from another time a wary edge believes that this is the time now."""
 
@@ -229,6 +233,15 @@ class MovingEdge:
             return None
         before = int(np.searchsorted(self.stamps, stamp_ns, "right")) - 1
         return self._samples[self._begin + max(before, 0)]["parent"]
+
+    def parent_about(self, stamp_ns: int) -> str | None:
+        """As `parent_at`; None, too, more than a second before the oldest or after the newest sample: one wrong message
+        must not stand against right ones for ever."""
+        said = self._begin < self._end and (
+            stamp_ns == ANY_TIME
+            or int(self._stamps[self._begin]) - _SILENT_NS <= stamp_ns <= self.newest_ns + _SILENT_NS
+        )
+        return self.parent_at(stamp_ns) if said else None
 
     def covers(self, query: Query) -> bool:
         """Whether every stamp lies between oldest and newest sample, give or take the tolerance."""

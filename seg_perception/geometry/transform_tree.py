@@ -114,7 +114,8 @@ class TransformTree:
         stamp, and replaces what was known of the child, as a moving one replaces a static one.
         Refused, leaving the tree as it was: an empty name, NaN, a place beyond `FARTHEST_M`, a quaternion not of unit
         length, a matrix that is not rigid, a new child beyond `MAX_EDGES` (MessageError); a moving edge stamped 0, or
-        older than the cache keeps (StampError); an edge that would make a frame its own ancestor (TransformLoopError).
+        older than the cache keeps (StampError); an edge that would make a frame its own ancestor (TransformLoopError),
+        as far as edges say anything within a second of its stamp.
         """
         parent, child, stamp_ns = parent.removeprefix("/"), child.removeprefix("/"), int(stamp_ns)
         edge_name = f"transform {parent!r} -> {child!r}"
@@ -289,7 +290,7 @@ class TransformTree:
     def _refuse_loop(self, parent: str, child: str, stamp_ns: int) -> None:
         path = [child, parent]
         while (edge := self._edges.get(path[-1])) is not None:
-            above = edge.parent_at(stamp_ns)
+            above = edge.parent_about(stamp_ns)
             if above is None or above in path[1:]:
                 return
             path.append(above)

@@ -404,6 +404,21 @@ def test_edge_that_closes_a_loop_is_refused_and_leaves_the_tree_as_it_was(car: T
     assert car.edges() == before
 
 
+@pytest.mark.parametrize("ahead_ns", [0, 5 * S])
+def test_a_message_that_turned_the_tree_round_stands_against_right_ones_for_a_second(
+    car: TransformTree, ahead_ns: int
+) -> None:
+    """One that names another parent of `base`, and `base` as the parent of `odom`."""
+    car.insert("odo", "base", T0 + S, at(0.0))
+    car.insert("base", "odom", T0 + S + ahead_ns, at(0.0))
+    if not ahead_ns:
+        with pytest.raises(TransformLoopError, match="base below odom below base"):
+            car.insert("odom", "base", T0 + 2 * S, at(20.0))
+    car.insert("odom", "base", T0 + 2 * S + 1, at(20.0))
+    car.insert("odom", "base", T0 + 3 * S + 1, at(30.0))
+    assert position(car.T("odom", "camera", T0 + 2 * S + S // 2 + 1)) == pytest.approx([26.0, 0.0, 0.0])
+
+
 # --- frames that change parent, and kind ---
 
 
