@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from numba import types
 from numba.core import cgutils
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 
 
@@ -23,7 +24,8 @@ def _borrowed(typingctx, value):  # type: ignore[no-untyped-def]
     """
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return _uncounted(context, builder, signature.args[0], args[0])
+        lent = _uncounted(context, builder, signature.args[0], args[0])
+        return impl_ret_borrowed(context, builder, signature.return_type, lent)  # what else is in it is counted
 
     return value(value), codegen
 
