@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,10 @@ def _layouts(numbers: str) -> _Layouts:
 
 _BYTE, _ONE, _TWO, _THREE = _layouts("B"), _layouts("I"), _layouts("II"), _layouts("III")
 _STAMP, _FIELD, _POSE = _layouts("iI"), _layouts("IB3xI"), _layouts("7d")
+_WRITTEN_STAMP, _WRITTEN_SIZE, _WRITTEN_SIZES = _STAMP[1], _TWO[1], _THREE[1]
 _FIELD_BYTES, _TRANSFORM_BYTES = 14, 72  # without a name each takes no fewer
+_FIELDS_KEPT, _BYTES_KEPT = 32, 1024  # of a cloud: what is longer is read anew each time
+_KNOWN_FIELDS: dict[tuple[int, int, int], tuple[bytes, tuple[PointField, ...]]] = {}  # by order, place and count
 _HEAD_ROOM = 4096  # before the points of a cloud that is written in place, so that these lie at a multiple of that
 
 
@@ -65,7 +69,8 @@ class ImageMessage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CloudMessage:
-    """sensor_msgs/PointCloud2; `data` (N,) uint8 shares the memory of the bytes it was read from."""
+    """sensor_msgs/PointCloud2; `data` (N,) uint8 shares the memory of the bytes it was read from. fields: a count of 0,
+    as some drivers write it, is 1."""
 
     header: Header
     height: int
@@ -165,8 +170,7 @@ def read_cloud(content: Any) -> CloudMessage:
     """A serialized sensor_msgs/PointCloud2: bytes, or (N,) uint8. Raises MessageError for what is none."""
     read = _Reader(as_bytes(content), "cloud")
     header, (height, width, count) = read.header(), read.numbers(_THREE)
-    read.require(count * _FIELD_BYTES, f"{count} fields")
-    fields = tuple(PointField(read.string(), *read.numbers(_FIELD)) for _ in range(count))
+    fields = read.point_fields(count)
     (is_bigendian,), (point_step, row_step) = read.numbers(_BYTE), read.numbers(_TWO)
     data, (is_dense,) = read.sequence(), read.numbers(_BYTE)
     return CloudMessage(header, height, width, fields, bool(is_bigendian), point_step, row_step, data, bool(is_dense))
@@ -205,24 +209,27 @@ class CloudBuffer:
 
 def _cloud_head(cloud: PointCloud) -> bytes:
     """All that stands before the points."""
-    head = _Writer()
-    sec, nanosec = time_fields(cloud.stamp_ns)
-    head.number("i", sec)
-    head.number("I", nanosec)
-    head.string(cloud.frame_id)
-    head.number("I", cloud.height)
-    head.number("I", cloud.width)
-    head.number("I", len(cloud.fields))
-    for field in cloud.fields:
-        head.string(field.name)
-        head.number("I", field.offset)
-        head.number("B", field.datatype)
-        head.number("I", field.count)
-    head.number("?", cloud.is_bigendian)
-    head.number("I", cloud.point_step)
-    head.number("I", cloud.point_step * cloud.width)
-    head.number("I", cloud.data.size)
-    return _LITTLE_ENDIAN + head.written
+    sizes = cloud.point_step, cloud.point_step * cloud.width, cloud.data.size
+    before, behind = _layout_written(cloud.frame_id, cloud.fields, cloud.is_bigendian)
+    stamp, size = _WRITTEN_STAMP.pack(*time_fields(cloud.stamp_ns)), _WRITTEN_SIZE.pack(cloud.height, cloud.width)
+    return b"".join((_LITTLE_ENDIAN, stamp, before, size, behind, _WRITTEN_SIZES.pack(*sizes)))
+
+
+@lru_cache(maxsize=16)
+def _layout_written(frame_id: str, fields: tuple[PointField, ...], is_bigendian: bool) -> tuple[bytes, bytes]:
+    """What stands in the head of a cloud between stamp and size, and between size and the lengths at its end."""
+    frame, layout = _Writer(), _Writer()
+    frame.string(frame_id)
+    frame.align(4)
+    layout.number("I", len(fields))
+    for field in fields:
+        layout.string(field.name)
+        layout.number("I", field.offset)
+        layout.number("B", field.datatype)
+        layout.number("I", field.count)
+    layout.number("?", is_bigendian)
+    layout.align(4)
+    return bytes(frame.written), bytes(layout.written)
 
 
 class _Reader:
@@ -259,6 +266,20 @@ class _Reader:
     def string(self) -> str:
         return self.sequence().tobytes().split(b"\0", 1)[0].decode(errors="replace")
 
+    def point_fields(self, count: int) -> tuple[PointField, ...]:
+        """So many sensor_msgs/PointField: the same tuple as long as the same bytes come."""
+        self.require(count * _FIELD_BYTES, f"{count} fields")
+        begin, alike = self._at, (self._order, self._at % 4, count)
+        known, fields = _KNOWN_FIELDS.get(alike, (b"", ()))
+        if known and self._content[begin : begin + len(known)].tobytes() == known:
+            self._at += len(known)
+            return fields
+        read = ((self.string(), *self.numbers(_FIELD)) for _ in range(count))
+        fields = tuple(PointField(name, offset, datatype, many or 1) for name, offset, datatype, many in read)
+        if count <= _FIELDS_KEPT and self._at - begin <= _BYTES_KEPT:
+            _KNOWN_FIELDS[alike] = self._content[begin : self._at].tobytes(), fields
+        return fields
+
     def sequence(self) -> NDArray[np.uint8]:
         (count,) = self.numbers(_ONE)
         self.require(count, f"a sequence of {count}")
@@ -274,8 +295,11 @@ class _Writer:
 
     def number(self, kind: str, value: float) -> None:
         """kind: as in `struct`."""
-        size = struct.calcsize(kind)
-        self.written += bytes(-len(self.written) % size) + struct.pack(f"<{kind}", value)
+        self.align(struct.calcsize(kind))
+        self.written += struct.pack(f"<{kind}", value)
+
+    def align(self, size: int) -> None:
+        self.written += bytes(-len(self.written) % size)
 
     def string(self, value: str) -> None:
         content = value.encode() + b"\0"

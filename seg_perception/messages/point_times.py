@@ -17,6 +17,7 @@ third.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numba
@@ -48,15 +49,11 @@ class Times:
     low: float
     high: float
 
-    def ends(self) -> Times:
-        """The extremes alone."""
-        return Times(np.array([self.low, self.high]), np.ones(2, np.bool_), self.low, self.high)
 
-
-def time_field(cloud: PointCloud) -> tuple[PointField | None, str]:
+def time_field(fields: Sequence[PointField]) -> tuple[PointField | None, str]:
     """The field that says when a point was measured, None where none can; and why, empty where there is no such field
     at all."""
-    named = {field.name: field for field in cloud.fields}
+    named = {field.name: field for field in fields}
     field = next((named[name] for name in TIME_FIELDS if name in named), None)
     if field is None or (field.count == 1 and field.datatype in (*_INTEGERS, *_FLOATS)):
         return field, ""
@@ -86,6 +83,16 @@ def point_stamps_ns(cloud: PointCloud, field: PointField, times: Times) -> tuple
             f"most 1 s nor within 1 s of the stamp {cloud.stamp_ns} ns"
         )
     return _stamps(times.values, times.usable, cloud.stamp_ns, *scale), ""
+
+
+def ends_ns(cloud: PointCloud, field: PointField, times: Times) -> tuple[int, int] | None:
+    """The first and the last of `point_stamps_ns`, of points that have a time; None where they cannot be told."""
+    scale = _scale(field, times, cloud.stamp_ns)
+    if scale is None:
+        return None
+    whole, unit_ns, rest_ns = scale
+    first, last = (cloud.stamp_ns - rest_ns + round((value - whole) * unit_ns) for value in (times.low, times.high))
+    return first, last
 
 
 def _scale(field: PointField, times: Times, stamp_ns: int) -> tuple[float, float, int] | None:

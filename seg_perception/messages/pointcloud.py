@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numba
@@ -13,20 +14,16 @@ from numpy.typing import NDArray
 from seg_perception.config import PairingConfig
 from seg_perception.datatypes import POINT_FIELD_DTYPES, LidarScan, PointCloud, PointField, SemanticCloud
 from seg_perception.errors import MessageError
+from seg_perception.messages.cdr import CloudMessage
 from seg_perception.messages.header import as_bytes, stamp_ns
-from seg_perception.messages.point_times import Times, point_stamps_ns, read_times, time_field
+from seg_perception.messages.point_layout import PointLayout, check_fields, check_positions, layout_of
+from seg_perception.messages.point_times import Times, ends_ns, point_stamps_ns, read_times
 
 _CODE_OF_DTYPE = {np.dtype(name): code for code, name in POINT_FIELD_DTYPES.items()}
-_FLOATS = (7, 8)
 _ASKED = np.arange(128) * 0.618034 % 1.0  # where in a cloud lie the points that tell when the middle of a sweep was
 _TELLING = 32  # of those: where fewer are returns, all points are looked at
 _WITHIN = 0.75  # of the window; the rest is for the jitter of what is taken at the stamp
 _IN_THE_MIDDLE = 0.1  # of a sweep's length: a stamp so near to its middle is meant to be there
-
-# What a semantic cloud adds to each point: offset within the added bytes, and PointField code. The widest come first,
-# so that each value lies on a multiple of its size.
-_LABEL_FIELDS = {"rgb": (0, 7), "class_id": (10, 2), "probability": (4, 7), "instance_id": (8, 4)}
-_LABEL_BYTES = 12
 
 
 def decode_cloud(msg: Any, *, positions: bool = True) -> PointCloud:
@@ -49,10 +46,17 @@ def decode_cloud(msg: Any, *, positions: bool = True) -> PointCloud:
         raise MessageError(
             f"{what}: {len(data)} bytes of data seen, {row_step * height} wanted for {height} rows of {row_step}"
         )
-    fields = tuple(PointField(f.name, int(f.offset), int(f.datatype), int(f.count) or 1) for f in msg.fields)
-    _check_fields(fields, point_step, what)
-    if positions:
-        _check_positions(fields, what)
+    fields = (
+        msg.fields
+        if isinstance(msg, CloudMessage)
+        else tuple(PointField(f.name, int(f.offset), int(f.datatype), int(f.count) or 1) for f in msg.fields)
+    )
+    try:
+        check_fields(fields, point_step)
+        if positions:
+            check_positions(fields)
+    except MessageError as error:
+        raise MessageError(f"{what}: {error}") from None
     rows = data.reshape(height, row_step)[:, : width * point_step]
     points = np.ascontiguousarray(rows).reshape(height * width, point_step)
     return PointCloud(
@@ -71,11 +75,11 @@ def decode_scan(msg: Any) -> tuple[LidarScan, str]:
 
 def scan_from_cloud(cloud: PointCloud) -> tuple[LidarScan, str]:
     """As `decode_scan`, from a record that has x, y and z."""
-    field, note = time_field(cloud)
-    points, times = _read_points(cloud, field)
-    stamps = None
-    if field is not None:
-        stamps, note = point_stamps_ns(cloud, field, times)
+    layout = layout_of(cloud)
+    points, times = _read_points(cloud, layout, cloud.data)
+    stamps, note = None, layout.time_note
+    if layout.time is not None:
+        stamps, note = point_stamps_ns(cloud, layout.time, times)
     return LidarScan(cloud.frame_id, cloud.stamp_ns, points, stamps, cloud), note
 
 
@@ -87,18 +91,16 @@ def middle_ns(cloud: PointCloud, config: PairingConfig) -> int:
 
     As a few points have it that are spread over rows and columns: quick, and to a few hundredths of the sweep's length.
     """
-    field, _ = time_field(cloud)
-    if field is None or len(cloud) == 0:
+    layout = layout_of(cloud)
+    if layout.time is None or len(cloud) == 0:
         return cloud.stamp_ns
-    rows = (_ASKED * len(cloud)).astype(np.int64)
-    some = replace(cloud, width=len(rows), height=1, data=cloud.data[rows])
-    _, times = _read_points(some, field)
+    _, times = _read_points(cloud, layout, cloud.data[(_ASKED * len(cloud)).astype(np.int64)])
     if np.count_nonzero(times.usable) < _TELLING:
-        _, times = _read_points(cloud, field)
-    ends = point_stamps_ns(cloud, field, times.ends())[0] if times.low <= times.high else None
+        _, times = _read_points(cloud, layout, cloud.data)
+    ends = ends_ns(cloud, layout.time, times) if times.low <= times.high else None
     if ends is None:
         return cloud.stamp_ns
-    first, last = ends.tolist()
+    first, last = ends
     ahead = (first + last) // 2 - cloud.stamp_ns
     if abs(ahead) <= _IN_THE_MIDDLE * (last - first):
         return cloud.stamp_ns
@@ -155,31 +157,30 @@ def encode_semantic_cloud(
     place; one of another type is taken off the list of fields. room: gives memory for the points, of a shape.
     """
     source = semantic.scan.cloud
-    kept = tuple(field for field in source.fields if field.name not in _LABEL_FIELDS or _is_label_field(field))
-    taken = {field.name for field in kept}
-    start = -(-source.point_step // 4) * 4
-    added = [PointField(name, start + at, code) for name, (at, code) in _LABEL_FIELDS.items() if name not in taken]
-    point_step = start + _LABEL_BYTES if added else source.point_step
-    shape = len(source), point_step
+    layout = layout_of(source)
+    shape, start = (len(source), layout.labelled_step), layout.labels_at
     data = room(shape) if room else np.empty(shape, np.uint8)
     cloud = PointCloud(
         source.frame_id,
         source.stamp_ns,
         source.width,
         source.height,
-        (*kept, *added),
+        layout.labelled,
         data,
         source.is_bigendian,
         source.is_dense,
     )
     order = ">" if source.is_bigendian else "<"
-    rgb_of_class = packed_colors(colors).astype(f"{order}u4")
-    if len(added) == len(_LABEL_FIELDS):
+    rgb_of_class = _rgb_of_class(colors.tobytes(), order)
+    if layout.labels_apart:
         words = data.view(np.uint32)
         points = source.data.view(np.uint32) if _in_words(source.data) else words[:, :0]
         if not points.size:
             _copy_points(source, data, start)
-        probability, instance_id = semantic.probability.astype(f"{order}f4"), semantic.instance_id.astype(f"{order}u2")
+        probability, instance_id = (
+            values.astype(f"{order}{kind}", copy=False)
+            for values, kind in ((semantic.probability, "f4"), (semantic.instance_id, "u2"))
+        )
         labels = semantic.class_id, probability.view("u4"), instance_id.view("u2")
         _write(words, points, start // 4, rgb_of_class.view("u4"), *labels)
         return cloud
@@ -218,6 +219,11 @@ def _write(words, points, start, rgb_of_class, class_id, probability, instance_i
         words[i, start + 2] = np.uint32(instance_id[i]) | np.uint32(class_id[i]) << np.uint32(16)
 
 
+@lru_cache(maxsize=16)
+def _rgb_of_class(colors: bytes, order: str) -> NDArray[np.uint32]:
+    return packed_colors(np.frombuffer(colors, np.uint8).reshape(-1, 3)).astype(f"{order}u4")
+
+
 def packed_colors(colors: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """(256,) uint32 0x00RRGGBB of (256, 3) RGB: the bits of the float field `rgb`, as RViz and PCL read it."""
     red, green, blue = colors.astype(np.uint32).T
@@ -230,60 +236,17 @@ def labels_from_cloud(cloud: PointCloud) -> tuple[NDArray[np.uint8], NDArray[np.
     return class_id.astype(np.uint8), probability.astype(np.float32), instance_id.astype(np.uint16)
 
 
-def _check_fields(fields: tuple[PointField, ...], point_step: int, what: str) -> None:
-    """Refuse fields that cannot be read from a point of `point_step` bytes."""
-    named: dict[str, PointField] = {}
-    for field in fields:
-        if field.datatype not in POINT_FIELD_DTYPES:
-            raise MessageError(f"{what}: field '{field.name}' has datatype {field.datatype}, 1 to 8 wanted")
-        if field.offset + field.nbytes > point_step:
-            raise MessageError(
-                f"{what}: field '{field.name}' ends at byte {field.offset + field.nbytes}, point_step is {point_step}"
-            )
-        if field.name in named:
-            raise MessageError(
-                f"{what}: field '{field.name}' is there twice, at {named[field.name].offset} and {field.offset}"
-            )
-        if field.name.strip("_"):  # padding may have no name, or several times the same
-            named[field.name] = field
-
-
-def _check_positions(fields: tuple[PointField, ...], what: str) -> None:
-    """Refuse fields that do not hold x, y, z, each for itself."""
-    named = {field.name: field for field in fields}
-    for axis in ("x", "y", "z"):
-        found = named.get(axis)
-        if found is None:
-            raise MessageError(f"{what}: no field '{axis}' among {[field.name for field in fields]}")
-        if found.datatype not in _FLOATS or found.count != 1:
-            raise MessageError(
-                f"{what}: field '{axis}' has datatype {found.datatype} and count {found.count}, "
-                "one FLOAT32 (7) or FLOAT64 (8) wanted"
-            )
-        for other in fields:
-            if (
-                other is not found
-                and found.offset < other.offset + other.nbytes
-                and other.offset < found.offset + found.nbytes
-            ):
-                raise MessageError(
-                    f"{what}: field '{axis}' at byte {found.offset} overlaps '{other.name}' at {other.offset}"
-                )
-
-
-def _read_points(cloud: PointCloud, time: PointField | None) -> tuple[NDArray[np.float32], Times]:
-    """(N, 3) float32, a copy, where one at exactly (0, 0, 0) becomes NaN; and what the field `time` holds."""
-    named = {field.name: field for field in cloud.fields}
-    fields = [named[axis] for axis in "xyz"]
-    in_words = (
-        _in_words(cloud.data) and not cloud.is_bigendian and all(field.datatype == _FLOATS[0] for field in fields)
-    )
-    places = [field.offset for field in (*fields, time) if field is not None]
-    if in_words and not any(place % 4 for place in places):
-        x, y, z, *t = (place // 4 for place in places)
-        kind = time.datatype if time else 0
-        points, *times = _gather(cloud.data.view(np.uint32), x, y, z, t[0] if t else 0, kind)
-        return points, Times(*times)
+def _read_points(cloud: PointCloud, layout: PointLayout, data: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Times]:
+    """(N, 3) float32, a copy, where one at exactly (0, 0, 0) becomes NaN; and what the field of times holds. data:
+    (N, point_step), points of this cloud."""
+    time = layout.time
+    if layout.words and _in_words(data):
+        points, kind = np.empty((len(data), 3), np.float32), time.datatype if time else 0
+        count = len(data) if kind else 0
+        values, usable = np.empty(count, np.float64), np.empty(count, np.bool_)
+        low, high = _gather(data.view(np.uint32), *layout.words, kind, points, values, usable)
+        return points, Times(values, usable, low, high)
+    cloud = replace(cloud, width=len(data), height=1, data=data)
     points = np.empty((len(cloud), 3), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # a FLOAT64 that no float32 holds becomes infinite: no return
         for column, axis in enumerate("xyz"):  # by columns: twice as fast as three in a row
@@ -293,12 +256,10 @@ def _read_points(cloud: PointCloud, time: PointField | None) -> tuple[NDArray[np
 
 
 @numba.njit(cache=True, nogil=True)
-def _gather(words, x, y, z, t, kind):  # type: ignore[no-untyped-def]
-    """What `_read_points` wants, of words (N, M) uint32, touching each point once. x, y, z, t: the word where each
-    begins, three float32 and a PointField of datatype `kind`, 0 for none."""
-    count = words.shape[0]
-    points, floats = np.empty((count, 3), np.float32), words.view(np.float32)
-    values, usable = np.empty(count if kind else 0, np.float64), np.empty(count if kind else 0, np.bool_)
+def _gather(words, x, y, z, t, kind, points, values, usable):  # type: ignore[no-untyped-def]
+    """Fill what `_read_points` gives, of words (N, M) uint32, touching each point once; returns the extremes. x, y, z,
+    t: the word where each begins, three float32 and a PointField of datatype `kind`, 0 for none."""
+    count, floats = words.shape[0], words.view(np.float32)
     low, high = np.inf, -np.inf
     for i in range(count):
         px, py, pz = floats[i, x], floats[i, y], floats[i, z]
@@ -319,7 +280,7 @@ def _gather(words, x, y, z, t, kind):  # type: ignore[no-untyped-def]
         values[i], usable[i] = value, good
         if good:
             low, high = min(low, value), max(high, value)
-    return points, values, usable, low, high
+    return low, high
 
 
 @numba.njit(cache=True, nogil=True)
@@ -343,10 +304,6 @@ def _returns(points):  # type: ignore[no-untyped-def]
         else:
             valid[i] = np.isfinite(x) and np.isfinite(y) and np.isfinite(z)
     return valid
-
-
-def _is_label_field(field: PointField) -> bool:
-    return field.datatype == _LABEL_FIELDS[field.name][1] and field.count == 1
 
 
 def _is_dense(columns: Mapping[str, NDArray]) -> bool:
