@@ -49,10 +49,10 @@ reference: $(READY)  ## write what is generated from seg_perception/config: the 
 
 venv: $(READY)  ## only build .venv
 
-extras: $(READY)  ## add PyTorch (CPU) and Open3D, so that their tests run too
+extras: $(READY)  ## add PyTorch (CPU), Open3D, OpenVINO and TensorRT-RTX, so that their tests run too
 	tools/install_extras.sh $(VENV)
 
-trt-check: $(READY)  ## have the parser and builder of TensorRT-RTX (200 MB, no GPU) take every network
+trt-check: $(READY)  ## have the parser and builder of TensorRT-RTX (no GPU) take every network
 	$(VENV)/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt \
 		--no-build-isolation --editable '.[tensorrt-rtx]'
 	$(VENV)/bin/pytest -m tensorrt_rtx

@@ -80,7 +80,7 @@ def work(args: argparse.Namespace, scratch: Path) -> int:
     try:
         device = cuda_device.probe()
         if args.library != "torch":
-            library = tensorrt_library.load(args.library)
+            library = tensorrt_library.load(args.library, device)
     except SegPerceptionError as error:
         print(f"gpu-check: {error}", file=sys.stderr)
         return IMPOSSIBLE

@@ -29,11 +29,13 @@ from seg_perception.inference.cuda_runtime import Cuda
 from seg_perception.inference.tensorrt_library import TensorRT
 
 NAMES = json.loads((Path(__file__).parent / "inference" / "api_names.json").read_text())
-GENERATIONS = ("tensorrt 10.3.0", "tensorrt 10.16.1.11", "tensorrt 11.4.0.106", "tensorrt 8.6.1")
+RTX = "tensorrt_rtx 1.7.1.116"
+GENERATIONS = ("tensorrt 10.3.0", "tensorrt 10.16.1.11", "tensorrt 11.4.0.106", "tensorrt 8.6.1", RTX)
 ENUMS = (
     "BuilderFlag",
     "DataType",
     "DeviceType",
+    "DynamicShapesKernelSpecializationStrategy",
     "LayerInformationFormat",
     "MemoryPoolType",
     "NetworkDefinitionCreationFlag",
@@ -351,8 +353,9 @@ class FakeTensorRT:
         self.live: Counter[str] = Counter()
         self.order: list[str] = []
         self.configs: list[dict[str, Any]] = []
+        self.runtime_configs: list[Any] = []  # one for each context
         self.dla_core = -1  # of the engine that was loaded last
-        for name in ENUMS:
+        for name in self.recorded.keys() & ENUMS:
             members = sorted(member for member in self.recorded[name] if member.isupper() or member[0].isupper())
             setattr(self, name, enum.IntEnum(name, {member: value + 3 for value, member in enumerate(members)}))
         for cls in _classes(self):
@@ -551,7 +554,8 @@ def _classes(trt: FakeTensorRT) -> list[type]:
         def create_engine_inspector(self) -> Any:
             return EngineInspector()
 
-        def create_execution_context(self) -> Any:
+        def create_execution_context(self, runtime_config: Any = None) -> Any:
+            trt.runtime_configs.append(runtime_config)
             return None if trt.refused("context") else IExecutionContext(self)
 
     class EngineInspector:
@@ -607,6 +611,16 @@ def _classes(trt: FakeTensorRT) -> list[type]:
                 out[:] = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
             return Status.CUDA_SUCCESS
 
+    class IRuntimeConfig:
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name not in trt.recorded["IRuntimeConfig"]:
+                raise AttributeError(f"IRuntimeConfig has no {name}")
+            object.__setattr__(self, name, value)
+
+    if "create_runtime_config" in trt.recorded["ICudaEngine"]:
+        ICudaEngine.create_runtime_config = lambda self: IRuntimeConfig()  # type: ignore[attr-defined]
+    if "is_stream_capturable" in trt.recorded["IExecutionContext"]:
+        IExecutionContext.is_stream_capturable = lambda self, stream: not trt.refused("capture")  # type: ignore[attr-defined]
     if "num_bindings" in trt.recorded["ICudaEngine"]:
         ICudaEngine.num_bindings = property(lambda self: len(self._tensors))  # type: ignore[attr-defined]
     for name in ("device_memory_size", "device_memory_size_v2"):
@@ -632,7 +646,7 @@ class FakeGpu:
         self.driver = FakeDriver(bindings)
         self.nvrtc = FakeNvrtc(bindings)
         self.trt = FakeTensorRT(version, self.driver)
-        self.library = TensorRT("tensorrt", self.trt, self.trt.__version__)
+        self.library = TensorRT(version.split()[0], self.trt, self.trt.__version__)
         self.device = device
 
     @property
@@ -642,6 +656,6 @@ class FakeGpu:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """From now on it is this machine's GPU, with its TensorRT and its cuda.bindings."""
         monkeypatch.setattr(cuda_device, "probe", lambda: self.device)
-        monkeypatch.setattr(tensorrt_library, "load", lambda name: self.library)
+        monkeypatch.setattr(tensorrt_library, "load", lambda name, device=None: self.library)
         make = partial(Cuda, driver=self.driver, nvrtc=self.nvrtc)
         monkeypatch.setattr(tensorrt_segmenter, "Cuda", lambda device, *_, **more: make(device, **more))

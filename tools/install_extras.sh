@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Adds PyTorch (CPU build), Open3D and OpenVINO to an environment, so that the tests of what uses them run: tools/install_extras.sh VENV
+# Adds PyTorch (CPU build), Open3D, OpenVINO and TensorRT-RTX to an environment, so that the tests of what uses them run:
+# tools/install_extras.sh VENV
 set -euo pipefail
 
 venv=$1
@@ -13,6 +14,8 @@ pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check --con
 "${pip[@]}" open3d openvino
 "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' && "${pip[@]}" rerun-sdk  # needs NumPy 2
 "${pip[@]}" torchvision torchmetrics  # independent implementations that ours are held against
+said=$("${pip[@]}" tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings cuda-bindings 2>&1) ||  # not for every platform
+    echo "install_extras: no TensorRT-RTX here, its tests will be skipped (${said##*$'\n'})"
 
 # Open3D links with these libraries even where it never opens a window.
 libraries=(libusb-1.0-0 libgl1 libgomp1 libx11-6)

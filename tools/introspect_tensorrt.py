@@ -25,6 +25,7 @@ TENSORRT = {  # name and version -> distribution
     "tensorrt 10.3.0": "tensorrt-cu12-bindings==10.3.0",
     "tensorrt 10.16.1.11": "tensorrt-cu13-bindings==10.16.1.11",
     "tensorrt 11.4.0.106": "tensorrt-cu13-bindings==11.4.0.106",
+    "tensorrt_rtx 1.7.1.116": "tensorrt-rtx-cu13-bindings==1.7.1.116",
 }
 CUDA = {"cuda.bindings 12.9": "cuda-bindings==12.9.7", "cuda.bindings 13.5": "cuda-bindings==13.5.0"}
 
@@ -33,6 +34,7 @@ CLASSES = [
     "BuilderFlag",
     "DataType",
     "DeviceType",
+    "DynamicShapesKernelSpecializationStrategy",
     "EngineInspector",
     "IBuilderConfig",
     "ICudaEngine",
@@ -43,6 +45,7 @@ CLASSES = [
     "INetworkDefinition",
     "IOptimizationProfile",
     "IProgressMonitor",
+    "IRuntimeConfig",
     "ITensor",
     "ITimingCache",
     "LayerInformationFormat",
@@ -103,6 +106,14 @@ FUNCTIONS = {
     ],
 }
 
+LIBRARIES = (
+    "nvinfer",
+    "nvinfer_plugin",
+    "nvonnxparser",
+    "nvparsers",
+    "tensorrt_rtx",
+    "tensorrt_onnxparser_rtx",
+)
 STUBS = [
     "createInferBuilder_INTERNAL",
     "createInferRefitter_INTERNAL",
@@ -131,7 +142,10 @@ def arguments(doc: str | None) -> list[str] | None:
 
 def describe_tensorrt() -> dict[str, dict[str, list[str] | None]]:
     """Class -> member -> arguments, of the module that can be imported here."""
-    import tensorrt_bindings as trt
+    try:
+        import tensorrt_bindings as trt
+    except ImportError:
+        import tensorrt_rtx_bindings as trt
 
     return {
         name: {
@@ -168,7 +182,7 @@ def introspect(distribution: str, what: str) -> object:
         assert version
         source = Path(folder) / "stubs.c"
         source.write_text("".join(f"void *{name}(void) {{ return 0; }}\n" for name in STUBS))
-        for library in ("nvinfer", "nvinfer_plugin", "nvonnxparser", "nvparsers"):
+        for library in LIBRARIES:
             name = f"lib{library}.so.{version[1]}"
             command = ["cc", "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", str(Path(folder) / name), str(source)]
             subprocess.run(command, check=True)

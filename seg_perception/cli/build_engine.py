@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     # TensorRT-RTX alone builds without a GPU, for any.
     needs_gpu = args.library != "tensorrt_rtx" or args.layers is not None
     device = cuda_device.probe() if needs_gpu else None
-    library = tensorrt_library.load(args.library)
+    library = tensorrt_library.load(args.library, device)
     source = EngineSource(model, library, device, options, EngineCache(args.engine_cache))
     line = _ProgressLine()
     engine = source.obtain(line)

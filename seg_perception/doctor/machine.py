@@ -177,7 +177,7 @@ def gpu(wanted: str = "") -> Finding:
     try:
         device = cuda_device.probe()
         found.append(str(device))
-        found.append(str(tensorrt_library.load(wanted or "tensorrt")))
+        found.append(str(tensorrt_library.load(wanted or "tensorrt", device)))
         Cuda(device).close()
         found.append(f"cuda-bindings {_version('cuda-bindings')}")
     except ModelError as problem:

@@ -187,6 +187,8 @@ def _configure(
     if library.is_generation_8:  # without cuBLAS and cuDNN 8, which it would load beside itself where they are
         own = (trt.TacticSource.EDGE_MASK_CONVOLUTIONS, trt.TacticSource.JIT_CONVOLUTIONS)
         config.set_tactic_sources(sum(1 << int(source) for source in own))
+    if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):  # RTX: a CUDA graph holds nothing that is allocated in it
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     if not options.tf32:
         config.clear_flag(trt.BuilderFlag.TF32)
     if not library.has_strong_types(dla=options.dla_core >= 0):

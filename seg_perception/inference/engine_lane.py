@@ -26,16 +26,16 @@ LOGITS = "logits"
 class Lane:
     """One call in flight, for pictures of one size, (width, height).
 
-    outputs: names and types. count: pictures in the call; None: one, and the network has no axis of pictures.
-    resident: class scores stay on the GPU, where these kernels read them, and mark the samples of the classes `things`;
-    None: all outputs come back. Raises CudaError where the GPU refuses, ModelError where the engine was not built for
-    such pictures.
+    context: of the engine, for this lane alone; None where it could not be made. outputs: names and types. count:
+    pictures in the call; None: one, and the network has no axis of pictures. resident: class scores stay on the GPU,
+    where these kernels read them, and mark the samples of the classes `things`; None: all outputs come back. Raises
+    CudaError where the GPU refuses, ModelError where the engine was not built for such pictures.
     """
 
     def __init__(
         self,
         cuda: Cuda,
-        engine: Any,
+        context: Any,
         outputs: dict[str, np.dtype],
         logger: Any,
         size: tuple[int, int],
@@ -47,8 +47,8 @@ class Lane:
         self.busy = False
         self._cuda = cuda
         self._logger = logger
-        self._context = engine.create_execution_context()
-        if self._context is None:
+        self._context = context
+        if context is None:
             raise CudaError(f"no execution context ({logger.last_words()}); is the memory of the GPU full?")
         self._shape = (count or 1, size[1], size[0], 3)
         if not self._context.set_input_shape(INPUT_NAME, self._shape[count is None :]):
@@ -108,13 +108,17 @@ class Lane:
         return [{name: values[k] for name, values in copies.items()} for k in range(self._shape[0])]
 
     def time_network(self, repeats: int) -> float:
-        """Milliseconds of one run without copies, the mean of `repeats` in a row."""
+        """Milliseconds of one run without copies, the mean of `repeats` in a row after as many that do not count. In a
+        CUDA graph where the lane has one: else a small network would wait for the CPU to start its kernels."""
         start, end = self._cuda.event(), self._cuda.event()
-        self._start_network()
-        self._cuda.record(start, self._stream)
-        for _ in range(repeats):
-            self._start_network()
-        self._cuda.record(end, self._stream)
+        graph = None if self._graph is None else self._cuda.capture(self._stream, self._start_network)
+        for begins in (start, end):
+            for _ in range(repeats):
+                if graph is None:
+                    self._start_network()
+                else:
+                    self._cuda.launch_graph(graph, self._stream)
+            self._cuda.record(begins, self._stream)
         self._cuda.wait(end)
         return self._cuda.milliseconds(start, end) / repeats
 

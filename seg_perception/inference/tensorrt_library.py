@@ -7,12 +7,15 @@ alone builds without one.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 from seg_perception.errors import ModelError
+from seg_perception.inference.cuda_device import CudaDevice
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +67,28 @@ class TensorRT:
         """8.5 and 8.6: the last with the bindings API, and without strong types."""
         return hasattr(self.module.ICudaEngine, "num_bindings")
 
+    def execution_context(self, engine: Any) -> Any:
+        """A context of an engine; None where the library cannot make one.
+
+        TensorRT-RTX would run pictures of a size that it meets for the first time by kernels for any size, while it
+        compiles better ones; a CUDA graph would keep the first for good. So it is told to compile before.
+        """
+        strategies = getattr(self.module, "DynamicShapesKernelSpecializationStrategy", None)
+        if strategies is None:
+            return engine.create_execution_context()
+        config = engine.create_runtime_config()
+        config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+        return engine.create_execution_context(config)
+
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
 
 
-def load(name: str) -> TensorRT:
-    """Import `tensorrt` or `tensorrt_rtx`. Raises ModelError, naming the remedy, where it is missing or broken."""
+def load(name: str, device: CudaDevice | None = None) -> TensorRT:
+    """Import `tensorrt` or `tensorrt_rtx`, to be used on this GPU, or on none.
+
+    Raises ModelError, naming the remedy, where it is missing, broken, or made for a newer CUDA than the driver serves.
+    """
     module, missing = None, ""
     for candidate in _MODULES[name]:
         try:
@@ -87,7 +106,22 @@ def load(name: str) -> TensorRT:
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if name == "tensorrt" and numbers < _OLDEST:
         raise ModelError(f"tensorrt {version} seen, 8.5 or newer wanted; {_REMEDIES[name]}")
+    _check_cuda(name, version, device)
     return TensorRT(name, module, version)
+
+
+def _check_cuda(name: str, version: str, device: CudaDevice | None) -> None:
+    """On a driver of an older CUDA TensorRT may end the process. NVIDIA's wheels tell theirs by their names alone."""
+    if device is None:
+        return
+    served = device.cuda_version[0]
+    for newer in range(served + 1, served + 4):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            if metadata.version(f"{name}-cu{newer}-bindings") == version:
+                raise ModelError(
+                    f"{name} {version} of CUDA {newer} seen, CUDA {served} wanted, which is what the driver serves; "
+                    f"install the wheels whose names end in -cu{served} in its place, or update the driver"
+                )
 
 
 def make_logger(library: TensorRT) -> Any:

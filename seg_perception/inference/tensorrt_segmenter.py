@@ -90,7 +90,7 @@ class TensorRtSegmenter:
         self._device = device
         self._source = EngineSource(
             model,
-            loaded or tensorrt_library.load(library),
+            loaded or tensorrt_library.load(library, device),
             device,
             options or BuildOptions(),
             EngineCache(cache or default_directory()),
@@ -279,7 +279,7 @@ class _Running:
             lanes = deque(
                 Lane(
                     self.cuda,
-                    self.engine,
+                    self._library.execution_context(self.engine),
                     self.outputs,
                     self._logger,
                     size,

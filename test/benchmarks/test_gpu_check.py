@@ -51,7 +51,7 @@ def gpu_check(project_root: Path, monkeypatch: pytest.MonkeyPatch, compiled: Cal
 
     monkeypatch.setattr(module, "TensorRtSegmenter", on_fake)
     monkeypatch.setattr(module.cuda_device, "probe", lambda: DESKTOP)
-    monkeypatch.setattr(module.tensorrt_library, "load", lambda name: FakeGpu().library)
+    monkeypatch.setattr(module.tensorrt_library, "load", lambda name, device: FakeGpu().library)
     monkeypatch.setattr(kernels, "cuda_of", cuda_of)
     monkeypatch.setattr(kernels, "SCORES", ((19, 16, 32),))
     monkeypatch.setattr(kernels, "POINTS", 500)

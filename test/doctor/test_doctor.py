@@ -212,7 +212,7 @@ def test_a_backend_without_its_gpu_is_an_error(tmp_path, monkeypatch):
 def test_what_a_gpu_still_lacks_is_told_one_after_the_other(monkeypatch):
     gpu = FakeGpu()
     gpu.install(monkeypatch)
-    monkeypatch.setitem(sys.modules, "cuda", None)  # not installed
+    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", None)  # not installed
     found = machine.gpu("tensorrt")
     assert found.level == "error"
     assert "Fake GPU (sm_89" in found.seen

@@ -22,7 +22,7 @@ import onnx
 import pytest
 import small_world as world
 from compiled_kernels import compile_kernels
-from fake_gpu import BINDINGS, DESKTOP, GENERATIONS, JETSON, FakeGpu, Status
+from fake_gpu import BINDINGS, DESKTOP, GENERATIONS, JETSON, RTX, FakeGpu, Status
 from onnx import TensorProto, helper, numpy_helper
 from panoptic_network import deploy_two_cars
 
@@ -231,10 +231,10 @@ def test_types_are_binding_by_the_means_of_each_version(folder: Path, tmp_path: 
     gpu = FakeGpu(version)
     segmenter_on(gpu, folder / "any.onnx", tmp_path, options=BuildOptions(workspace_mib=64, optimization_level=4))
     flags, config = gpu.trt.configs
-    names, name = gpu.trt.NetworkDefinitionCreationFlag, {"8": "EXPLICIT_BATCH", "10": "STRONGLY_TYPED", "11": ""}
-    wanted = name[gpu.trt.__version__.split(".")[0]]
+    name = {"8": "EXPLICIT_BATCH", "10": "STRONGLY_TYPED", "11": "", "1": ""}
+    names, wanted = gpu.trt.NetworkDefinitionCreationFlag, name[gpu.trt.__version__.split(".")[0]]
     assert flags == {"network_flags": 1 << int(names[wanted]) if wanted else 0}
-    assert config["flags"] == []
+    assert config["flags"] == (["REQUIRE_USER_ALLOCATION"] if version == RTX else [])
     assert config.get("PROFILE_SHARING_0806", False) is (wanted == "EXPLICIT_BATCH")
     assert config["WORKSPACE"] == 64 << 20
     assert config["builder_optimization_level"] == 4
@@ -282,7 +282,7 @@ def test_a_build_that_takes_long_is_heard_of_in_the_log(
     assert "still building, since 0 s: Building 1/2" in caplog.text
 
 
-@pytest.mark.parametrize("version", GENERATIONS)
+@pytest.mark.parametrize("version", [version for version in GENERATIONS if version != RTX])
 def test_on_a_dla_types_are_told_by_flags_before_11_and_the_core_at_loading_too(
     folder: Path, tmp_path: Path, version: str
 ) -> None:
@@ -461,6 +461,14 @@ def test_an_engine_that_cannot_be_captured_runs_without_a_graph(folder: Path, tm
     assert "cuGraphLaunch" not in gpu.driver.calls
 
 
+def test_tensorrt_rtx_compiles_its_kernels_for_a_size_before_a_graph_keeps_them(folder: Path, tmp_path: Path) -> None:
+    gpu = FakeGpu(RTX)
+    segmenter_on(gpu, folder / "any.onnx", tmp_path)
+    told = [config.dynamic_shapes_kernel_specialization_strategy.name for config in gpu.trt.runtime_configs]
+    assert told == ["EAGER", "EAGER"]
+    assert "cuGraphInstantiate" in gpu.driver.calls
+
+
 def test_a_runtime_that_cannot_be_made_is_told(folder: Path, tmp_path: Path) -> None:
     gpu = FakeGpu()
     gpu.trt.refuse["runtime"] = [True]
@@ -529,14 +537,19 @@ def test_what_is_no_picture_is_refused_before_the_gpu_hears_of_it(folder: Path, 
     assert gpu.driver.calls == []
 
 
-def test_the_network_is_timed_alone(folder: Path, tmp_path: Path) -> None:
-    gpu = FakeGpu()
+@pytest.mark.parametrize("captured", [True, False])
+def test_the_network_is_timed_alone_and_warm_in_a_graph_where_there_can_be_one(
+    folder: Path, tmp_path: Path, captured: bool
+) -> None:
+    gpu = FakeGpu(RTX)
+    gpu.trt.refuse["capture"] = [not captured] * 4  # the lanes of two sizes
     ours = segmenter_on(gpu, folder / "any.onnx", tmp_path)
     ours.segment(picture(0))
     gpu.driver.calls.clear()
     runs = gpu.trt.executions
     assert ours.time_network((96, 60), repeats=6) == 2.0
-    assert gpu.trt.executions == runs + 7
+    assert gpu.trt.executions == runs + 12
+    assert gpu.driver.calls.count("cuGraphLaunch") == (12 if captured else 0)
     assert not [name for name in gpu.driver.calls if name.startswith("cuMemcpy")]
 
 
