@@ -155,14 +155,21 @@ def _win(score, said, sure, number, wins, cloud):  # type: ignore[no-untyped-def
     mine = np.uint8(number)
     for k in range(best.shape[0]):
         wins[k] = (score[k] > best[k]) | ((score[k] == best[k]) & (mine < camera[k]))
+    _put(wins, score, best)
+    _put(wins, sure, probability)
+    _put(wins, said, class_id)
     for k in range(best.shape[0]):
-        best[k] = score[k] if wins[k] else best[k]
-    for k in range(best.shape[0]):
-        probability[k] = sure[k] if wins[k] else probability[k]
-    for k in range(best.shape[0]):
-        class_id[k] = said[k] if wins[k] else class_id[k]
-    for k in range(best.shape[0]):
-        camera[k] = mine if wins[k] else camera[k]
+        number_there = camera[k]
+        camera[k] = mine if wins[k] else number_there
+
+
+@numba.njit(cache=True, nogil=True)
+def _put(chosen, source, target):  # type: ignore[no-untyped-def]
+    """What `target[chosen] = source[chosen]` does. Both are read whatever is chosen: else the compiler chooses where to
+    read, by a branch for each, and takes them one by one."""
+    for k in range(target.shape[0]):
+        new, old = source[k], target[k]
+        target[k] = new if chosen[k] else old
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -173,7 +180,8 @@ def _weigh(kept, us, vs, labels, apart_ms, place, limits, score):  # type: ignor
     per_px, per_ms = np.float32(1.0 / (place.border_px + 1.0)), np.float32(1.0 / place.nearness_ms)
     one, half = np.float32(1.0), np.float32(0.5)
     for k in range(kept.shape[0]):  # by itself: with a look-up in it, the next one would take points one by one
-        score[k] = sure[k] if tells[said[k]] else _NOT_TOLD
+        probability = sure[k]
+        score[k] = probability if tells[said[k]] else _NOT_TOLD
     for k in range(kept.shape[0]):
         u, v = us[k], vs[k]
         beside, over = u if u < right - u else right - u, v if v < bottom - v else bottom - v
