@@ -46,6 +46,15 @@ class DriveSpec:
     size: tuple[int, int] = SIZE
     through_glass: float = 0.0
 
+    @property
+    def seconds(self) -> float:
+        """How long the drive takes."""
+        return self.sweeps + 1.0
+
+    def number(self, k: int) -> int:
+        """Which of the drive's sweeps is the k-th that is looked at."""
+        return 10 * k + 5
+
     def config(self) -> DriveConfig:
         """For the simulator."""
         lidar = LidarMount(through_glass=self.through_glass)
@@ -56,12 +65,26 @@ class DriveSpec:
         left = replace(ahead, name="left", T_base_cam=looking(90.0, 2.0, (x, y + out, z - down)))
         return DriveConfig(
             seed=self.seed,
-            seconds=self.sweeps + 1.0,
+            seconds=self.seconds,
             speed=20.0,
             static_world=self.static_world,
             cameras=(ahead, left),
             lidar=lidar,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedSpec(DriveSpec):
+    """A drive whose sweeps are looked at one after the other, so that what moves can be followed."""
+
+    @property
+    def seconds(self) -> float:
+        """How long the drive takes."""
+        return 0.1 * self.sweeps + 1.0
+
+    def number(self, k: int) -> int:
+        """Which of the drive's sweeps is the k-th that is looked at."""
+        return k + 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +93,7 @@ class TrueSweep:
 
     images: their pixels are the true labels of the ray through each pixel's centre, three times over. in_view, visible:
     (cameras, N) in the exposure, as `simulation.truth` defines them. class_id: (N,). speed: (N,) m/s of the thing that
-    the point lies on.
+    the point lies on; velocity: (N, 3) the same in the world, of a `FollowedSpec` alone. number: in its drive, from 0.
     """
 
     spec: DriveSpec
@@ -82,6 +105,8 @@ class TrueSweep:
     in_view: NDArray[np.bool_]
     visible: NDArray[np.bool_]
     speed: NDArray[np.float32]
+    velocity: NDArray[np.float32]
+    number: int
 
     def without_times(self) -> TrueSweep:
         """The same sweep from a LiDAR that does not say when each point was measured."""
@@ -108,9 +133,10 @@ def _simulate(spec: DriveSpec) -> Path:
     kept: dict[str, NDArray] = {}
     rays = _rays(drive)
     for k in tqdm(range(spec.sweeps), desc=f"drive {spec.seed}", unit="sweep"):
-        sweep = drive.sweep(10 * k + 5)
+        sweep = drive.sweep(spec.number(k))
         exposed = sweep.time + 1e-3 * spec.offset_ms
         seen = [sight(drive.world, sweep, camera, exposed) for camera in drive.cameras]
+        velocity = drive.velocities(sweep)
         times = np.arange(sweep.time - _REACH, sweep.time + _REACH + 0.5 * _POSE_STEP, _POSE_STEP)
         kept |= {
             f"points{k}": sweep.points,
@@ -120,7 +146,8 @@ def _simulate(spec: DriveSpec) -> Path:
             f"class_id{k}": sweep.class_id,
             f"in_view{k}": np.array([s.in_view for s in seen]),
             f"visible{k}": np.array([s.visible for s in seen]),
-            f"speed{k}": np.linalg.norm(drive.velocities(sweep), axis=1),
+            f"speed{k}": np.linalg.norm(velocity, axis=1),
+            f"velocity{k}": velocity,
             f"pose_ns{k}": np.array([stamp_of(t) for t in times]),
             f"poses{k}": drive.T_world_base(times),
         }
@@ -176,4 +203,5 @@ def _load(spec: DriveSpec, path: Path) -> Iterator[TrueSweep]:
             scan = scan_from_cloud(cloud_from_columns("lidar", stamp_ns, columns))[0]
             scan = replace(scan, stamps_ns=kept[f"stamps_ns{k}"])
             truth = (kept[f"{name}{k}"] for name in ("class_id", "in_view", "visible", "speed"))
-            yield TrueSweep(spec, scan, mounts, images, tree, *truth)
+            velocity = kept[f"velocity{k}"] if isinstance(spec, FollowedSpec) else np.empty((0, 3), np.float32)
+            yield TrueSweep(spec, scan, mounts, images, tree, *truth, velocity, k)

@@ -245,9 +245,11 @@ class SweepReport:
     """How one sweep went: what each camera gave, and seconds on a steady clock for each stage.
 
     motion: how points were moved: "per_point", "per_sweep" or "static". motion_fallback: why not better, or empty.
+    carried: points that went on with the thing that they lie on, to the instant of each image.
     """
 
     views: Mapping[str, ViewReport]
     stage_seconds: Mapping[str, float]
     motion: str
     motion_fallback: str = ""
+    carried: int = 0

@@ -33,6 +33,7 @@ INLINED = {
     "fusion/painting.py": ("borrowing.py",),
     "geometry/columns.py": ("borrowing.py",),
     "geometry/motion.py": ("borrowing.py", "geometry/columns.py"),
+    "geometry/movers.py": ("borrowing.py", "geometry/columns.py"),
     "geometry/projection.py": ("borrowing.py", "geometry/columns.py", "geometry/lens.py"),
     "geometry/range_image.py": ("borrowing.py", "geometry/columns.py"),
     "geometry/transform_edges.py": ("geometry/transforms.py",),

@@ -213,8 +213,9 @@ class Intake:
                 self.scene.forget()
                 self._jumps_in_scene = held.jumps
             with self.refusing():
+                movers = self.scene.movers(held.scan.stamp_ns)
                 with self._shared(held.images):
-                    result = self.pipeline.process(held.scan, held.images)
+                    result = self.pipeline.process(held.scan, held.images, movers)
                 return self.scene.recognise(result) if self._cloud_awaits_objects else result
 
     def remember(self, result: SweepResult) -> SweepResult:

@@ -27,8 +27,10 @@ from seg_perception.fusion.seeing import Kinds, seen_of
 from seg_perception.geometry import motion
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.columns import bounds_of
+from seg_perception.geometry.looking import Look, Visible, look_at
 from seg_perception.geometry.motion import MovedSweep, awaits_transforms
-from seg_perception.geometry.projection import Projection, project
+from seg_perception.geometry.movers import Movers, Moving
+from seg_perception.geometry.projection import Projection
 from seg_perception.geometry.range_image import RangeImage
 from seg_perception.geometry.spacing import with_spacing
 from seg_perception.geometry.transform_tree import TransformTree
@@ -64,46 +66,6 @@ class SweepResult:
     report: SweepReport
     sweep: MovedSweep
     scene: scene_memory.SceneUpdate | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Look:
-    """How an image sees the points of a sweep; see `geometry.projection.project`."""
-
-    camera: CameraModel
-    T_cam_lidar: NDArray[np.float64]
-    T_rows: tuple[NDArray[np.float64], NDArray[np.float64]] | None
-
-    def project(
-        self,
-        points: NDArray[np.float32],
-        workspace: Workspace | None = None,
-        bounds: NDArray[np.float32] | None = None,
-    ) -> Projection:
-        return project(points, self.T_cam_lidar, self.camera, self.T_rows, workspace, bounds)
-
-
-class _Visible(Mapping[str, Projection]):
-    """By camera, the points that it sees, projected again when they are asked for, which most sweeps are not."""
-
-    def __init__(self, points: NDArray[np.float32]) -> None:
-        self._points = points
-        self._seen: dict[str, tuple[NDArray[np.int32], NDArray[np.bool_], _Look]] = {}
-
-    def add(self, name: str, in_view: NDArray[np.int32], kept: NDArray[np.bool_], look: _Look) -> None:
-        self._seen[name] = in_view.copy(), kept.copy(), look  # sooner done than finding out which are kept
-
-    def __getitem__(self, name: str) -> Projection:
-        in_view, kept, look = self._seen[name]
-        index = in_view[kept]
-        seen = look.project(self._points[index])
-        return Projection(index[seen.index], seen.uv, seen.distance, self._points)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._seen))  # whichever thread came first
-
-    def __len__(self) -> int:
-        return len(self._seen)
 
 
 class Pipeline:
@@ -153,8 +115,8 @@ class Pipeline:
             visibility = self._visibility[scan.lidar] = with_spacing(visibility, scan.points)
         return visibility
 
-    def process(self, scan: LidarScan, images: Mapping[str, CameraImage]) -> SweepResult:
-        """Label one sweep with the images paired with it.
+    def process(self, scan: LidarScan, images: Mapping[str, CameraImage], movers: Movers | None = None) -> SweepResult:
+        """Label one sweep with the images paired with it. movers: what is known to move by itself.
 
         A camera that cannot contribute (no calibration, no transform, wrong size) is skipped, and the report says why;
         its points stay unknown unless another camera sees them. The order of `images` does not matter.
@@ -168,19 +130,19 @@ class Pipeline:
         visibility = self._visibility_of(scan, config.visibility)
         with timer.stage("move"):
             sweep = MovedSweep(scan, self._tree, config.motion)
+            bounds = bounds_of(sweep.points, self._workspace)
+            moving = self._moving(sweep, bounds, movers)
         with timer.stage("segment"):
             self.segment_together([images[name] for name in sorted(images)])
-        looks: dict[str, _Look] = {}
+        looks: dict[str, Look] = {}
         for name in sorted(images):
             image = images[name]
             reports[name] = ViewReport(image.stamp_ns, image.stamp_ns - (scan.middle_ns or scan.stamp_ns))
             with _costs_itself(name, reports):
                 camera = self._calibration(image)
                 with timer.stage("move"):
-                    looks[name] = self._look(image, camera, sweep)
-        visible, painting = _Visible(sweep.points), Painting(scan, looks, config.painting, self._kinds.untouchable)
-        with timer.stage("project"):
-            bounds = bounds_of(sweep.points, self._workspace)
+                    looks[name] = look_at(sweep, image, camera, self._readout_ns.get(name, 0), moving)
+        visible, painting = Visible(sweep.points), Painting(scan, looks, config.painting, self._kinds.untouchable)
         ranges: Once[RangeImage] = Once()
         surfaces: dict[Workspace, Surfaces] = {}
 
@@ -228,13 +190,16 @@ class Pipeline:
             cloud = painting.cloud()
         for index, name in enumerate(cloud.cameras):
             reports[name] = replace(reports[name], painted=int(np.count_nonzero(cloud.camera == index)))
-        report = SweepReport(reports, timer.seconds, sweep.kind, sweep.fallback)
+        carried = 0 if moving is None else len(moving.index)
+        report = SweepReport(reports, timer.seconds, sweep.kind, sweep.fallback, carried)
         return SweepResult(cloud, images, segmentations, visible, report, sweep)
 
-    def _look(self, image: CameraImage, camera: CameraModel, sweep: MovedSweep) -> _Look:
-        T_cam_lidar = sweep.T_cam_lidar(image.frame_id, image.stamp_ns)
-        readout_ns = self._readout_ns.get(image.camera, 0)
-        return _Look(camera, T_cam_lidar, sweep.T_cam_lidar_rows(image.frame_id, image.stamp_ns, readout_ns))
+    def _moving(self, sweep: MovedSweep, bounds: NDArray[np.float32], movers: Movers | None) -> Moving | None:
+        """None where nothing moves, as far as is known."""
+        if movers is None or len(movers) == 0 or sweep.kind == "static":
+            return None
+        moving = movers.moving(sweep.points, bounds, sweep.T_fixed_lidar(), self._workspace)
+        return moving if len(moving.index) else None
 
     def segment(self, image: CameraImage) -> Segmentation:
         """The network's answer, for the whole picture; an image goes through it once, whoever asks, from any thread.
@@ -373,10 +338,12 @@ def _run_once(config: Config, segmenter: Segmenter) -> None:
     K = np.array([[width, 0.0, width / 2], [0.0, width, height / 2], [0.0, 0.0, 1.0]])
     pipeline.set_camera("camera", CameraModel(width, height, K))
     image = CameraImage("camera", "camera", 1, np.zeros((height, width, 3), np.uint8))
+    box, somewhat = np.full((1, 3), 10.0), np.ones((1, 2))
+    movers = Movers(np.zeros((1, 3)), box, np.zeros(1), somewhat)
     # Whichever method is set, the other can be set while the node runs; sweeps come in columns, or in any order.
     for method, sweep in (("patches", scan), ("learned", by_columns)):
         pipeline.config = replace(config, visibility=replace(config.visibility, method=method))
-        result = pipeline.process(sweep, {"camera": image})
+        result = pipeline.process(sweep, {"camera": image}, movers)
     result.segmentations["camera"].label_image()
     RunStatistics().add_sweep(result.cloud, result.report)
     encode_semantic_cloud(result.cloud, pipeline.taxonomy.colors)

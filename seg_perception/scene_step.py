@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from seg_perception.config import Config
 from seg_perception.errors import ConfigError, TransformError
+from seg_perception.geometry.movers import Movers
 from seg_perception.labels import Taxonomy
 from seg_perception.pipeline import SweepResult
 from seg_perception.scene.map_files import check_suffix, load_map, save_map
@@ -52,6 +53,11 @@ class SceneStep:
             with self._lock:
                 self.memory = memory
 
+    def movers(self, stamp_ns: int) -> Movers | None:
+        """What surely moves, where it should be in a sweep of that stamp; None where nothing is known to."""
+        memory = self.memory
+        return None if memory is None else self._spared(stamp_ns, lambda: memory.movers(stamp_ns))
+
     def recognise(self, result: SweepResult) -> SweepResult:
         """With its objects and tracks, and their numbers in its cloud. As it was where that could not be."""
         if self.memory is None:
@@ -66,7 +72,7 @@ class SceneStep:
                 f"{late_ns * 1e-6:.0f} ms older than the newest sweep, at most {LATE_NS * 1e-6:.0f} ms wanted",
             )
             return result
-        scene = self._spared(result, lambda: memory.recognise(result.cloud, sweep.points, sweep.T_fixed_lidar()))
+        scene = self._spared(scan.stamp_ns, lambda: memory.recognise(result.cloud, sweep.points, sweep.T_fixed_lidar()))
         return result if scene is None else replace(result, cloud=scene.cloud, scene=scene)
 
     def remember(self, result: SweepResult) -> None:
@@ -75,7 +81,7 @@ class SceneStep:
             return
         memory, scene = self.memory, result.scene
         with self._lock:
-            self._spared(result, lambda: self._remember(memory, scene))
+            self._spared(result.cloud.scan.stamp_ns, lambda: self._remember(memory, scene))
         for stage, seconds in scene.stage_seconds.items():
             self._statistics.add_seconds(stage, seconds)
         self._statistics.add_seconds("scene", sum(scene.stage_seconds.values()))
@@ -139,9 +145,9 @@ class SceneStep:
                 f"voxel_map.capacity ({state.capacity}) or lower voxel_map.radius_m ({radius_m})",
             )
 
-    def _spared(self, result: SweepResult, action: Callable[[], T]) -> T | None:
+    def _spared(self, stamp_ns: int, action: Callable[[], T]) -> T | None:
         """What the action gives; None where anything happens in it, which is counted and told, and goes no further."""
-        what = f"the scene goes without the sweep at {result.cloud.scan.stamp_ns} ns"
+        what = f"the scene goes without the sweep at {stamp_ns} ns"
         try:
             return action()
         except TransformError as error:

@@ -45,6 +45,7 @@ class RunStatistics:
         self.sweeps_out = 0
         self.sweeps_labelled = 0
         self.points = 0
+        self.points_carried = 0
         self.points_by_class = np.zeros(256, np.int64)
         self.causes: Counter[str] = Counter()
         self._seconds: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=window))
@@ -66,6 +67,7 @@ class RunStatistics:
             self.sweeps_out += 1
             self.sweeps_labelled += bool(by_class[:UNKNOWN].any())
             self.points += returns
+            self.points_carried += report.carried
             self.points_by_class += by_class
             if report.motion_fallback:
                 self.count("motion_assumed_static")
@@ -96,6 +98,7 @@ class RunStatistics:
                 "sweeps_labelled": self.sweeps_labelled,
                 "points": self.points,
                 "points_labelled": int(self.points_by_class[:UNKNOWN].sum()),
+                "points_carried": self.points_carried,
                 "points_by_class": {
                     name: int(count) for name, count in zip(names, self.points_by_class, strict=False) if count
                 },
@@ -122,7 +125,8 @@ def summary_lines(summary: dict) -> list[str]:
     lines = [
         f"sweeps     {summary['sweeps_in']} in, {summary['sweeps_out']} published, "
         f"{summary['sweeps_labelled']} with labels",
-        f"points     {summary['points']}, of which {labelled} labelled ({share:.1f} %)",
+        f"points     {summary['points']}, of which {labelled} labelled ({share:.1f} %); "
+        f"{summary['points_carried']} carried on with what moves",
     ]
     by_class = sorted(summary["points_by_class"].items(), key=lambda entry: -entry[1])
     lines += [f"           {name:<14}{count:>12}  {100 * count / max(labelled, 1):5.1f} %" for name, count in by_class]

@@ -10,6 +10,7 @@ from small_world import CAR, MS, ROAD, T0
 from seg_perception import pipeline as module
 from seg_perception.datatypes import UNKNOWN
 from seg_perception.errors import BackendLostError, ModelError, UnknownFrameError
+from seg_perception.geometry.movers import Movers
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.geometry.transforms import transform_points
 from seg_perception.geometry.visibility import hiding, range_image
@@ -28,6 +29,29 @@ def test_each_point_gets_the_label_of_its_pixel():
     view = result.report.views["front"]
     assert (view.in_view, view.visible, view.painted, view.skipped) == (2, 2, 2, "")
     assert set(result.report.stage_seconds) == {"move", "segment", "project", "sample", "hide", "paint"}
+
+
+def test_a_point_of_what_moves_gets_the_label_of_where_it_is_when_the_image_is_taken():
+    line = Pipeline(world.config(), world.LeftRightSegmenter(), world.tree())
+    line.set_camera("front", world.camera())
+    for stamp_ns in (T0 - 100 * MS, T0 + 100 * MS):
+        line._tree.insert("odom", "base_link", stamp_ns, np.eye(4))
+    xyz = np.array([[10.0, 0.5, 0.0], [10.0, 0.5, 3.0]], np.float32)  # left of the middle; the second above the box
+    from_left = Movers(np.array([[10.0, 0.0, 0.0]]), np.full((1, 3), 2.0), np.zeros(1), np.array([[0.0, -20.0]]))
+    for movers, label, carried in ((None, ROAD, 0), (from_left, CAR, 1)):
+        result = line.process(world.scan(xyz=xyz), {"front": world.image(T0 + 50 * MS)}, movers)
+        assert result.cloud.class_id.tolist() == [label, ROAD]
+        assert result.report.carried == carried
+        assert np.array_equal(result.sweep.points, xyz)
+    assert result.visible["front"].uv[0, 0] > world.WIDTH / 2
+
+
+def test_without_odometry_nothing_is_carried():
+    somewhere = Movers(np.zeros((1, 3)), np.full((1, 3), 99.0), np.zeros(1), np.array([[0.0, -20.0]]))
+    line = pipeline()
+    results = [line.process(world.scan(), {"front": world.image()}, movers) for movers in (None, somewhere)]
+    assert results[0].cloud.class_id.tolist() == results[1].cloud.class_id.tolist()
+    assert results[1].report.carried == 0
 
 
 def test_a_hidden_point_gets_no_label():

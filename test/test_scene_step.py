@@ -221,3 +221,26 @@ def test_one_sweep_stamped_far_off_costs_itself_and_neither_map_nor_odometry(off
     assert ride.intake.scene.memory is memory
     assert (result.cloud.class_id != UNKNOWN).all()
     assert done.scene.tracks.age_s.tolist() == pytest.approx([0.3])
+
+
+def passing(k: int) -> np.ndarray:
+    """The side of a car that drives away to the right at 12 m/s, seen every 100 ms, and a few points of road."""
+    y, z = np.meshgrid(np.linspace(-2.5, 0.0, 15), np.linspace(-0.6, 0.6, 7))
+    car = np.column_stack([np.full(y.size, 15.0), y.ravel() - 1.5 - 1.2 * k, z.ravel()])
+    road = np.column_stack([np.full(9, 15.0), np.linspace(2.0, 4.0, 9), np.full(9, -0.8)])
+    return np.vstack([car, road]).astype(np.float32)
+
+
+@pytest.mark.parametrize("settings", [{}, {"tracking": {"carry": False}}, {"objects": {"enabled": False}}])
+def test_points_of_a_tracked_car_are_carried_until_the_clock_jumps_unless_that_is_switched_off(settings):
+    ride = Ride(**settings)
+    counts = [ride.sweep(T0 + 100 * MS * k, passing(k))[0].report.carried for k in range(8)]
+    assert counts[:2] == [0, 0]
+    assert (80 <= counts[-1] <= 105) is (not settings)
+    assert ride.intake.statistics.summary(())["points_carried"] == sum(counts)
+    if not settings:
+        for k in range(2):  # a clock that jumps back is believed when the next one agrees
+            ride.hand_in(T0 - 10_000 * MS + 100 * MS * k, passing(8))
+        again = ride.intake.next_result(0.0)
+        assert again is not None
+        assert again.report.carried == 0

@@ -146,6 +146,11 @@ class MovedSweep:
                 self._fall_back(error)
         return by_axis(scan.points).T
 
+    def stamps_ns(self, index: NDArray[np.int32]) -> NDArray[np.int64]:
+        """(K,) when those points were measured, as far as the LiDAR says."""
+        stamps_ns = self._scan.stamps_ns
+        return np.full(len(index), self._scan.stamp_ns) if stamps_ns is None else stamps_ns[index]
+
     def T_fixed_lidar(self) -> NDArray[np.float64]:
         """(4, 4): from `points` to the fixed frame, whatever the mode. Raises TransformError."""
         return self.T_frame_lidar(self._config.fixed_frame) if self.kind == "static" else self._T_fixed_lidar

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from seg_perception.config import Config
 from seg_perception.datatypes import NO_INSTANCE, LidarScan, PointCloud, SemanticCloud
 from seg_perception.geometry.columns import by_axis
+from seg_perception.geometry.movers import Movers
 from seg_perception.labels import Taxonomy
 from seg_perception.scene.bev_grid import BevGrid
 from seg_perception.scene.free_space import depths_of
@@ -69,6 +70,16 @@ class SceneMemory:
         update = self.recognise(cloud, points, T_fixed_lidar)
         self.remember(update)
         return update
+
+    def movers(self, stamp_ns: int) -> Movers | None:
+        """What surely moves, where it should be in a sweep of that stamp; None before the first, and where it is not
+        to be carried, or objects are switched off."""
+        if self._finder is None or not self.config.tracking.carry:
+            return None
+        late_ns = self.stamp_ns - stamp_ns
+        if not 0 < late_ns <= LATE_NS:
+            late_ns = 0
+        return self._tracker.movers(stamp_ns + late_ns, late_ns * 1e-9)
 
     def recognise(
         self, cloud: SemanticCloud, points: NDArray[np.float32], T_fixed_lidar: NDArray[np.float64]

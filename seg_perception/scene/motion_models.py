@@ -43,6 +43,12 @@ def velocities(vehicle: NDArray[np.bool_], states: NDArray[np.float64]) -> NDArr
     return np.where(vehicle[:, None], along, states[:, [VX, VY]])
 
 
+def speed_variances(vehicle: NDArray[np.bool_], P: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(T,) (m/s)² of the speeds of tracks with (T, 5, 5) covariances."""
+    along = np.where(vehicle, SPEED, VX)
+    return np.asarray(P[np.arange(len(along)), along, along])
+
+
 @numba.njit(cache=True, nogil=True)
 def predict_all(vehicle, states, P, dt, vehicle_acceleration, acceleration):  # type: ignore[no-untyped-def]
     """Move every track on by dt seconds. vehicle: (T,) bool; states: (T, 5); P: (T, 5, 5)."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from seg_perception.config import TrackingConfig
+from seg_perception.geometry.movers import Movers
 from seg_perception.labels import Taxonomy
 from seg_perception.scene import motion_models as models
 from seg_perception.scene.clustering import thing_groups
@@ -28,6 +29,11 @@ _OTHER_KIND = 4.0  # cost, in squared standard deviations, of a person that was 
 _FADING = 0.9  # what a sweep leaves of the votes for a class
 _MISSES_AT_BIRTH = 1  # sweeps that a track which is not confirmed yet may miss
 _WALKING = 0.5  # m/s; from here on a velocity tells the yaw
+_MOVING = 2.0  # m/s; what is slower gets nowhere while a sweep is paired with images
+_SURE = 4.5  # standard deviations of its speed by which a thing surely moves
+_SEEN_S = 0.15  # since when it has not been seen
+_AROUND, _AROUND_AT_MOST = 0.3, 0.8  # m around the box of what moves, and what its place is off by likely; together
+_ABOVE_GROUND = 0.2  # m; lower points in the box of what moves may be the ground
 _GROWS, _SHRINKS = 0.1, 0.03  # share by which a track's size follows a box that is larger, or smaller
 
 
@@ -126,15 +132,40 @@ class Tracker:
         if self._stamp_ns is None or stamp_ns < self._stamp_ns:
             return None
         tracks, config = self._tracks, self._config
-        state, dt = tracks.state.copy(), (stamp_ns - self._stamp_ns) * 1e-9
-        P = tracks.P.copy()
-        models.predict_all(tracks.vehicle, state, P, dt, config.vehicle_acceleration, config.acceleration)
+        state, _ = self._ahead(stamp_ns)
         centre = state[:, :2] + tracks.offset - late_s * models.velocities(tracks.vehicle, state)
         yaw = np.where(tracks.vehicle, state[:, models.YAW], tracks.yaw)
         sure = np.flatnonzero(tracks.hits >= config.confirm_hits)
         class_id = tracks.votes[sure].argmax(axis=1).astype(np.uint8)
         centre = centre[sure] + self._origin[:2]
         return Expected(tracks.track_id[sure], class_id, centre, tracks.size[sure, :2], yaw[sure])
+
+    def movers(self, stamp_ns: int, late_s: float = 0.0) -> Movers | None:
+        """The same of what surely moves, in boxes as large as their points may lie in."""
+        if self._stamp_ns is None or stamp_ns < self._stamp_ns:
+            return None
+        tracks, config = self._tracks, self._config
+        state, P = self._ahead(stamp_ns)
+        velocity = models.velocities(tracks.vehicle, state)
+        speed = np.hypot(velocity[:, 0], velocity[:, 1])
+        seen = (self._stamp_ns - self._start_ns) * 1e-9 - tracks.seen <= _SEEN_S
+        sigma = np.sqrt(models.speed_variances(tracks.vehicle, P))
+        sure = np.flatnonzero((tracks.hits >= config.confirm_hits) & seen & (speed > _MOVING) & (speed > _SURE * sigma))
+        off = np.sqrt(np.maximum(P[sure, 0, 0], P[sure, 1, 1]))
+        centre = np.column_stack([state[:, :2] + tracks.offset - late_s * velocity, tracks.z])[sure]
+        yaw = np.where(tracks.vehicle, state[:, models.YAW], tracks.yaw)[sure]
+        size = tracks.size[sure] + 2.0 * np.minimum(_AROUND + off, _AROUND_AT_MOST)[:, None]
+        low = centre[:, 2] - 0.5 * tracks.size[sure, 2] + _ABOVE_GROUND
+        high = centre[:, 2] + 0.5 * size[:, 2]
+        centre[:, 2], size[:, 2] = 0.5 * (low + high), np.maximum(high - low, 0.1)
+        return Movers(centre + self._origin, size, yaw, velocity[sure])
+
+    def _ahead(self, stamp_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """States and covariances of all tracks at an instant that is not over."""
+        tracks, config = self._tracks, self._config
+        state, P, dt = tracks.state.copy(), tracks.P.copy(), (stamp_ns - (self._stamp_ns or 0)) * 1e-9
+        models.predict_all(tracks.vehicle, state, P, dt, config.vehicle_acceleration, config.acceleration)
+        return state, P
 
     def update(
         self, objects: Objects, lidar: NDArray[np.float64], stamp_ns: int, sensor: str = "", late_s: float = 0.0
@@ -171,8 +202,7 @@ class Tracker:
         stands, and is seen in ever other parts, is not told to drive.
         """
         tracks, velocity = self._tracks, self._velocity()
-        along = np.where(tracks.vehicle, models.SPEED, models.VX)
-        variance = tracks.P[np.arange(len(along)), along, along]
+        variance = models.speed_variances(tracks.vehicle, tracks.P)
         chance = variance / np.maximum((velocity**2).sum(axis=1), 1e-12)
         return velocity * np.maximum(1.0 - chance**2, 0.0)[:, None]
 

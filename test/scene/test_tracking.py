@@ -246,3 +246,42 @@ def test_a_sweep_that_comes_late_counts_from_where_its_things_have_moved_to_sinc
     assert len(left) == 1
     assert left.centre[0, 0] == pytest.approx(0.02 * now_ms, abs=0.2)
     assert left.velocity[0] == pytest.approx([20.0, 0.0], abs=0.5)
+
+
+def followed(*sweeps: Objects, **settings) -> Tracker:
+    tracker = Tracker(CITYSCAPES, TrackingConfig(**settings))
+    follow(*sweeps, tracker=tracker)
+    return tracker
+
+
+def test_what_surely_drives_is_expected_where_it_will_be_in_a_box_around_it_above_the_ground():
+    tracker = followed(*[objects(car(10 + 1.5 * k, 3.0)) for k in range(10)])
+    movers = tracker.movers(T0 + 1000 * MS)
+    assert len(movers) == 1
+    assert movers.velocity[0] == pytest.approx([15.0, 0.0], abs=0.3)
+    assert movers.centre[0, :2] == pytest.approx([25.0, 3.0], abs=0.2)
+    low, high = (movers.centre[0] + side * 0.5 * movers.size[0] for side in (-1, 1))
+    assert (low[:2] < [25.0 - 2.15, 3.0 - 0.9]).all()
+    assert (high > [25.0 + 2.15, 3.0 + 0.9, 1.5]).all()
+    assert 0.1 < low[2] < 0.4
+    assert tracker.movers(T0 + 1000 * MS, late_s=0.1).centre[0, 0] == pytest.approx(movers.centre[0, 0] - 1.5, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("sweeps", "why"),
+    [
+        ([objects(car(10.0, 3.0)) for _ in range(10)], "it stands"),
+        ([objects(car(10.0 + 0.3 * (k % 2), 3.0)) for k in range(10)], "it is seen in ever other parts"),
+        ([objects(person(10 + 0.1 * k, 3.0)) for k in range(10)], "it gets nowhere in the time of an image"),
+        ([objects(car(10 + 1.5 * k, 3.0)) for k in range(2)], "it was seen twice"),
+        ([*[objects(car(10 + 1.5 * k, 3.0)) for k in range(9)], objects(), objects()], "it was not seen lately"),
+    ],
+)
+def test_what_may_stand_or_be_elsewhere_is_carried_nowhere(sweeps, why):
+    assert len(followed(*sweeps).movers(T0 + len(sweeps) * 100 * MS)) == 0, why
+
+
+def test_nothing_is_known_to_move_before_the_first_sweep_and_after_a_jump_back():
+    assert Tracker(CITYSCAPES, TrackingConfig()).movers(T0) is None
+    tracker = followed(*[objects(car(10 + 1.5 * k, 3.0)) for k in range(10)])
+    assert tracker.movers(T0 - 100 * MS) is None
