@@ -21,7 +21,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "check-model",
         help="say what of a network would fail on which TensorRT, without a GPU",
         description="Hold an ONNX file against what is known of TensorRT 8.5 to 11.4, and have the real parser and "
-        "builder of TensorRT-RTX take it, which run without a GPU. Exit code 1 where it fails on what is supported.",
+        "builder of TensorRT-RTX take it, which run without a GPU. Exit code 1 where something is known against it on "
+        "what is supported.",
     )
     parser.add_argument("model", metavar="MODEL.onnx")
     parser.add_argument("--max-image-size", default="3840x2160", help="largest picture (%(default)s)")
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
             if version in finding.versions:
                 nodes.setdefault(finding.text, []).append(finding.node)
         where = f"TensorRT {version}" + (f" ({place})" if place else "")
-        print(f"  {where:34} {'fails' if nodes else 'nothing known against it'}")
+        print(f"  {where:34} {'known against it:' if nodes else 'nothing known against it'}")
         for text, names in nodes.items():
             first = f"{names[0]}: " if names[0] else ""
             print(f"      {first}{text}" + (f" ({len(names) - 1} more)" if len(names) > 1 else ""))
@@ -62,7 +63,7 @@ def _say_rtx(attempt: Callable[[], RtxResult]) -> bool:
         print(f"  TensorRT-RTX: not tried: {error}")
         return False
     if result.refusal:
-        print(f"  {result.library} refuses it: {result.refusal}")
+        print(f"  {result.library} builds no engine of it: {result.refusal}")
         return True
     size = f"{result.layers} layers, {result.plan_bytes / 2**20:.1f} MiB"
     print(f"  {result.library} parsed and built it on this CPU in {result.seconds:.1f} s ({size})")

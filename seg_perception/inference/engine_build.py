@@ -85,7 +85,9 @@ def build_engine(
     network = _made(lambda: builder.create_network(flags), f"{library}: no network", logger)
     complaints, parser = parse(library, network, model.path, logger)
     if complaints:
-        raise ModelError(f"model {model.path}: {library} cannot take it: {'; '.join(map(str, complaints))}")
+        raise ModelError(
+            f"model {model.path}: {library} cannot take it: {'; '.join(dict.fromkeys(map(str, complaints)))}"
+        )
     config = builder.create_builder_config()
     _configure(library, builder, network, config, model, options)
     if on_progress is not None and hasattr(config, "progress_monitor"):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from seg_perception.errors import ModelError
 from seg_perception.export.deploy import DeploySpec, deploy
 from seg_perception.export.half import to_half
-from seg_perception.export.tensorrt_rules import SUPPORTED, findings, try_rtx
+from seg_perception.export.tensorrt_rules import NOWHERE, SINCE, SUPPORTED, findings, try_rtx
+from seg_perception.inference import tensorrt_library
 
 FLOAT, UINT8, INT8, HALF = TensorProto.FLOAT, TensorProto.UINT8, TensorProto.INT8, TensorProto.FLOAT16
 
@@ -81,6 +83,38 @@ def quantized_bias() -> ModelProto:
     return model_of(nodes, FLOAT, [1, 8], tensor("scale", 0.05), tensor("b", [3] * 8, np.int32))
 
 
+def one(
+    operator: str,
+    *tensors: TensorProto | str,
+    kind: int = FLOAT,
+    out: int = FLOAT,
+    shape: Sequence[int] = (1, 3, 8, 8),
+    indices: bool = False,
+    **attributes: object,
+) -> ModelProto:
+    """A network of one node, which reads the input and then the constants; '' stands for an input left out."""
+    constants = [entry for entry in tensors if not isinstance(entry, str)]
+    names = ["x", *(entry if isinstance(entry, str) else entry.name for entry in tensors)]
+    node = helper.make_node(operator, names, ["y", "indices"] if indices else ["y"], name="it", **attributes)
+    return model_of([node], kind, list(shape), *constants, out=out, opset=18)
+
+
+def scaled(**attributes: object) -> ModelProto:
+    return one("Resize", "", tensor("scales", [1, 1, 2, 2]), mode="linear", **attributes)
+
+
+def own_function() -> ModelProto:
+    made = model_of([helper.make_node("Twice", ["x"], ["y"], domain="acme")], FLOAT, [1, 8])
+    made.opset_import.append(helper.make_opsetid("acme", 1))
+    body = [helper.make_node("Add", ["a", "a"], ["b"])]
+    made.functions.append(helper.make_function("acme", "Twice", ["a"], ["b"], body, [helper.make_opsetid("", 17)]))
+    return made
+
+
+def asymmetric() -> ModelProto:
+    return one("QuantizeLinear", tensor("scale", 0.1), tensor("zero", 3, np.int8))
+
+
 BAD: dict[Callable[[], ModelProto], str] = {
     uint8_transpose: "node 'turn': Transpose of uint8: cast to float before it",
     antialias: "node 'shrink': Resize with antialias=1",
@@ -88,8 +122,22 @@ BAD: dict[Callable[[], ModelProto], str] = {
     unknown_operator: "node 'odd': operator acme.Frobnicate needs a plugin",
     lambda: quantized(np.uint8): "node 'quantize': QuantizeLinear with uint8",
     quantized_bias: "node 'bias': DequantizeLinear of an int32 bias",
+    asymmetric: "node 'it': QuantizeLinear with a zero point that is not 0",
+    lambda: one("Relu", kind=UINT8): "node 'it': Relu of uint8: cast to float",
+    lambda: one("Det", shape=(1, 3, 3)): "node 'it': operator Det is not supported",
+    lambda: one("DynamicQuantizeLinear"): "node 'it': operator DynamicQuantizeLinear is not supported; quantise by Qua",
+    lambda: scaled(coordinate_transformation_mode="half_pixel_symmetric"): "node 'it': Resize with half_pixel_symmet",
+    lambda: scaled(keep_aspect_ratio_policy="not_larger"): "node 'it': Resize that keeps the aspect ratio",
+    lambda: one("MaxPool", kernel_shape=[2, 2], indices=True): "node 'it': MaxPool that gives indices",
+    lambda: one("MaxPool", kernel_shape=[2, 2], dilations=[2, 2]): "node 'it': MaxPool with dilations",
+    lambda: one(
+        "TopK", tensor("k", [3841], np.int64), shape=(1, 9999), axis=1, indices=True
+    ): "node 'it': TopK of 3841",
 }
-NAMES = ["uint8 transpose", "antialias", "mixed types", "unknown", "uint8 q/dq", "int32 bias"]
+NAMES = [
+    "uint8 transpose", "antialias", "mixed types", "unknown", "uint8 q/dq", "int32 bias", "zero point", "uint8", "det",
+    "integer quantization", "resize mode", "aspect ratio", "indices", "dilations", "topk",
+]  # fmt: skip
 
 
 def saved(model: ModelProto, folder: Path) -> Path:
@@ -120,6 +168,47 @@ def test_an_opset_beyond_a_version_is_told_for_that_version_alone(tmp_path: Path
         22: {"8.5", "8.6", "10.3"},
         24: {"8.5", "8.6", "10.3", "10.9"},
     }
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence", "versions"),
+    [
+        (lambda: one("Gelu"), "operator Gelu is not supported before 10.3", {"8.5", "8.6"}),
+        (lambda: one("IsInf"), "operator IsInf is not supported before 8.6", {"8.5"}),
+        (
+            lambda: one("Cast", to=TensorProto.BFLOAT16, out=TensorProto.BFLOAT16),
+            "bfloat16: not supported before 10",
+            {"8.5", "8.6"},
+        ),
+        (own_function, "Twice is a function of the model's own: inline it", {"8.5", "8.6"}),
+    ],
+)
+def test_what_came_with_a_version_is_told_for_those_before_it(
+    model: Callable[[], ModelProto], sentence: str, versions: set[str], tmp_path: Path
+) -> None:
+    assert {entry.versions for entry in findings(saved(model(), tmp_path)) if entry.text == sentence} == {
+        frozenset(versions)
+    }
+
+
+def test_what_every_version_takes_has_nothing_known_against_it(tmp_path: Path) -> None:
+    good = [
+        one("Cast", kind=UINT8, to=FLOAT),
+        one("TopK", tensor("k", [3840], np.int64), shape=(1, 9999), axis=1, indices=True),
+        one("MaxPool", kernel_shape=[2, 2], dilations=[1, 1]),
+        scaled(coordinate_transformation_mode="pytorch_half_pixel"),
+        one("Resize", "", tensor("scales", [1, 1, 2, 2]), mode="cubic"),
+    ]
+    for model in good:
+        model.opset_import[0].version = 17
+        assert findings(saved(model, tmp_path)) == []
+
+
+def test_zero_points_that_lie_beside_the_file_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(asymmetric(), path, save_as_external_data=True, location="data", size_threshold=0)
+    (tmp_path / "data").unlink()
+    assert {entry.text for entry in findings(path)} == {"opset 18 seen, 7 to 17 wanted; export it so"}
 
 
 def test_what_deploy_writes_has_nothing_known_against_it(good: dict[str, Path]) -> None:
@@ -180,6 +269,21 @@ def test_the_real_builder_takes_the_real_deeplab_in_both_precisions(shared_data:
 @pytest.mark.parametrize("make", BAD, ids=NAMES)
 def test_the_real_builder_refuses_a_known_bad_network(make: Callable[[], ModelProto], tmp_path: Path) -> None:
     assert "tensorrt_rtx" in try_rtx(saved(make(), tmp_path)).refusal
+
+
+@pytest.mark.tensorrt_rtx
+def test_the_real_parser_knows_the_operators_that_the_rules_take_and_no_other() -> None:
+    library = tensorrt_library.load("tensorrt_rtx")
+    logger = tensorrt_library.make_logger(library)
+    builder = library.module.Builder(logger)
+    parser = library.module.OnnxParser(builder.create_network(library.network_flags(dla=False)), logger)
+    assert [name for name in NOWHERE if parser.supports_operator(name)] == []
+    standard = {
+        schema.name for schema in onnx.defs.get_all_schemas() if not schema.domain and schema.since_version < 26
+    }
+    without_plugin = {"DeformConv"}
+    assert {name for name in standard if not parser.supports_operator(name)} - without_plugin <= NOWHERE
+    assert [name for name in SINCE.keys() - without_plugin if not parser.supports_operator(name)] == []
 
 
 @pytest.mark.tensorrt_rtx
