@@ -33,7 +33,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from gpu_kernels import CAMERAS, Picture, check_kernels, noise, places, times_ms
+from gpu_kernels import CAMERAS, STREAM, Picture, check_kernels, noise, places, times_ms
 from gpu_networks import batch_of, found_networks, made_networks, with_half
 from gpu_report import BrokenOffError, Report
 from gpu_supervisor import ANEW, IMPOSSIBLE, supervise
@@ -50,7 +50,6 @@ from seg_perception.shipped import DRIVE, MODEL
 ROOT = Path(__file__).resolve().parent.parent
 REAL_PICTURES = ROOT.parent / "shared" / "data"
 WANTED = {"fp32": 0.999, "tf32": 0.995, "fp16": 0.995, "int8": 0.98}  # share of pixels with ONNX Runtime's label
-STREAM = 48  # pictures in a row: throughput
 log = logging.getLogger("gpu-check")
 
 

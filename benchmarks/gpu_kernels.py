@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gpu_report import Report
 
 CAMERAS = 6
+STREAM = 48  # pictures in a row: throughput
 POINTS = 31_000
 SCORES = ((19, 128, 256), (19, 256, 512))  # stride 4 of 1024 x 512 and of 2048 x 1024
 THINGS = range(11, 19)  # of Cityscapes

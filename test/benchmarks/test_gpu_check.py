@@ -267,6 +267,7 @@ def test_pytorch_alone_shows_speed_and_the_kernels_on_what_the_networks_give(
         "BACKBONES": ("mobilenet_v2",),
         "SIZES": ((64, 32),),
         "PRECISIONS": {"tf32": torch.float32},  # on a CPU float16 convolutions take seconds each
+        "STREAM": 3,
         "memory_of": memory_of,
     }.items():
         monkeypatch.setattr(by_torch, name, value)
@@ -276,6 +277,7 @@ def test_pytorch_alone_shows_speed_and_the_kernels_on_what_the_networks_give(
         ("deeplabv3plus_mobilenet_v2_64x32", "tf32"),
     ]
     assert {row["points_equal"] for row in rows} == {1.0}
+    assert all(row["complete"] and row["stream_ms"] > 0.0 for row in rows)
     for table in tables((tmp_path / "gpu" / "fake-gpu.md").read_text()):
         assert len({line.count("|") for line in table}) == 1, table
 
