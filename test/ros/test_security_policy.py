@@ -1,5 +1,7 @@
-"""security/policy.xml allows exactly what the node with the shipped parameter file makes use of."""
+"""security/policy.xml allows exactly what the node with the shipped parameter file makes use of; RViz and Foxglove, as
+shipped, ask for what it publishes, by type and QoS."""
 
+import json
 import xml.etree.ElementTree as ElementTree
 
 import live_node as live
@@ -11,6 +13,14 @@ pytestmark = pytest.mark.ros
 POLICY = live.ROOT / "security" / "policy.xml"
 NODE = "perception_node"
 NEWER = {"~/get_type_description"}  # Humble has it not
+SHOWN_BY = {  # what a panel or display of that kind can show
+    "Map": "nav_msgs/msg/OccupancyGrid",
+    "PointCloud2": "sensor_msgs/msg/PointCloud2",
+    "MarkerArray": "visualization_msgs/msg/MarkerArray",
+    "Image": "sensor_msgs/msg/Image",
+    "imageTopic": "sensor_msgs/msg/CompressedImage",
+}
+IN_3D = {SHOWN_BY[kind] for kind in ("Map", "PointCloud2", "MarkerArray")}
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +40,7 @@ def graph(tmp_path_factory, model, peer):
             "subscribe": named(peer.node.get_subscriber_names_and_types_by_node(NODE, "/")),
             "reply": named(peer.node.get_service_names_and_types_by_node(NODE, "/")),
             "request": named(peer.node.get_client_names_and_types_by_node(NODE, "/")),
+            "offers": offers(peer.node),
         }
     finally:
         node.stop()
@@ -46,6 +57,17 @@ def named(names_and_types):
     names = {name for name, _ in names_and_types}
     own = f"/{NODE}/"
     return {f"~/{name.removeprefix(own)}" if name.startswith(own) else name for name in names}
+
+
+def offers(node):
+    """Type and QoS of each topic that the node publishes."""
+    topics = [name for name, _ in node.get_publisher_names_and_types_by_node(NODE, "/")]
+    return {
+        topic: (info.topic_type, info.qos_profile)
+        for topic in topics
+        for info in node.get_publishers_info_by_topic(topic)
+        if info.node_name == NODE
+    }
 
 
 def allowed():
@@ -69,3 +91,39 @@ def test_the_policy_allows_what_the_node_has_and_nothing_more(graph, permission)
 
 def test_nothing_is_allowed_by_a_pattern():
     assert not any(set("*?[") & set(name) for names in allowed().values() for name in names)
+
+
+def test_rviz_asks_for_topics_of_the_type_and_qos_that_the_node_offers(graph):
+    from rclpy.qos import (
+        DurabilityPolicy,
+        LivelinessPolicy,
+        QoSCompatibility,
+        QoSProfile,
+        ReliabilityPolicy,
+        qos_check_compatible,
+    )
+
+    config = yaml.safe_load((live.ROOT / "rviz" / "perception.rviz").read_text(encoding="utf-8"))
+    displays = [display for display in config["Visualization Manager"]["Displays"] if "Topic" in display]
+    assert len(displays) == 5
+    for display in displays:
+        topic = display["Topic"]
+        kind, offered = graph["offers"][topic["Value"]]
+        assert kind == SHOWN_BY[display["Class"].rpartition("/")[2]], display["Name"]
+        asked = QoSProfile(
+            depth=topic["Depth"],
+            reliability=ReliabilityPolicy[topic["Reliability Policy"].upper().replace(" ", "_")],
+            durability=DurabilityPolicy[topic["Durability Policy"].upper().replace(" ", "_")],
+            liveliness=LivelinessPolicy.AUTOMATIC,
+        )
+        assert qos_check_compatible(offered, asked)[0] == QoSCompatibility.OK, display["Name"]
+        assert offered.durability == asked.durability, f"{display['Name']}: what is latched is to be seen at once"
+
+
+def test_foxglove_asks_for_topics_of_the_types_that_its_panels_show(graph):
+    layout = json.loads((live.ROOT / "foxglove" / "perception.json").read_text(encoding="utf-8"))
+    panels = layout["configById"].values()
+    in_3d = [topic for panel in panels for topic in panel.get("topics", ())]
+    pictures = [panel["imageMode"]["imageTopic"] for panel in panels if "imageMode" in panel]
+    assert {graph["offers"][topic][0] for topic in in_3d} == IN_3D
+    assert {graph["offers"][topic][0] for topic in pictures} == {SHOWN_BY["imageTopic"]}
