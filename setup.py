@@ -1,5 +1,6 @@
 """The package, as pip, colcon and the ament index see it. Exact versions are pinned in constraints.txt."""
 
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -28,7 +29,7 @@ ROS_GENERATION = [  # what tools/generate_messages.py needs beside cmake and a C
 
 setup(
     name=NAME,
-    version="0.1.0",
+    version=ElementTree.parse("package.xml").findtext("version"),
     description="Cameras and LiDAR in, a semantically labelled point cloud out: a ROS 2 node and its offline tools.",
     author="seg_perception maintainers",
     maintainer="seg_perception maintainers",

@@ -96,8 +96,9 @@ def test_pip_puts_the_command_on_path_and_the_package_in_site_packages(sources: 
     run([python, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index", sources], cwd=tmp_path)
 
     assert "usage: seg-perception" in run([environment / "bin" / "seg-perception", "--help"], cwd=tmp_path)
-    where = run([python, "-c", f"import {NAME}; print({NAME}.__file__)"], cwd=tmp_path)
-    assert Path(where.strip()).is_relative_to(purelib)
+    where, version = run([python, "-c", f"import {NAME} as p; print(p.__file__, p.__version__)"], cwd=tmp_path).split()
+    assert Path(where).is_relative_to(purelib)
+    assert version == ElementTree.parse(sources / "package.xml").findtext("version")
     for folder in FOLDERS:
         assert files_of(environment / "share" / NAME / folder) == files_of(sources / folder)
 
@@ -111,6 +112,15 @@ def test_setup_and_manifest_agree_on_name_version_and_licence(project_root: Path
     manifest = ElementTree.parse(project_root / "package.xml").getroot()
     described = run([sys.executable, "setup.py", "--name", "--version", "--license"], cwd=project_root).split()[-3:]
     assert described == [manifest.findtext(tag) for tag in ("name", "version", "license")]
+
+
+def test_the_version_of_the_manifest_is_that_of_the_package_and_the_newest_of_the_changelog(project_root: Path) -> None:
+    version = ElementTree.parse(project_root / "package.xml").findtext("version")
+    told = run([sys.executable, "-c", f"import {NAME}; print({NAME}.__version__)"], cwd=project_root)
+    assert told.strip() == version
+    headings = re.findall(r"^## (.+)$", (project_root / "CHANGELOG.md").read_text(), re.MULTILINE)
+    newest = next(heading for heading in headings if heading != "Unreleased")
+    assert re.fullmatch(rf"{re.escape(version or '')} \((not released yet|\d{{4}}-\d\d-\d\d)\)", newest)
 
 
 def test_every_pin_is_exact_and_unambiguous(project_root: Path) -> None:
