@@ -1,3 +1,5 @@
+import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,22 @@ def test_cityscapes_is_as_published():
     assert np.flatnonzero(cityscapes.is_thing).tolist() == [11, 12, 13, 14, 15, 16, 17, 18]
     assert cityscapes.train_id_of_id[26] == 13
     assert cityscapes.train_id_of_id[9] == 255
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "things", "names", "colors"),
+    [("ade20k", 150, 100, "ffd47f2fcbad6c48", "ce475c9151035eff"),
+     ("mapillary_vistas", 65, 37, "c7b18fb264f9bf5a", "e52761e163202f8f")],
+)  # fmt: skip
+def test_names_and_colours_are_those_of_the_published_list(name, count, things, names, colors):
+    """Hashes of the lists in two publications each, which agree: Mask2Former's and mmsegmentation's."""
+    taxonomy = Taxonomy.load(name)
+    assert (len(taxonomy.names), taxonomy.is_thing.sum()) == (count, things)
+    assert hashlib.sha256("\n".join(taxonomy.names).encode()).hexdigest().startswith(names)
+    assert hashlib.sha256(taxonomy.colors[:count].tobytes()).hexdigest().startswith(colors)
+    first = 1 if name == "ade20k" else 0  # whose label pictures have 0 for what has no class
+    assert [entry.id for entry in taxonomy.trained] == list(range(first, first + count))
+    assert set(GROUPS_USED) <= set(taxonomy.groups)
 
 
 def test_a_train_id_without_a_class_has_the_colour_of_unknown():
@@ -141,6 +159,18 @@ def test_the_page_on_networks_shows_a_taxonomy_that_is_one_and_tells_of_every_gr
     taxonomy = Taxonomy.from_mapping(yaml.safe_load(example), "docs/models.md")
     assert set(taxonomy.groups) <= {*GROUPS_USED, "obstacles"}
     assert all(f"`{group}`" in page for group in GROUPS_USED)
+
+
+def test_the_class_maps_of_the_page_on_networks_give_every_class_of_cityscapes_that_the_other_knows():
+    page = (Path(__file__).parents[1] / "docs/models.md").read_text()
+    maps = dict(re.findall(r"^\| `(\w+)` \| `(.+unknown=\*)` \|$", page, re.MULTILINE))
+    cityscapes = Taxonomy.load("cityscapes")
+    given = {
+        name: {cityscapes.names[k] for k in class_map(text, Taxonomy.load(name), cityscapes) if k != UNKNOWN}
+        for name, text in maps.items()
+    }
+    assert set(cityscapes.names) - given["ade20k"] == {"rider", "train"}
+    assert set(cityscapes.names) == given["mapillary_vistas"]
 
 
 def test_a_star_in_a_class_map_is_whatever_is_left_wherever_it_stands():
