@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 from seg_perception.config import CameraConfig, Config
 from seg_perception.datatypes import CameraImage, LidarScan
-from seg_perception.errors import MessageError, ModelError, SegPerceptionError
+from seg_perception.errors import SegPerceptionError
 from seg_perception.fusion.image_queue import TIME_JUMP_NS, RateLimit
-from seg_perception.fusion.pairing import FAR_OFF, Pairer, Pairing
+from seg_perception.fusion.pairing import Pairer, Pairing
 from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.inference.networks import Segmenters
 from seg_perception.inference.segmenter import Segmentation
@@ -34,13 +34,12 @@ from seg_perception.once import Once
 from seg_perception.pipeline import Pipeline, SweepResult
 from seg_perception.scene_step import SceneStep
 from seg_perception.statistics import RunStatistics, StageTimer
+from seg_perception.telling import Problem, Telling
 
 _MOVING_KEPT = 1000  # messages on /tf, some seconds of them
-_OF_PICTURE = (ModelError.cause, MessageError.cause)
 _TF_GRACE_S = 0.05  # for /tf, from when a sweep is first looked at: under load its deadline may have passed by then
 _SETTLING_S = 2.0  # from the first sweep on, frames that nobody has named yet are waited for as well
 
-Problem = Callable[[str, str], None]  # (cause, sentence)
 Segmented = TypeVar("Segmented", Segmentation, bool)
 
 
@@ -92,8 +91,8 @@ class Intake:
         motion = config.motion
         self.tree = TransformTree(round(motion.cache_s * 1e9), round(motion.tolerance_ms * 1e6), wary=True)
         self.pipeline = Pipeline(config, segmenters, self.tree)
-        self._problem = _counted(self.statistics, on_problem)
-        self.scene = SceneStep(config, self.pipeline.taxonomy, self.statistics, self._problem)
+        self.telling = Telling(config, self.statistics, on_problem)
+        self.scene = SceneStep(config, self.pipeline.taxonomy, self.statistics, self.telling)
         self._cameras: dict[str, CameraConfig] = {camera.name: camera for camera in config.cameras}
         for camera in config.cameras:
             model = calibration_of(camera)
@@ -113,12 +112,10 @@ class Intake:
         self._held: dict[str, _Decoded] = {}  # by LiDAR
         self.sweeps_wait = False  # whether what comes next, or time, may make a sweep ready
         self._moving: deque[Any] = deque(maxlen=_MOVING_KEPT)  # the last of /tf, in the order in which they came
-        self._told: deque[tuple[str, int]] = deque(maxlen=100)  # pictures that the network did not take
         self._first_s = math.inf  # when the first sweep came
         self._jumps = 0  # of the sweeps' clock
         self._jumps_in_scene = 0
         self._cloud_awaits_objects = config.objects.enabled and config.objects.in_cloud
-        self._on_problem = on_problem
         self._lock = self.statistics.lock  # of the pairer too, which counts what it lets go
 
     def reconfigure(self, config: Config) -> None:
@@ -132,7 +129,7 @@ class Intake:
 
     def image(self, camera: str, msg: Any) -> None:
         """An Image or CompressedImage of `camera` has come."""
-        with self.refusing():
+        with self.telling.refusing():
             stamp = stamp_ns(msg.header, f"image of camera '{camera}'") + self._offset_ns(camera)
             with self._lock:
                 if camera in self._limits and not self._limits[camera].admits(stamp):
@@ -160,7 +157,7 @@ class Intake:
         record = decode_camera_info(msg)
         if record.same_camera(self._infos.get(camera)):
             return True
-        with self.refusing():
+        with self.telling.refusing():
             model = camera_model(record, rectified=self._cameras[camera].rectified, name=f"camera '{camera}'")
             self._infos[camera] = record
             self.pipeline.set_camera(camera, model)
@@ -170,7 +167,7 @@ class Intake:
         """A PointCloud2 has come at `now_s`. lidar: its name, where there are several."""
         self.statistics.sweep_came()
         self._first_s = min(self._first_s, now_s)
-        with self.refusing():
+        with self.telling.refusing():
             stamp = stamp_ns(msg.header, f"cloud on '{self._lidar_topics[lidar]}'")
             cloud = decode_cloud(msg)
             middle = middle_ns(cloud, self.config.pairing)
@@ -184,7 +181,7 @@ class Intake:
         if not static:
             self._moving.append(msg)
         for error in insert_tf(self.tree, msg, static)[1]:
-            self._problem(error.cause, str(error))
+            self.telling(error.cause, str(error))
 
     def _start_over(self, stamp_ns: int) -> None:
         """The clock jumped back to this stamp: of /tf only that counts which came since."""
@@ -212,7 +209,7 @@ class Intake:
             if held.jumps != self._jumps_in_scene:
                 self.scene.forget()
                 self._jumps_in_scene = held.jumps
-            with self.refusing():
+            with self.telling.refusing():
                 movers = self.scene.movers(held.scan.stamp_ns)
                 with self._shared(held.images):
                     result = self.pipeline.process(held.scan, held.images, movers)
@@ -224,7 +221,7 @@ class Intake:
         By the thread that called `next_result`, before it does so again. `scene` tells what became of it; the cloud
         stays as it was given out.
         """
-        self._account(result)
+        self.telling.account(result)
         if not self._cloud_awaits_objects:
             result = replace(self.scene.recognise(result), cloud=result.cloud)
         self.scene.remember(result)
@@ -263,7 +260,7 @@ class Intake:
                         self._timed(self.pipeline.segment_ahead, image)
             else:
                 image = self._image(camera, arrived)
-                with self.refusing(image):
+                with self.telling.refusing(image):
                     if image is not None:
                         return Picture(image, self._timed(self.pipeline.segment, image))
 
@@ -317,34 +314,22 @@ class Intake:
         return not self.pipeline.awaits_transforms(held.scan, held.images, hopeful)
 
     def _decode(self, pairing: Pairing[Any], jumps: int, now_s: float) -> _Decoded:
-        self._tell_missing(pairing)
+        self.telling.missing(pairing)
         scan, note = scan_from_cloud(pairing.sweep)
         images: dict[str, CameraImage] = {}
         for camera, arrived in pairing.images.items():
             image = self._image(camera, arrived)
             if image is not None:
                 images[camera] = image
-                self._compare_frames(image)
+                self.telling.frames(image, self._infos.get(camera))
         if note:
-            self._problem("point_times_unusable", note)
+            self.telling("point_times_unusable", note)
         if not any_return(scan.points):
-            self._problem(
+            self.telling(
                 "cloud_without_points", f"cloud in frame '{scan.frame_id}': none of its {len(scan)} points is a return"
             )
         scan = replace(scan, lidar=pairing.lidar, middle_ns=pairing.stamp_ns)
         return _Decoded(scan, images, max(pairing.deadline_s, now_s + _TF_GRACE_S), jumps)
-
-    def _tell_missing(self, pairing: Pairing[Any]) -> None:
-        beside = f" beside LiDAR '{pairing.lidar}'" if pairing.lidar else ""
-        for camera, why in pairing.missing.items():
-            self._problem(f"{why.cause}/{camera}", f"camera '{camera}'{beside}: {why.sentence}")
-        far = [camera for camera, why in pairing.missing.items() if why.cause == FAR_OFF]
-        if len(far) > 1 and not pairing.images:
-            self._problem(
-                f"cloud_{FAR_OFF}" + f"/{pairing.lidar}" * bool(pairing.lidar),
-                f"cloud on '{self._lidar_topics[pairing.lidar]}': stamped far from the images of cameras {far}; the "
-                "clock of the LiDAR is wrong",
-            )
 
     def _image(self, camera: str, arrived: _Arrived) -> CameraImage | None:
         """The picture, at its instant on the sweeps' clock; None where it cannot be decoded, which is told once."""
@@ -354,10 +339,10 @@ class Intake:
             try:
                 image = decode(msg, camera, of_camera.frame_id, of_camera.sample_bits)
             except SegPerceptionError as error:
-                self._problem(error.cause, str(error))
+                self.telling(error.cause, str(error))
                 return None
             if leaves_bits_unused(msg, image):
-                self._problem(
+                self.telling(
                     f"unused_bits/{camera}",
                     f"camera '{camera}': of 16-bit samples none reaches a quarter of what {of_camera.sample_bits} bits "
                     f"can say, and the picture is dark; camera.{camera}.sample_bits: 12 where they go to 4095",
@@ -366,61 +351,5 @@ class Intake:
 
         return arrived.picture(read)
 
-    def _unusable(self, image: CameraImage, cause: str, sentence: str) -> None:
-        """The network cannot take a picture: told once, whether it was shown by itself, for a sweep or for several."""
-        picture = image.camera, image.stamp_ns
-        with self._lock:
-            if picture in self._told:
-                return
-            self._told.append(picture)
-        self._problem(f"{cause}/{image.camera}", f"camera '{image.camera}' skipped: {sentence}")
-
-    def _compare_frames(self, image: CameraImage) -> None:
-        info = self._infos.get(image.camera)
-        if info is not None and info.frame_id != image.frame_id and not self._cameras[image.camera].frame_id:
-            self._problem(
-                f"frame_mismatch/{image.camera}",
-                f"camera '{image.camera}': its images are in frame '{image.frame_id}', its CameraInfo in "
-                f"'{info.frame_id}'; that of the images is used (camera.{image.camera}.frame_id names another)",
-            )
-
-    def _account(self, result: SweepResult) -> None:
-        report = result.report
-        self.statistics.add_sweep(result.cloud, report)
-        for camera, view in report.views.items():
-            if view.skipped in _OF_PICTURE:
-                self._unusable(result.images[camera], view.skipped, view.detail)
-            elif view.skipped:
-                self._problem(f"{view.skipped}/{camera}", f"camera '{camera}' skipped: {view.detail}")
-            elif not view.in_view and len(result.cloud):
-                self._problem(
-                    f"nothing_in_view/{camera}",
-                    f"camera '{camera}': none of {len(result.cloud)} points is in its image; is its extrinsic right, "
-                    f"and its frame '{result.images[camera].frame_id}' the optical one (z ahead, x right, y down)?",
-                )
-        if report.motion_fallback:
-            self._on_problem("motion_assumed_static", f"assuming that nothing moved: {report.motion_fallback}")
-
-    @contextmanager
-    def refusing(self, picture: CameraImage | None = None) -> Iterator[None]:
-        """What the block refuses is counted and told, and goes no further. picture: that it is about, if any."""
-        try:
-            yield
-        except SegPerceptionError as error:
-            if picture is None or error.cause not in _OF_PICTURE:
-                self._problem(error.cause, str(error))
-            else:
-                self._unusable(picture, error.cause, str(error))
-
     def _offset_ns(self, camera: str) -> int:
         return round(self._cameras[camera].offset_ms * 1e6)
-
-
-def _counted(statistics: RunStatistics, on_problem: Problem) -> Problem:
-    """Counts what it is told, and passes it on. Holds no intake, so that one that is let go frees its scene at once."""
-
-    def problem(cause: str, sentence: str) -> None:
-        statistics.count(cause)
-        on_problem(cause, sentence)
-
-    return problem

@@ -58,7 +58,7 @@ def replay(bag: BagReader, intake: Intake) -> Iterator[SweepResult]:
     intake.without_pictures()
     for message in bag.messages({TF, TF_STATIC, *lidars, *images, *infos}):
         now_s = message.log_ns * 1e-9
-        with intake.refusing():  # a damaged message costs itself, not the bag
+        with intake.telling.refusing():  # a damaged message costs itself, not the bag
             if message.topic in images:
                 for name in images[message.topic]:
                     intake.image(name, message.msg)

@@ -23,7 +23,7 @@ TIERS = (
     ("inference", "fusion", "scene"),
     ("messages",),
     ("pipeline", "bags"),
-    ("scene_step", "scene_topics", "drawing", "models"),
+    ("scene_step", "scene_topics", "telling", "drawing", "models"),
     ("intake", "evaluation"),
     ("offline", "importers", "export", "simulation", "training"),
     ("ros", "registry", "calibration", "viewing"),

@@ -165,7 +165,7 @@ class Inputs:
         def take_in(msg: Any) -> None:
             self._silences.heard(topic)
             try:
-                with self._intake.refusing():
+                with self._intake.telling.refusing():
                     content = read(msg) if read else msg
                     if name != TF_STATIC:
                         self._note(topic, content)
