@@ -164,7 +164,7 @@ class BagReader:
         if self.path.is_dir() and not (self.path / "metadata.yaml").is_file():
             files = sorted(entry.name for pattern in ("*.mcap", "*.db3") for entry in self.path.glob(pattern))
             hint = f"; it holds {files}, each of which may be read by itself" if files else ""
-            raise BagError(f"bag {self.path}: the directory has no metadata.yaml{hint}")
+            raise BagError(f"bag {self.path}: no rosbag2, as the directory has no metadata.yaml{hint}")
         if not self.path.is_dir() and self.path.suffix not in (".mcap", ".db3"):
             raise BagError(f"bag {self.path}: a directory, a .mcap or a .db3 file wanted")
         return Reader(self.path)

@@ -141,8 +141,11 @@ def check_topics(bag: BagReader, config: Config) -> None:
         if not set(wanted) & set(bag.topics):
             raise BagError(f"bag {bag.path}: no {what} on {sorted(wanted)}; its topics are {list(bag.topics)}")
         for topic, type in wanted.items():
-            if bag.topics.get(topic, type) != type:
-                raise BagError(f"bag {bag.path}: {topic}: {type} wanted by the settings, {bag.topics[topic]} seen")
+            seen = bag.topics.get(topic, type)
+            if seen != type:
+                transports = [name for name, its in IMAGE_TYPES.items() if its == seen and what == "image"]
+                remedy = "".join(f"; camera.<name>.transport: {name} reads it" for name in transports)
+                raise BagError(f"bag {bag.path}: {topic}: {type} wanted by the settings, {seen} seen{remedy}")
 
 
 def camera_of(bag: BagReader, camera: CameraConfig) -> CameraModel | None:

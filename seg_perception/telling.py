@@ -20,6 +20,7 @@ Problem = Callable[[str, str], None]  # (cause, sentence)
 
 _OF_PICTURE = (ModelError.cause, MessageError.cause)
 _PICTURES_REMEMBERED = 100
+_LOOKS_ELSEWHERE_NS = 1_000_000_000  # a sweep without a point in view, so soon after one with some, is of elsewhere
 
 
 class Telling:
@@ -33,6 +34,7 @@ class Telling:
         self._lidar_topics = config.lidar_topics()
         self._named_frames = {camera.name for camera in config.cameras if camera.frame_id}
         self._pictures: deque[tuple[str, int]] = deque(maxlen=_PICTURES_REMEMBERED)  # that the network did not take
+        self._saw_points_ns: dict[str, int] = {}  # the last sweep of which each camera had points in view
 
     def __call__(self, cause: str, sentence: str) -> None:
         self._statistics.count(cause)
@@ -75,12 +77,15 @@ class Telling:
         """A sweep went through the pipeline: counted, and told what its cameras did not give."""
         report = result.report
         self._statistics.add_sweep(result.cloud, report)
+        stamp_ns = result.cloud.scan.stamp_ns
         for camera, view in report.views.items():
             if view.skipped in _OF_PICTURE:
                 self._unusable(result.images[camera], view.skipped, view.detail)
             elif view.skipped:
                 self(f"{view.skipped}/{camera}", f"camera '{camera}' skipped: {view.detail}")
-            elif not view.in_view and len(result.cloud):
+            elif view.in_view:
+                self._saw_points_ns[camera] = stamp_ns
+            elif len(result.cloud) and abs(stamp_ns - self._saw_points_ns.get(camera, 0)) > _LOOKS_ELSEWHERE_NS:
                 self(
                     f"nothing_in_view/{camera}",
                     f"camera '{camera}': none of {len(result.cloud)} points is in its image; is its extrinsic right, "

@@ -327,6 +327,18 @@ def test_a_camera_that_sees_none_of_the_points_is_said():
     assert "optical" in drive.said["nothing_in_view/front"]
 
 
+def test_a_camera_that_part_of_a_turn_leaves_out_is_not_suspected():
+    drive = Drive()
+    behind = np.float32([[-10.0, y, 0.0] for y in range(4)])
+    for k, xyz in enumerate([world.points(), behind, behind]):
+        stamp_ns = T0 + k * 25 * MS
+        drive.intake.image("front", image_message(stamp_ns))
+        drive.intake.cloud(cloud_message(stamp_ns, xyz), now_s=0.0)
+        drive.result()
+    assert drive.intake.statistics.sweeps_out == 3
+    assert "nothing_in_view/front" not in drive.causes
+
+
 def test_a_repeated_camera_info_is_taken_once_and_a_changed_one_again():
     drive = Drive()
     first = drive.intake.pipeline._cameras["front"]

@@ -95,6 +95,12 @@ def test_two_cameras_of_one_topic_both_see(bag):
     assert intake.statistics.points_by_class[[world.ROAD, world.CAR]].tolist() == [SWEEPS, SWEEPS]
 
 
+def test_pictures_of_the_other_transport_are_refused_with_the_setting_that_reads_them(bag):
+    with BagReader(bag) as reader, pytest.raises(BagError, match="transport: raw reads it"):
+        config = world.config(camera={"front": {"transport": "compressed", "image_topic": "/front/image_raw"}})
+        list(replay(reader, Intake(config, world.LeftRightSegmenter(), lambda *_: None)))
+
+
 def test_the_last_sweep_goes_out_though_its_image_never_came(bag, tmp_path):
     cut = tmp_path / "cut.mcap"
     with BagReader(bag) as reader, BagWriter(cut) as writer:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from seg_perception.config import parameters_beside
 from seg_perception.doctor import project
-from seg_perception.doctor.finding import Finding
+from seg_perception.doctor.finding import Finding, error
 from seg_perception.doctor.machine import machine
 
 
@@ -35,6 +35,15 @@ def _findings(args: argparse.Namespace) -> Iterator[Finding]:
     yield from machine()
     path = args.config or (parameters_beside(args.bag) if args.bag else None)
     if path is None:
+        return
+    if args.bag and not args.bag.exists():
+        yield error(
+            "bag", f"{args.bag}: no such file or directory", "name a rosbag2: a directory, a .mcap or a .db3 file"
+        )
+        return
+    if not args.config and not path.is_file():
+        remedy = f"name one with --config, or have one written: seg-perception settings {args.bag}"
+        yield error("parameters", f"no {path.name} beside the bag", remedy)
         return
     findings, config = project.parameters(path)
     yield from findings

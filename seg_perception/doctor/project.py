@@ -16,6 +16,7 @@ from seg_perception.bags import BagReader
 from seg_perception.config import Config, InferenceConfig, NodeConfig
 from seg_perception.doctor.finding import Finding, error, ok, warn
 from seg_perception.doctor.machine import gpu, wake_latency
+from seg_perception.doctor.rates import Rate
 from seg_perception.errors import SegPerceptionError
 from seg_perception.inference.contract import Alignment, ModelContract
 from seg_perception.inference.loading import idle_settings, image_size, load_segmenter
@@ -131,12 +132,11 @@ def _without_scene(config: Config) -> Config:
 
 
 def _topics(reader: BagReader, config: Config) -> Iterator[Finding]:
-    seconds = max(reader.duration_ns * 1e-9, 1e-9)
+    seconds = reader.duration_ns * 1e-9
     wanted = [*config.lidar_topics().values()]
     for camera in config.cameras:
         wanted += [camera.resolved_image_topic(), *([] if camera.calibration else [camera.resolved_info_topic()])]
-    counts = {topic: reader.counts[topic] for topic in wanted if topic in reader.topics}
-    rates = (f"{topic} " + (f"{n / seconds:.1f} Hz" if n > 1 else f"{n} in all") for topic, n in counts.items())
+    rates = (f"{topic} {Rate.of(reader, topic)}" for topic in dict.fromkeys(wanted) if topic in reader.topics)
     yield ok("bag", f"{reader.path}: {seconds:.1f} s, " + ", ".join(rates))
     missing = [topic for topic in wanted if topic not in reader.topics]
     if missing:

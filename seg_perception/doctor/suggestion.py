@@ -5,6 +5,7 @@ What a bag does not tell is said, not guessed: the network, rolling shutters, ma
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,8 @@ from itertools import islice
 from typing import Any
 
 from seg_perception.bags import BagReader
-from seg_perception.config import SENSOR_NAME, CameraConfig, Config
+from seg_perception.config import SENSOR_NAME, CameraConfig, Config, PairingConfig
+from seg_perception.doctor.rates import Rate
 from seg_perception.errors import BagError, SegPerceptionError
 from seg_perception.messages.image import ENCODINGS
 from seg_perception.messages.pointcloud import decode_cloud
@@ -27,6 +29,7 @@ _GENERIC = {  # what ends the names of all such topics, and tells nothing
 _NOT_PICTURES = re.compile(r"/(truth|\w*depth\w*|label_image|confidence|overlay)(/|$)|compressedDepth$", re.IGNORECASE)
 _FIXED = ("odom", "map", "world")
 _TRANSFORMS_READ = 1000
+_SLACK = 1.2  # of half a camera's period, for its jitter
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ def suggest(bag: BagReader) -> Suggestion:
         names = _names(clouds, "lidar", set(cameras))
         parameters["lidars"] = list(names.values())
         parameters["lidar"] = {name: {"topic": topic} for topic, name in names.items()}
+    parameters |= _pairing(bag, [camera["image_topic"] for camera in cameras.values()], notes)
     parameters["inference"] = {"model": ""}
     fixed = _fixed_frame(bag, notes)
     parameters["motion"] = {"fixed_frame": fixed} if fixed else {"mode": "static"}
@@ -91,6 +95,17 @@ def _cameras(bag: BagReader, notes: list[str]) -> dict[str, dict[str, Any]]:
         if "rect" in topic.removesuffix("/compressed").rpartition("/")[2]:
             found[name]["rectified"] = True
     return found
+
+
+def _pairing(bag: BagReader, topics: Collection[str], notes: list[str]) -> dict[str, Any]:
+    """Window and deadline, where a camera is so slow that the image nearest to a sweep may lie outside the default."""
+    period_ms, topic = max((Rate.of(bag, topic).step_s * 1e3, topic) for topic in topics)
+    if 0.5 * period_ms * _SLACK <= PairingConfig().window_ms:
+        return {}
+    window_ms = float(math.ceil(0.05 * period_ms * _SLACK) * 10)
+    notes.append(f"{topic}: an image every {period_ms:.0f} ms, so the window is wider than by default")
+    later_ms = PairingConfig().deadline_ms - PairingConfig().window_ms
+    return {"pairing": {"window_ms": window_ms, "deadline_ms": window_ms + later_ms}}
 
 
 def _info_of(base: str, infos: Collection[str]) -> str:

@@ -252,8 +252,12 @@ class Pairer(Generic[Item]):
                 f"its images keep coming, and the nearest is stamped {abs(off_ms) * 1e-3:.1f} s "
                 f"{'after' if off_ms > 0 else 'before'} the sweep: the clock of the camera or of the LiDAR is wrong",
             )
+        period_ms = queue.rhythm.period_ns * 1e-6
+        remedy = "a constant offset belongs into its offset_ms"
+        if 0.5 * period_ms > self._config.window_ms:
+            remedy = f"an image comes every {period_ms:.0f} ms, so half of that and a little more is needed"
         return MissingImage(
             "no_image_in_window",
             f"its nearest image is {abs(off_ms):.1f} ms {'after' if off_ms > 0 else 'before'} the sweep, at most "
-            f"{self._config.window_ms:g} ms wanted (pairing.window_ms); a constant offset belongs into its offset_ms",
+            f"{self._config.window_ms:g} ms wanted (pairing.window_ms); {remedy}",
         )

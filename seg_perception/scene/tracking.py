@@ -28,6 +28,7 @@ _EXPECTED = 0.1  # what the cost of a pair is worth where the thing lies in the 
 _OTHER_KIND = 4.0  # cost, in squared standard deviations, of a person that was a rider
 _FADING = 0.9  # what a sweep leaves of the votes for a class
 _MISSES_AT_BIRTH = 1  # sweeps that a track which is not confirmed yet may miss
+_UNSEEN_AT_BIRTH_S = 0.15  # or as many as come in this time: each sweep of a LiDAR may be but a part of a turn
 _WALKING = 0.5  # m/s; from here on a velocity tells the yaw
 _MOVING = 2.0  # m/s; what is slower gets nowhere while a sweep is paired with images
 _SURE = 4.5  # standard deviations of its speed by which a thing surely moves
@@ -273,7 +274,9 @@ class Tracker:
         looked = tracks.sensor == self._sensor
         tracks.misses += looked
         young = tracks.hits < config.confirm_hits
-        alive = np.where(young & looked, tracks.misses <= _MISSES_AT_BIRTH, now - tracks.seen <= config.coast_s + 1e-6)
+        unseen_s = now - tracks.seen - 1e-6
+        given_up = (tracks.misses > _MISSES_AT_BIRTH) & (unseen_s > _UNSEEN_AT_BIRTH_S)
+        alive = np.where(young & looked, ~given_up, unseen_s <= config.coast_s)
         moved = np.append(np.where(alive, np.cumsum(alive) - 1, NO_TRACK), NO_TRACK)  # the last for NO_TRACK itself
         tracks.keep(np.flatnonzero(alive))
         of_object = moved[of_object].astype(np.int32)

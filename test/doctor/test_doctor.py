@@ -12,8 +12,10 @@ import yaml
 from fake_gpu import FakeGpu
 from small_world import T0
 
-from seg_perception.bags import BagWriter
+from seg_perception.bags import BagReader, BagWriter
+from seg_perception.cli.main import main
 from seg_perception.doctor import machine, project
+from seg_perception.doctor.rates import Rate
 from seg_perception.export.deploy import DeploySpec, deploy
 from seg_perception.inference.cuda_runtime import Cuda, compile_cubin
 from seg_perception.messages.camera_info import record_of
@@ -124,6 +126,31 @@ def test_one_message_has_no_rate(tmp_path):
     (seen,) = (finding.seen for finding in project.bag(write_bag(tmp_path / "key.mcap", sweeps=1), config)
                if "/points" in finding.seen)  # fmt: skip
     assert "/points 1 in all" in seen and "Hz" not in seen
+
+
+def test_a_rate_is_that_of_a_topic_not_of_the_bag_and_a_gap_is_said(tmp_path):
+    bursts = [0, 100, 200, 1000, 1100, 1200, 1300]
+    with BagWriter(tmp_path / "gap.mcap") as bag:
+        for topic, stamps_ms in (("/a", bursts), ("/b", [0, 0, 0])):
+            for stamp_ms in stamps_ms:
+                bag.write_clock(T0 + stamp_ms * MS, topic)
+        bag.write_clock(T0 + 60_000 * MS, "/long_after")
+    with BagReader(tmp_path / "gap.mcap") as bag:
+        assert str(Rate.of(bag, "/a")) == "10.0 Hz with a gap of 0.8 s (7)"
+        assert str(Rate.of(bag, "/b")) == "3 in all"
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [("nothere.mcap", "nothere.mcap: no such file"), ("drive.mcap", "seg-perception settings")],
+)
+def test_a_bag_that_is_not_there_or_has_no_settings_is_told_with_the_remedy(
+    tmp_path, monkeypatch, capsys, argument, told
+):
+    monkeypatch.chdir(tmp_path)
+    write_bag(tmp_path / "drive.mcap", sweeps=1)
+    assert main(["doctor", argument]) == 1
+    assert told in capsys.readouterr().out
 
 
 def test_a_camera_whose_calibration_is_a_file_needs_no_camera_info(tmp_path):

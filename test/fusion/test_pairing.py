@@ -143,6 +143,14 @@ def test_image_outside_the_window_is_not_used():
     assert "at most 50 ms" in missing.sentence
 
 
+def test_where_a_camera_is_too_slow_for_the_window_that_is_the_remedy():
+    p = pairer(window_ms=80.0)
+    for turn in range(8):
+        p.add_image("front", S + turn * 200 * MS, turn)
+    p.add_sweep(S + 1300 * MS, "between", now_s=0.0)
+    assert "every 200 ms" in p.next_ready(0.0).missing["front"].sentence
+
+
 def test_one_image_serves_two_sweeps():
     p = pairer()
     p.add_sweep(1 * S, "first", now_s=0.0)

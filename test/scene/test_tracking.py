@@ -97,6 +97,15 @@ def test_false_alarm_of_one_sweep_is_never_told_of_as_confirmed():
     assert len(told[-1]) == 0
 
 
+def test_what_every_fourth_sweep_looks_at_is_told_of_where_sweeps_are_quarters_of_a_turn():
+    tracker = Tracker(CITYSCAPES, TrackingConfig())
+    for k in range(12):
+        seen = objects(car(10.0, 0.0)) if k % 4 == 0 else objects()
+        tracks = tracker.update(seen, LIDAR, T0 + k * 25 * MS)
+    assert tracks.track_id.tolist() == [1]
+    assert tracks.confirmed.all()
+
+
 def test_identities_are_never_given_again():
     tracker = Tracker(CITYSCAPES, TrackingConfig())
     follow(*[objects(person(10, 3)) for _ in range(4)], tracker=tracker)
