@@ -107,7 +107,7 @@ def captured(network: Callable[[], Tensor]) -> tuple[Callable[[], object], Tenso
             network()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=side):  # what libraries keep for a stream is no other graph's then
         scores = network()
     return graph.replay, scores
 

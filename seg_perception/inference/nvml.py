@@ -45,7 +45,8 @@ def _state(nvml: ctypes.CDLL, index: int) -> GpuState | None:
     name, memory, celsius = ctypes.create_string_buffer(_NAME_BYTES), _Memory(), ctypes.c_uint()
     nvml.nvmlDeviceGetName(device, name, _NAME_BYTES)
     has_memory = not nvml.nvmlDeviceGetMemoryInfo(device, ctypes.byref(memory))
-    has_temperature = not nvml.nvmlDeviceGetTemperature(device, _TEMPERATURE_GPU, ctypes.byref(celsius))
+    temperature = getattr(nvml, "nvmlDeviceGetTemperature", None)  # deprecated: a later driver may be without it
+    has_temperature = temperature is not None and not temperature(device, _TEMPERATURE_GPU, ctypes.byref(celsius))
     return GpuState(
         name.value.decode(errors="replace"),
         memory.used if has_memory else None,
