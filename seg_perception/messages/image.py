@@ -26,12 +26,15 @@ class _Layout:
     """Samples of one pixel, bytes of one sample, and the OpenCV conversion to RGB (None: RGB already).
 
     rows_of_two: rows of data for two of the picture; more than two where colours follow in rows of their own.
+    shared: pixels side by side share their colour, so that there are pairs of them, and of rows where colours have rows
+    of their own. OpenCV 4.5 does not ask, and writes beyond the picture.
     """
 
     channels: int
     sample_bytes: int
     to_rgb: int | None
     rows_of_two: int = 2
+    shared: bool = False
 
 
 # OpenCV names a Bayer pattern by the second and third pixel of the second row: what ROS calls RGGB is its BG.
@@ -56,10 +59,10 @@ _LAYOUTS = {
     "8UC3": _Layout(3, 1, cv2.COLOR_BGR2RGB),
     "8UC4": _Layout(4, 1, cv2.COLOR_BGRA2RGB),
     "16UC1": _Layout(1, 2, cv2.COLOR_GRAY2RGB),
-    **dict.fromkeys(("yuv422", "uyvy"), _Layout(2, 1, cv2.COLOR_YUV2RGB_UYVY)),
-    **dict.fromkeys(("yuv422_yuy2", "yuyv"), _Layout(2, 1, cv2.COLOR_YUV2RGB_YUYV)),
-    "nv12": _Layout(1, 1, cv2.COLOR_YUV2RGB_NV12, 3),  # as a Jetson's own cameras and decoders have it
-    "nv21": _Layout(1, 1, cv2.COLOR_YUV2RGB_NV21, 3),
+    **dict.fromkeys(("yuv422", "uyvy"), _Layout(2, 1, cv2.COLOR_YUV2RGB_UYVY, shared=True)),
+    **dict.fromkeys(("yuv422_yuy2", "yuyv"), _Layout(2, 1, cv2.COLOR_YUV2RGB_YUYV, shared=True)),
+    "nv12": _Layout(1, 1, cv2.COLOR_YUV2RGB_NV12, 3, shared=True),  # as a Jetson's own cameras and decoders have it
+    "nv21": _Layout(1, 1, cv2.COLOR_YUV2RGB_NV21, 3, shared=True),
 }
 ENCODINGS = tuple(_LAYOUTS)
 
@@ -87,6 +90,11 @@ def decode_image(msg: Any, camera: str, frame_id: str = "", bits: int = 16) -> C
         raise MessageError(f"image of {camera}: encoding is '{msg.encoding}', one of {', '.join(ENCODINGS)} wanted")
     if width <= 0 or height <= 0:
         raise MessageError(f"image of {camera}: size is {width} x {height}, a width and height above 0 wanted")
+    if layout.shared and (width % 2 or (height % 2 and layout.rows_of_two > 2)):
+        raise MessageError(
+            f"image of {camera} ({msg.encoding}): {width} x {height} pixels cannot be converted to RGB: as they share "
+            f"colours, an even width{' and height' * (layout.rows_of_two > 2)} wanted"
+        )
     row_bytes = width * layout.channels * layout.sample_bytes
     if step < row_bytes:
         raise MessageError(
