@@ -125,25 +125,26 @@ def _project(params, T_lens_lidar, window, by_axis, bounds, index, uv, distance)
     the planes around what the image shows, in float32, a whole block by its bounds alone; those that are left go
     through the lens, in float64. Where only a few of a block are left, these alone.
     """
-    room = np.empty((6, BLOCK)), np.empty((3, BLOCK), np.float32), np.empty(BLOCK, np.uint8)
+    room = np.empty((6, BLOCK)), np.empty(BLOCK, np.uint8)
     return _through(params, T_lens_lidar, _planes(window, T_lens_lidar), by_axis, bounds, index, uv, distance, room)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _through(params, T_lens_lidar, planes, by_axis, bounds, index, uv, distance, room):  # type: ignore[no-untyped-def]
     """What `_project` says, in that room."""
-    by_axis, bounds, (room, rounded, passing) = borrowed((by_axis, bounds, room))
+    by_axis, bounds, (room, passing) = borrowed((by_axis, bounds, room))
     index, uv, distance, planes = borrowed((index, uv, distance, planes))
     X, Y, Z, u, v, far = room[0], room[1], room[2], room[3], room[4], room[5]
     us, vs = uv[: index.shape[0]], uv[index.shape[0] :]
-    found, count = 0, by_axis.shape[1]
+    found, count, whole = 0, by_axis.shape[1], False
     for block in range(bounds.shape[0]):
         outside, crossed = _beside(planes, bounds[block])
         if outside:
             continue
         first, last = block * BLOCK, min((block + 1) * BLOCK, count)
         xs, ys, zs = by_axis[0, first:last], by_axis[1, first:last], by_axis[2, first:last]
-        waiting = _pass(planes, xs, ys, zs, passing) if crossed else last - first
+        # After a block that all lies in the image most likely comes another one, of which the lens will tell.
+        waiting = _pass(planes, xs, ys, zs, passing) if crossed and not whole else last - first
         if waiting == 0:
             continue
         some = waiting < _FEW * (last - first)
@@ -153,29 +154,32 @@ def _through(params, T_lens_lidar, planes, by_axis, bounds, index, uv, distance,
         else:
             waiting = last - first
             _carry(T_lens_lidar, xs, ys, zs, X, Y, Z)
+            _number(first, index[found : found + waiting])
         lens.project_columns(params, X[:waiting], Y[:waiting], Z[:waiting], u[:waiting], v[:waiting])
-        if _round(params, X[:waiting], Y[:waiting], Z[:waiting], u, v, rounded, passing) < waiting or some:
-            begin = found
-            for k in range(waiting):  # without a branch
-                index[found] = index[begin + k] if some else first + k
-                us[found], vs[found], distance[found] = rounded[0, k], rounded[1, k], rounded[2, k]
-                found += passing[k]
-            continue
         here = slice(found, found + waiting)
-        _keep_all(first, rounded, index[here], us[here], vs[here], distance[here])
-        found += waiting
+        inside = _round(params, X, Y, Z, u, v, us[here], vs[here], distance[here], passing)
+        whole = inside == last - first
+        if inside < waiting:
+            _keep(passing[:waiting], index[here], us[here], vs[here], distance[here])
+        found += inside
     _copy(vs[:found], uv[found : 2 * found])
     return found
 
 
 @numba.njit(cache=True, nogil=True)
-def _keep_all(first, rounded, index, us, vs, distance):  # type: ignore[no-untyped-def]
-    """A block of which every point lies in the image. `first` is the number of the first one."""
+def _number(first, index):  # type: ignore[no-untyped-def]
+    """The numbers of a block's points, of which the first one has the number `first`."""
     for k in range(index.shape[0]):
         index[k] = first + k
-    _copy(rounded[0], us)
-    _copy(rounded[1], vs)
-    _copy(rounded[2], distance)
+
+
+@numba.njit(cache=True, nogil=True)
+def _keep(inside, index, us, vs, distance):  # type: ignore[no-untyped-def]
+    """Those inside move up to the start."""
+    kept = 0
+    for k in range(inside.shape[0]):  # without a branch
+        index[kept], us[kept], vs[kept], distance[kept] = index[k], us[k], vs[k], distance[k]
+        kept += inside[k]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -200,19 +204,18 @@ def _beside(planes, bounds):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _round(params, X, Y, Z, u, v, rounded, inside):  # type: ignore[no-untyped-def]
+def _round(params, X, Y, Z, u, v, us, vs, distance, inside):  # type: ignore[no-untyped-def]
     """u, v and distance as float32, and whether they then lie in the image, as 1 or 0; returns how many do."""
-    us, vs, far = rounded[0], rounded[1], rounded[2]
-    for k in range(X.shape[0]):
+    for k in range(us.shape[0]):
         us[k], vs[k] = u[k], v[k]
-    for k in range(X.shape[0]):
-        far[k] = math.sqrt(np.float32(X[k] * X[k] + Y[k] * Y[k] + Z[k] * Z[k]))
+    for k in range(distance.shape[0]):
+        distance[k] = math.sqrt(np.float32(X[k] * X[k] + Y[k] * Y[k] + Z[k] * Z[k]))
     right, bottom = np.float32(params.width - 0.5), np.float32(params.height - 0.5)
     first = np.float32(-0.5)
-    for k in range(X.shape[0]):
+    for k in range(us.shape[0]):
         inside[k] = (us[k] >= first) & (us[k] < right) & (vs[k] >= first) & (vs[k] < bottom)
     count = 0
-    for k in range(X.shape[0]):
+    for k in range(us.shape[0]):
         count += inside[k]
     return count
 

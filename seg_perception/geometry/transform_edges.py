@@ -15,6 +15,9 @@ from seg_perception.geometry.transforms import Float64Array, compose, multiply
 
 StampsNs = NDArray[np.int64]
 
+HERE = np.eye(4)
+"""Where a climb begins: what is carried onto it need not be multiplied."""
+
 ANY_TIME = int(np.iinfo(np.int64).max)
 """The newest stamp of an edge that holds for ever."""
 
@@ -117,7 +120,7 @@ class StaticEdge:
 
     def onto(self, T_child_source: Float64Array, _query: Query) -> Float64Array:
         """`T_parent_source`, of the shape that T_child_source has."""
-        return compose(self._T_parent_child, T_child_source)
+        return self._T_parent_child if T_child_source is HERE else compose(self._T_parent_child, T_child_source)
 
     def span(self, child: str) -> EdgeSpan:
         return EdgeSpan(self.parent, child, True, 1, None, None)

@@ -27,6 +27,7 @@ from seg_perception.errors import (
 )
 from seg_perception.geometry.transform_edges import (
     ANY_TIME,
+    HERE,
     EdgeSpan,
     MovingEdge,
     MovingLink,
@@ -60,7 +61,6 @@ _FRAMES_NAMED = 12  # in a message about an unknown frame
 Edge = StaticEdge | MovingEdge
 Link = StaticEdge | MovingLink
 TranslationAndQuat = tuple[Sequence[float], Sequence[float]]
-_HERE = np.eye(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +73,13 @@ class Path:
 
     def T(self) -> Float64Array:
         """`T_target_source`, (N, 4, 4), or (4, 4) where nothing moves."""
+        if not self.links_source and self.links_target:  # as for a camera, of which only the way up is asked
+            return inverse(self._climbed(self.links_target))
         T_top_source = self._climbed(self.links_source)
         return compose(inverse(self._climbed(self.links_target)), T_top_source) if self.links_target else T_top_source
 
     def _climbed(self, links: list[Link]) -> Float64Array:
-        T = _HERE
+        T = HERE
         for link in links:
             T = link.onto(T, self.query)
         return T
