@@ -93,13 +93,13 @@ def _sample_scores(scores, alignment, size, places, are_logits, answer, room, in
     scores, places, inside = borrowed((scores, places, inside))
     (by_class, room, whole), (class_id, probability, margin) = borrowed((room, answer))
     height, width, classes = scores.shape
-    rows, steps = scores.reshape(-1, classes), (min(1, width - 1), width * min(1, height - 1))
+    flat, steps = scores.reshape(-1), (classes, classes * min(1, width - 1), classes * width * min(1, height - 1))
     weights, corner, best = (room[5], room[6]), whole[0], whole[1]
     for first in range(0, places.shape[1], _BLOCK):
         last = min(first + _BLOCK, places.shape[1])
         count = last - first
         _corners(scores.shape, alignment, size, places[0, first:last], places[1, first:last], corner, weights, inside)
-        _blend(rows, steps, corner, weights, count, by_class)
+        _blend(flat, steps, corner, weights, count, by_class)
         score, second, sure, gap = room[0, :count], room[1, :count], room[2, :count], room[3, :count]
         _rank(by_class, best, score, second)
         if are_logits:
@@ -142,41 +142,52 @@ def _corners(shape, alignment, size, us, vs, corner, weights, inside):  # type: 
 
 
 @njit(nogil=True, cache=True)
-def _blend(rows, steps, corner, weights, count, by_class):  # type: ignore[no-untyped-def]
-    """The scores at so many places, and at a few more that do not count, into by_class (C, block). rows: (h * w, C);
-    steps: from a sample to the one to its right and to the one below. The last tile of classes begins where it ends
-    with the last of them, so some are written twice."""
+def _blend(flat, steps, corner, weights, count, by_class):  # type: ignore[no-untyped-def]
+    """The scores at so many places, and at a few more that do not count, into by_class (C, block). flat: (h * w * C,);
+    steps: in it, from a sample to the next one, to the one to its right and to the one below. The last tile of classes
+    begins where it ends with the last of them, so some are written twice."""
     weight_u, weight_v = weights
     classes = by_class.shape[0]
     if classes >= 16:
+        whole = classes - classes % 16 if classes % 16 <= 4 else classes  # of 19 a small tile takes what is left
         for k in range(0, count, 16):
-            for c in range(0, classes, 16):
-                blend_16(rows, corner, steps, weight_u, weight_v, min(c, classes - 16), k, by_class)
+            for c in range(0, whole, 16):
+                blend_16(flat, corner, steps, weight_u, weight_v, min(c, classes - 16), k, by_class)
+            if whole < classes:
+                for some in range(k, k + 16, 4):
+                    blend_4(flat, corner, steps, weight_u, weight_v, classes - 4, some, by_class)
     elif classes >= 4:
         for k in range(0, count, 4):
             for c in range(0, classes, 4):
-                blend_4(rows, corner, steps, weight_u, weight_v, min(c, classes - 4), k, by_class)
+                blend_4(flat, corner, steps, weight_u, weight_v, min(c, classes - 4), k, by_class)
     else:
         for k in range(0, count, 2):
             for c in range(0, classes, 2):
-                blend_2(rows, corner, steps, weight_u, weight_v, min(c, classes - 2), k, by_class)
+                blend_2(flat, corner, steps, weight_u, weight_v, min(c, classes - 2), k, by_class)
 
 
 @njit(nogil=True, cache=True)
 def _rank(by_class, best, score, second):  # type: ignore[no-untyped-def]
     """The first of the best classes of each place, its score and that of the second. by_class: (C, block)."""
     best[:], score[:], second[:] = 0, _LOWEST, _LOWEST
-    for c in range(by_class.shape[0]):
-        _challenge(by_class[c], np.int32(c), best, score, second)
+    alone = by_class.shape[0] % 2
+    if alone:
+        score[:] = by_class[0, : score.shape[0]]
+    for c in range(alone, by_class.shape[0], 2):
+        _challenge(by_class[c], by_class[c + 1], np.int32(c), best, score, second)
 
 
 @njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})
-def _challenge(given, c, best, score, second):  # type: ignore[no-untyped-def]
+def _challenge(given, others, c, best, score, second):  # type: ignore[no-untyped-def]
+    """Class c and the next one: two at a time, since to read and write what is best takes longer than to compare."""
+    after = np.int32(c + 1)
     for k in range(score.shape[0]):
-        before = score[k]
-        second[k] = max(second[k], min(before, given[k]))
-        best[k] = c if given[k] > before else best[k]
-        score[k] = max(before, given[k])
+        one, other, before = given[k], others[k], score[k]
+        higher, lower = max(one, other), min(one, other)
+        second[k] = max(max(second[k], lower), min(before, higher))
+        which = after if other > one else c
+        best[k] = which if higher > before else best[k]
+        score[k] = max(before, higher)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

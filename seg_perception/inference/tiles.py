@@ -22,16 +22,17 @@ def _blend_tile(size: int) -> Any:
     """An intrinsic for tiles of `size` classes of `size` places, a power of two."""
 
     @intrinsic
-    def blend_tile(typingctx, rows, corner, steps, weight_u, weight_v, first_class, first_place, by_class):  # type: ignore[no-untyped-def]
+    def blend_tile(typingctx, flat, corner, steps, weight_u, weight_v, first_class, first_place, by_class):  # type: ignore[no-untyped-def]
         """Into by_class[first_class:, first_place:] the scores at the places from first_place on, _LOWEST for NaN.
 
-        rows: (samples, C) float32; corner: (block,) int32, the sample before each place; steps: int64, to the one to
-        its right and to the one below; weight_u, weight_v: (block,) float32; by_class: (C, block) float32.
+        flat: float32, C scores of each sample; corner: (block,) int32, the sample before each place; steps: int64, in
+        scores, from a sample to the next one, to the one to its right and to the one below; weight_u, weight_v:
+        (block,) float32; by_class: (C, block) float32.
         """
 
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             arrays = {n: context.make_array(signature.args[n])(context, builder, args[n]) for n in (0, 1, 3, 4, 7)}
-            right, below = cgutils.unpack_tuple(builder, args[2], 2)
+            classes, right, below = cgutils.unpack_tuple(builder, args[2], 3)
             vector = ir.VectorType(_FLOAT, size)
             lowest = ir.Constant(vector, [_LOWEST] * size)
 
@@ -53,11 +54,12 @@ def _blend_tile(size: int) -> Any:
             tile = []
             for k in range(size):
                 place = builder.add(args[6], ir.Constant(args[6].type, k))
-                sample = builder.sext(builder.load(at(1, place)), args[6].type)
+                sample = builder.mul(builder.sext(builder.load(at(1, place)), args[6].type), classes)
+                sample = builder.add(sample, args[5])
                 u, v = (everywhere(builder.load(at(n, place))) for n in (3, 4))
                 columns = []
                 for top in (sample, builder.add(sample, right)):
-                    upper, lower = (run(at(0, row, args[5])) for row in (top, builder.add(top, below)))
+                    upper, lower = (run(at(0, there)) for there in (top, builder.add(top, below)))
                     columns.append(mixed(builder.load(upper, align=4), builder.load(lower, align=4), v))
                 score = mixed(columns[0], columns[1], u)
                 tile.append(builder.select(builder.fcmp_ordered("ord", score, score), score, lowest))
@@ -66,8 +68,8 @@ def _blend_tile(size: int) -> Any:
                 builder.store(places, run(target), align=4)
             return context.get_dummy_value()
 
-        counted = types.UniTuple(types.int64, 2), weight_u, weight_v, types.int64, types.int64, by_class
-        return types.none(rows, corner, *counted), codegen
+        counted = types.UniTuple(types.int64, 3), weight_u, weight_v, types.int64, types.int64, by_class
+        return types.none(flat, corner, *counted), codegen
 
     return blend_tile
 
