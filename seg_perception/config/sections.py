@@ -64,6 +64,12 @@ class CameraConfig(Section):
         pattern=r"([1-9]\d*x[1-9]\d*\+\d+\+\d+)?",
         form="WIDTHxHEIGHT+X+Y",
     )
+    turn_deg: int = setting(
+        0,
+        "the picture is turned clockwise by so much before the network is shown it; 180 for a camera that is mounted "
+        "upside down",
+        choices=(0, 90, 180, 270),
+    )
     mask: str = setting(
         "", "picture of the image's size, black where the vehicle itself is seen: nothing is painted from there"
     )

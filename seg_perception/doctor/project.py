@@ -16,8 +16,10 @@ from seg_perception.bags import BagReader
 from seg_perception.config import Config, InferenceConfig, NodeConfig
 from seg_perception.doctor.finding import Finding, error, ok, warn
 from seg_perception.doctor.machine import gpu, wake_latency
+from seg_perception.doctor.mounting import turn_deg_of
 from seg_perception.doctor.rates import Rate
 from seg_perception.errors import SegPerceptionError
+from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.inference.contract import Alignment, ModelContract
 from seg_perception.inference.loading import idle_settings, image_size, load_segmenter
 from seg_perception.inference.networks import class_map_of, taxonomies
@@ -26,6 +28,7 @@ from seg_perception.inference.segmenter import LabelSegmentation
 from seg_perception.intake import Intake
 from seg_perception.labels import GROUPS_USED, Taxonomy
 from seg_perception.offline import TF_STATIC, check_topics, replay
+from seg_perception.pipeline import SweepResult
 
 SWEEPS = 20
 PICTURE = (1280, 720)
@@ -120,9 +123,22 @@ def bag(path: Path, config: Config) -> Iterator[Finding]:
     labelled = intake.statistics.sweeps_labelled
     seen = f"{len(results)} sweeps looked at, {labelled} with points in a camera"
     yield ok("sweeps", seen) if labelled else error("sweeps", seen, "the causes below say why")
+    yield from _mountings(config, intake.tree, results)
     for cause, count in counts.most_common():
         if cause.partition("/")[0] not in QUIET:
             yield warn(cause, f"{count} times: {said[cause]}", "docs/interfaces.md explains each cause")
+
+
+def _mountings(config: Config, tree: TransformTree, results: list[SweepResult]) -> Iterator[Finding]:
+    """Cameras whose network is shown a picture that is not upright."""
+    images = {name: image for result in results for name, image in result.images.items()}
+    for camera in config.cameras:
+        image = images.get(camera.name)
+        turn_deg = turn_deg_of(tree, image.frame_id, image.stamp_ns) if image else None
+        if turn_deg not in (None, camera.turn_deg):
+            seen = f"camera '{camera.name}': by its extrinsic its picture is upright once turned by {turn_deg} degrees"
+            remedy = f"camera.{camera.name}.turn_deg: {turn_deg}; {camera.turn_deg} is configured"
+            yield warn("mounting", seen, remedy)
 
 
 def _without_scene(config: Config) -> Config:

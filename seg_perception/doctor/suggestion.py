@@ -14,11 +14,13 @@ from typing import Any
 
 from seg_perception.bags import BagReader
 from seg_perception.config import SENSOR_NAME, CameraConfig, Config, PairingConfig
+from seg_perception.doctor.mounting import turn_deg_of
 from seg_perception.doctor.rates import Rate
 from seg_perception.errors import BagError, SegPerceptionError
+from seg_perception.messages.header import time_ns
 from seg_perception.messages.image import ENCODINGS
 from seg_perception.messages.pointcloud import decode_cloud
-from seg_perception.offline import IMAGE_TYPES, TF
+from seg_perception.offline import IMAGE_TYPES, TF, recorded_transforms
 
 _CLOUD, _INFO = "sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/CameraInfo"
 _TRANSPORT = {type: transport for transport, type in IMAGE_TYPES.items()}
@@ -88,8 +90,13 @@ def _cameras(bag: BagReader, notes: list[str]) -> dict[str, dict[str, Any]]:
     else:
         notes += [f"{topic}: no CameraInfo in the bag; name a file in `calibration`" for topic in without]
     found: dict[str, dict[str, Any]] = {}
+    tree = recorded_transforms(bag)
     for topic, name in _names(list(info_of), "camera", set()).items():
         found[name] = {"image_topic": topic, "transport": _TRANSPORT[pictures[topic]]}
+        header = _first(bag, topic).header
+        if turn_deg := turn_deg_of(tree, header.frame_id, time_ns(header.stamp)):
+            found[name]["turn_deg"] = turn_deg
+            notes.append(f"{topic}: turned by {turn_deg} degrees for the network, as its extrinsic has it")
         if info_of[topic] not in ("", CameraConfig(name, image_topic=topic).resolved_info_topic()):
             found[name]["info_topic"] = info_of[topic]
         if "rect" in topic.removesuffix("/compressed").rpartition("/")[2]:

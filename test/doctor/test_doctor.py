@@ -16,6 +16,7 @@ from seg_perception.bags import BagReader, BagWriter
 from seg_perception.cli.main import main
 from seg_perception.doctor import machine, project
 from seg_perception.doctor.rates import Rate
+from seg_perception.doctor.suggestion import suggest
 from seg_perception.export.deploy import DeploySpec, deploy
 from seg_perception.inference.cuda_runtime import Cuda, compile_cubin
 from seg_perception.messages.camera_info import record_of
@@ -93,11 +94,14 @@ def test_another_middleware_than_the_measured_one_is_told():
     ) in levels(machine.ros({}))
 
 
-def write_bag(path, with_extrinsic=True, sweeps=3):
+def write_bag(path, with_extrinsic=True, sweeps=3, quarters=0):
+    """quarters: by so many quarter turns against the clock the camera's picture is turned."""
     identity = np.eye(4)
     edges = [StampedTransform("base_link", "lidar", T0, identity), StampedTransform("odom", "base_link", T0, identity)]
     if with_extrinsic:
-        edges.append(StampedTransform("lidar", "front_optical", T0, world.T_LIDAR_CAMERA))
+        against_the_clock = np.array([[0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], float)
+        T = world.T_LIDAR_CAMERA @ np.linalg.matrix_power(against_the_clock, quarters).T
+        edges.append(StampedTransform("lidar", "front_optical", T0, T))
     with BagWriter(path) as bag:
         bag.write_tf("/tf_static", edges, T0)
         for number in range(sweeps):
@@ -126,6 +130,19 @@ def test_one_message_has_no_rate(tmp_path):
     (seen,) = (finding.seen for finding in project.bag(write_bag(tmp_path / "key.mcap", sweeps=1), config)
                if "/points" in finding.seen)  # fmt: skip
     assert "/points 1 in all" in seen and "Hz" not in seen
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_camera_that_is_not_mounted_upright_is_told_and_settings_turn_it(tmp_path, quarters):
+    path = write_bag(tmp_path / "turned.mcap", quarters=quarters)
+    _, config = project.parameters(settings(tmp_path))
+    (told,) = [finding for finding in project.bag(path, config) if finding.what == "mounting"]
+    assert f"camera.front.turn_deg: {90 * quarters};" in told.remedy
+    with BagReader(path) as bag:
+        suggested = suggest(bag).parameters
+    assert suggested["camera"]["front"]["turn_deg"] == 90 * quarters
+    _, config = project.parameters(settings(tmp_path, camera={"front": {"turn_deg": 90 * quarters}}))
+    assert ("mounting", "warn") not in levels(project.bag(path, config))
 
 
 def test_a_rate_is_that_of_a_topic_not_of_the_bag_and_a_gap_is_said(tmp_path):

@@ -1,5 +1,7 @@
 """Crop and mask: what the network is shown, and where its answer may paint."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -68,6 +70,24 @@ def test_crop_and_mask_go_together(tmp_path):
     segmentation = answer(Frame.of(CameraConfig("front", crop="100x60+50+40", mask=mask_file(tmp_path, bonnet()))))
     labels = segmentation.sample(np.array([[60.0, 50.0], [60.0, 90.0], [60.0, 30.0]]))
     assert labels.class_id.tolist() == [ROAD, UNKNOWN, UNKNOWN]
+
+
+@pytest.mark.parametrize("turn_deg", [90, 180, 270])
+@pytest.mark.parametrize(("crop", "part"), [("", np.s_[:, :]), ("100x60+50+10", np.s_[10:70, 50:150])])
+def test_the_network_sees_a_turned_camera_upright_and_places_stay_those_of_its_picture(turn_deg, crop, part):
+    image = replace(world.image(), pixels=np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8))
+    frame = Frame.of(CameraConfig("front", crop=crop, turn_deg=turn_deg))
+    shown = frame.shown(image)
+    assert np.array_equal(shown, np.rot90(image.pixels[part], -turn_deg // 90))
+    assert shown.flags.c_contiguous
+    inner = world.LeftRightSegmenter().segment(shown)
+    segmentation = frame.whole(inner, image)
+    picture = segmentation.label_image()
+    assert np.array_equal(picture[part], np.rot90(inner.label_image(), turn_deg // 90))
+    v, u = np.mgrid[:HEIGHT, :WIDTH].reshape(2, -1)
+    assert np.array_equal(segmentation.sample(np.column_stack((u, v))).class_id, picture.ravel())
+    beyond = np.array([[-0.6, 5.0], [WIDTH - 0.4, 5.0], [np.nan, 5.0], [5.0, HEIGHT - 0.4]])
+    assert (segmentation.sample(beyond).class_id == UNKNOWN).all()
 
 
 @pytest.mark.parametrize("crop", ["100x60", "100x60+50", "0x60+50+10", "a", "100x60+-5+10"])
