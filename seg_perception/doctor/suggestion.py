@@ -32,6 +32,7 @@ _NOT_PICTURES = re.compile(r"/(truth|\w*depth\w*|label_image|confidence|overlay)
 _FIXED = ("odom", "map", "world")
 _TRANSFORMS_READ = 1000
 _SLACK = 1.2  # of half a camera's period, for its jitter
+_WIDEST_MS = 1000.0  # so long may every sweep have to wait for its picture; a camera yet slower labels fewer of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,11 @@ def _pairing(bag: BagReader, topics: Collection[str], notes: list[str]) -> dict[
     period_ms, topic = max((Rate.of(bag, topic).step_s * 1e3, topic) for topic in topics)
     if 0.5 * period_ms * _SLACK <= PairingConfig().window_ms:
         return {}
-    window_ms = float(math.ceil(0.05 * period_ms * _SLACK) * 10)
-    notes.append(f"{topic}: an image every {period_ms:.0f} ms, so the window is wider than by default")
+    window_ms = min(float(math.ceil(0.05 * period_ms * _SLACK) * 10), _WIDEST_MS)
+    notes.append(
+        f"{topic}: an image every {period_ms:.0f} ms, so the window is wider than by default, and a sweep may have "
+        "to wait as long for its picture"
+    )
     later_ms = PairingConfig().deadline_ms - PairingConfig().window_ms
     return {"pairing": {"window_ms": window_ms, "deadline_ms": window_ms + later_ms}}
 
