@@ -84,6 +84,11 @@ class SceneTopics:
         if memory.voxel_map and self._due(of_map, self._config.voxel_map.period_s, stamp_ns):
             yield MAP, map_cloud(memory.voxel_map.cloud(), colors, frame, stamp_ns)
 
+    def last(self, memory: SceneMemory, update: SceneUpdate) -> Iterator[tuple[str, PointCloud | Mapping[str, Any]]]:
+        """Grid and map as of the last sweep, whatever their periods, where they were not told of it already."""
+        self._told_ns = {topic: ns for topic, ns in self._told_ns.items() if ns == update.stamp_ns}
+        yield from self.latched(memory, update, lambda topic: True)
+
     def _due(self, topics: Sequence[str], period_s: float, stamp_ns: int) -> bool:
         """Whether for any of these a period has passed on the sweeps' own clock, or that jumped back; all of them are
         told then, so that they go on together."""

@@ -64,6 +64,16 @@ def test_who_comes_between_sweeps_is_told_of_the_last_one_once(ride):
     assert dict(topics.latched(memory, done.scene, somebody)) == {}
 
 
+def test_at_the_end_grid_and_map_are_told_of_the_last_sweep_once(ride):
+    topics = SceneTopics(ride.intake.config, CITYSCAPES)
+    told(ride, topics, T0)
+    _, done = ride.sweep(T0 + 100 * MS)
+    memory = ride.intake.scene.memory
+    dict(topics.messages(memory, done.scene))
+    assert set(dict(topics.last(memory, done.scene))) == {MAP}
+    assert set(dict(topics.last(memory, done.scene))) == set()
+
+
 def test_grid_and_classes_go_together_again_when_the_second_is_wanted_later():
     ride = Ride(bev={**SCENE["bev"], "period_s": 0.2})
     topics = SceneTopics(ride.intake.config, CITYSCAPES)

@@ -7,9 +7,10 @@ import contextlib
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -86,15 +87,18 @@ def run(args: argparse.Namespace) -> int:
             for camera in config.cameras:
                 own = networks[camera.name].taxonomy
                 out.write_label_info(f"{NODE}/{camera.name}/label_info", own, max(bag.start_ns, 1))
-            results = islice(replay(bag, intake), args.limit)
+            results, last = islice(replay(bag, intake), args.limit), None
             for number, result in enumerate(tqdm(results, total=total, unit="sweep")):
                 cloud = encode_semantic_cloud(result.cloud, taxonomy.colors)
                 out.write_cloud(points_topic(result.cloud.scan.lidar), cloud)
-                _write_scene(out, topics, intake.scene, result)
+                _write_scene(out, topics, topics.messages, intake.scene, result)
+                last = result
                 if args.images:
                     _write_pictures(out, result, networks, config)
                 if args.picture and number == args.picture_of:
                     save(args.picture, _picture(result, taxonomy, networks))
+            if last is not None:  # a drive shorter than the map's period would hold that of its first sweep alone
+                _write_scene(out, topics, topics.last, intake.scene, last)
             _copy_inputs(bag, out, config, total, args.images)
     summary = intake.statistics.summary(taxonomy.names)
     print("\n".join(summary_lines(summary)))
@@ -117,12 +121,14 @@ def warn_once() -> Callable[[str, str], None]:
     return on_problem
 
 
-def _write_scene(out: BagWriter, topics: SceneTopics, step: SceneStep, result: SweepResult) -> None:
-    """All that the live node would tell of the scene after this sweep."""
+def _write_scene(
+    out: BagWriter, topics: SceneTopics, told: Callable[..., Iterator[Any]], step: SceneStep, result: SweepResult
+) -> None:
+    """What of the scene is told after this sweep: `topics.messages`, all that the live node would tell, or another."""
     if result.scene is None or step.memory is None:
         return
     log_ns = result.cloud.scan.stamp_ns
-    for topic, content in topics.messages(step.memory, result.scene):
+    for topic, content in told(step.memory, result.scene):
         name, qos = f"{NODE}/{topic}", TopicQos(latched=topic in LATCHED)
         if isinstance(content, PointCloud):
             out.write_cloud(name, content, qos=qos)

@@ -12,7 +12,7 @@ from seg_perception.geometry.transforms import transform_points
 from seg_perception.labels import Taxonomy
 from seg_perception.viewing.coloring import COLORINGS, class_colors, colored, instance_colors
 from seg_perception.viewing.drives import LabelledDrive
-from seg_perception.viewing.shown import Boxes, Points, gathered, level
+from seg_perception.viewing.shown import Boxes, Points, gathered, level, standing
 from seg_perception.viewing.splatting import POINT_M, Drawn, Viewpoint
 
 BEHIND = (-11.0, 0.0, 7.5)  # the vehicle: from where a sweep is looked at unless the user says from where
@@ -66,7 +66,7 @@ class Scene:
                 boxes, T_frame_vehicle = newest.boxes, newest.T_frame_vehicle
                 map = self.drive.map_at(newest.stamp_ns) if map is None else map
         if map is not None and (self.shown.map or not parts):
-            parts.append(map)
+            parts.append(standing(map, self.taxonomy) if parts else map)
         points = Points.joined(parts)
         view = self.viewpoint(points, T_frame_vehicle)
         if not self.shown.boxes:

@@ -85,15 +85,20 @@ class ShownSweep:
     T_frame_vehicle: NDArray[np.float64]
 
 
+def standing(points: Points, taxonomy: Taxonomy) -> Points:
+    """Those of them that cannot have moved away since they were measured."""
+    stays = ~movable_classes(taxonomy)
+    stays[UNKNOWN] = False
+    return points.select(stays[points.class_id])
+
+
 def gathered(sweeps: Sequence[ShownSweep], taxonomy: Taxonomy) -> Points:
     """The points of sweeps, the newest last; of the earlier ones only what cannot have moved away since."""
     newest = sweeps[-1]
-    stays = ~movable_classes(taxonomy)
-    stays[UNKNOWN] = False
     parts = []
     for sweep in sweeps:
         age_s = np.float32((newest.stamp_ns - sweep.stamp_ns) * 1e-9)
-        points = sweep.points if sweep is newest else sweep.points.select(stays[sweep.points.class_id])
+        points = sweep.points if sweep is newest else standing(sweep.points, taxonomy)
         parts.append(replace(points, age_s=np.full(len(points), age_s, np.float32)))
     return Points.joined(parts)
 

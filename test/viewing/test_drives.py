@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from viewing import small_bag as small
@@ -54,6 +56,15 @@ def test_of_earlier_sweeps_only_what_stands_still_is_laid_together(drive):
     points = gathered([drive.sweep(k) for k in range(3)], small.CITYSCAPES)
     assert points.class_id.tolist() == [small.POLE, small.POLE, small.POLE, small.CAR, 255]
     assert points.age_s == pytest.approx([0.2, 0.1, 0.0, 0.0, 0.0])
+
+
+def test_a_map_beside_a_sweep_shows_no_cars_as_they_were_when_it_was_told_and_alone_it_does(drive):
+    told = drive.map_at(small.stamp(2))
+    told = replace(told, class_id=np.array([small.CAR, small.POLE], np.uint8))
+    beside = Scene(small.CITYSCAPES, drive, map=told, shown=Shown(index=2)).draw()[0]
+    without = Scene(small.CITYSCAPES, drive, map=told, shown=Shown(index=2, map=False)).draw()[0]
+    assert len(beside.points) == len(without.points) + 1
+    assert len(Scene(small.CITYSCAPES, map=told).draw()[0].points) == 2
 
 
 def test_without_odometry_sweeps_are_shown_in_their_own_frame(still_bag):
