@@ -229,16 +229,6 @@ def test_without_a_gpu_it_says_so_and_writes_nothing(
     assert not (tmp_path / "gpu").exists()
 
 
-@pytest.fixture
-def torch() -> Iterator[ModuleType]:
-    """With one thread: small layers on a busy machine wait for their threads, not for their work."""
-    torch = pytest.importorskip("torch")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield torch
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.torch
 def test_pytorch_alone_shows_speed_and_the_kernels_on_what_the_networks_give(
     run: Callable[..., int],

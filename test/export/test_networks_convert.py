@@ -19,7 +19,7 @@ from seg_perception.models.build import build_model  # noqa: E402
 from seg_perception.models.checkpoints import LoadedNetwork  # noqa: E402
 from seg_perception.models.config import NetworkConfig, Preprocessing  # noqa: E402
 
-pytestmark = [pytest.mark.torch, pytest.mark.tensorrt_rtx]
+pytestmark = [pytest.mark.torch, pytest.mark.tensorrt_rtx, pytest.mark.usefixtures("torch")]
 
 NETWORKS = {
     "deeplabv3plus": NetworkConfig(separable=True, aspp_channels=32, decoder_channels=32, num_classes=4),
