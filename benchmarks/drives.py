@@ -187,9 +187,11 @@ def _labels(drive: Drive, index: int, exposed: float, rays: NDArray[np.float64])
 def _load(spec: DriveSpec, path: Path) -> Iterator[TrueSweep]:
     mounts = spec.config().cameras
     with np.load(path) as kept:
+        tree = TransformTree(cache_ns=None)
         for k in range(spec.sweeps):
             stamp_ns, exposed_ns = kept[f"stamp_ns{k}"].tolist()
-            tree = TransformTree(cache_ns=None)
+            if not isinstance(spec, FollowedSpec):
+                tree = TransformTree(cache_ns=None)
             for pose_ns, T in zip(kept[f"pose_ns{k}"].tolist(), kept[f"poses{k}"], strict=True):
                 tree.insert("odom", "base_link", pose_ns, T)
             tree.insert("base_link", "lidar", 0, spec.config().lidar.T_base_lidar, static=True)

@@ -27,9 +27,10 @@ from seg_perception.fusion.seeing import Kinds, seen_of
 from seg_perception.geometry import motion
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.columns import bounds_of
+from seg_perception.geometry.displacement import Standing
 from seg_perception.geometry.looking import Look, Visible, look_at
 from seg_perception.geometry.motion import MovedSweep, awaits_transforms
-from seg_perception.geometry.movers import Movers, Moving
+from seg_perception.geometry.movers import Measured, Movers, Moving
 from seg_perception.geometry.projection import Projection
 from seg_perception.geometry.range_image import RangeImage
 from seg_perception.geometry.spacing import with_spacing
@@ -47,6 +48,7 @@ from seg_perception.scene import memory as scene_memory
 from seg_perception.statistics import RunStatistics, StageTimer
 
 _UNFRAMED = Frame()
+_LONG_AGO_NS = 300_000_000  # a sweep is compared with the one before it of the same LiDAR, unless that is older
 _KEPT = 4  # segmentations of each camera: so many images may it be ahead of the sweeps
 
 
@@ -57,6 +59,7 @@ class SweepResult:
     By camera, for whoever wants to publish or draw them: the image that was used, what the network said of it, and
     where in it the points lie that the camera sees. sweep: its points at one instant. scene: what it became in the
     scene; None where the scene is switched off, or not known yet, or could not take it in.
+    measured: how fast movers are.
     """
 
     cloud: SemanticCloud
@@ -66,6 +69,7 @@ class SweepResult:
     report: SweepReport
     sweep: MovedSweep
     scene: scene_memory.SceneUpdate | None = None
+    measured: Measured | None = None
 
 
 class Pipeline:
@@ -90,6 +94,7 @@ class Pipeline:
         self._lock = threading.Lock()  # of `_segmented`
         self._workspace = Workspace()  # for what cameras share
         count = min(config.painting.threads or usable_cores(), len(config.cameras))
+        self._before: dict[str, Standing] = {}  # the last sweep of each LiDAR
         self._crew = Crew([Workspace() for _ in range(max(count, 1))])  # each thread with one of its own
 
     def close(self) -> None:
@@ -116,7 +121,7 @@ class Pipeline:
         return visibility
 
     def process(self, scan: LidarScan, images: Mapping[str, CameraImage], movers: Movers | None = None) -> SweepResult:
-        """Label one sweep with the images paired with it. movers: what is known to move by itself.
+        """Label one sweep with the images paired with it. movers: what seems to move by itself.
 
         A camera that cannot contribute (no calibration, no transform, wrong size) is skipped, and the report says why;
         its points stay unknown unless another camera sees them. The order of `images` does not matter.
@@ -192,14 +197,18 @@ class Pipeline:
             reports[name] = replace(reports[name], painted=int(np.count_nonzero(cloud.camera == index)))
         carried = 0 if moving is None else len(moving.index)
         report = SweepReport(reports, timer.seconds, sweep.kind, sweep.fallback, carried)
-        return SweepResult(cloud, images, segmentations, visible, report, sweep)
+        measured = None if moving is None else moving.measured
+        return SweepResult(cloud, images, segmentations, visible, report, sweep, measured=measured)
 
     def _moving(self, sweep: MovedSweep, bounds: NDArray[np.float32], movers: Movers | None) -> Moving | None:
-        """None where nothing moves, as far as is known."""
-        if movers is None or len(movers) == 0 or sweep.kind == "static":
+        """None where nothing is known of what moves."""
+        if sweep.kind == "static":
             return None
-        moving = movers.moving(sweep.points, bounds, sweep.T_fixed_lidar(), self._workspace)
-        return moving if len(moving.index) else None
+        before = self._before.get(sweep.lidar)
+        self._before[sweep.lidar] = now = Standing(sweep.stamp_ns, sweep.points, bounds.copy(), sweep.T_fixed_lidar())
+        if not movers or before is None or not 0 < now.stamp_ns - before.stamp_ns <= _LONG_AGO_NS:
+            return None
+        return movers.moving(now, before, self._workspace)
 
     def segment(self, image: CameraImage) -> Segmentation:
         """The network's answer, for the whole picture; an image goes through it once, whoever asks, from any thread.
@@ -323,7 +332,9 @@ def _run_once(config: Config, segmenter: Segmenter) -> None:
     columns = {**dict(zip("xyz", points.T, strict=True)), "t": np.arange(count, dtype=np.uint32)}
     cloud = cloud_from_columns("lidar", 1, columns)
     scan, _ = scan_from_cloud(cloud)
-    by_columns = replace(scan, stamps_ns=np.repeat(np.array([1, count]), count // 2))  # many points of one instant
+    by_columns = replace(
+        scan, stamp_ns=count, stamps_ns=np.repeat(np.array([1, count]), count // 2)
+    )  # many points of one instant
     frozen = cloud.data.view()
     frozen.flags.writeable = False
     scan_from_cloud(replace(cloud, data=frozen))  # as of a bag, which goes another way through the kernels
@@ -339,7 +350,7 @@ def _run_once(config: Config, segmenter: Segmenter) -> None:
     pipeline.set_camera("camera", CameraModel(width, height, K))
     image = CameraImage("camera", "camera", 1, np.zeros((height, width, 3), np.uint8))
     box, somewhat = np.full((1, 3), 10.0), np.ones((1, 2))
-    movers = Movers(np.zeros((1, 3)), box, np.zeros(1), somewhat)
+    movers = Movers(np.ones(1, np.int32), np.zeros((1, 3)), box, np.zeros(1), somewhat, np.ones(1, np.bool_))
     # Whichever method is set, the other can be set while the node runs; sweeps come in columns, or in any order.
     for method, sweep in (("patches", scan), ("learned", by_columns)):
         pipeline.config = replace(config, visibility=replace(config.visibility, method=method))

@@ -54,7 +54,7 @@ class SceneStep:
                 self.memory = memory
 
     def movers(self, stamp_ns: int) -> Movers | None:
-        """What surely moves, where it should be in a sweep of that stamp; None where nothing is known to."""
+        """What seems to move, where it should be in a sweep of that stamp; None where nothing is known to."""
         memory = self.memory
         return None if memory is None else self._spared(stamp_ns, lambda: memory.movers(stamp_ns))
 

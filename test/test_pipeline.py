@@ -31,25 +31,54 @@ def test_each_point_gets_the_label_of_its_pixel():
     assert set(result.report.stage_seconds) == {"move", "segment", "project", "sample", "hide", "paint"}
 
 
-def test_a_point_of_what_moves_gets_the_label_of_where_it_is_when_the_image_is_taken():
-    line = Pipeline(world.config(), world.LeftRightSegmenter(), world.tree())
+def from_the_left(speed: float = 20.0) -> Movers:
+    """A box 10 m ahead that goes to the right."""
+    number, yaw, known = np.zeros(1, np.int32), np.zeros(1), np.zeros(1, bool)
+    return Movers(number, np.array([[10.0, 0.5, 0.0]]), np.full((1, 3), 3.0), yaw, np.array([[0.0, -speed]]), known)
+
+
+def with_odometry() -> Pipeline:
+    tree = world.tree()
+    for stamp_ns in (T0 - 1000 * MS, T0 + 1000 * MS):
+        tree.insert("odom", "base_link", stamp_ns, np.eye(4))
+    line = Pipeline(world.config(), world.LeftRightSegmenter(), tree)
     line.set_camera("front", world.camera())
-    for stamp_ns in (T0 - 100 * MS, T0 + 100 * MS):
-        line._tree.insert("odom", "base_link", stamp_ns, np.eye(4))
-    xyz = np.array([[10.0, 0.5, 0.0], [10.0, 0.5, 3.0]], np.float32)  # left of the middle; the second above the box
-    from_left = Movers(np.array([[10.0, 0.0, 0.0]]), np.full((1, 3), 2.0), np.zeros(1), np.array([[0.0, -20.0]]))
-    for movers, label, carried in ((None, ROAD, 0), (from_left, CAR, 1)):
-        result = line.process(world.scan(xyz=xyz), {"front": world.image(T0 + 50 * MS)}, movers)
-        assert result.cloud.class_id.tolist() == [label, ROAD]
+    return line
+
+
+def test_points_of_what_moves_get_the_label_of_where_they_are_when_the_image_is_taken():
+    thing = np.array([[10.0, y, z] for y in (0.3, 0.5, 0.7) for z in (-0.5, 0.0, 0.5)])  # left of the middle
+    post = np.array([[10.0, 0.6, 3.0]])  # above the box
+    came = [np.vstack([thing + np.array([0.0, 2.0, 0.0]), post]), np.vstack([thing, post])]
+    for movers, label, carried in ((None, ROAD, 0), (from_the_left(), CAR, 9)):
+        line = with_odometry()
+        line.process(world.scan(T0 - 100 * MS, came[0].astype(np.float32)), {})
+        result = line.process(world.scan(T0, came[1].astype(np.float32)), {"front": world.image(T0 + 50 * MS)}, movers)
+        assert result.cloud.class_id.tolist() == [label] * 9 + [ROAD]
         assert result.report.carried == carried
-        assert np.array_equal(result.sweep.points, xyz)
-    assert result.visible["front"].uv[0, 0] > world.WIDTH / 2
+        assert np.array_equal(result.sweep.points, came[1].astype(np.float32))
+    assert (result.visible["front"].uv[:9, 0] > world.WIDTH / 2).all()
+    assert result.measured is not None
+    assert result.measured.velocity[0] == pytest.approx([0.0, -20.0], abs=1.0)
+
+
+@pytest.mark.parametrize("before", ["none", "too old", "of another LiDAR", "later"])
+def test_without_the_sweep_before_nothing_is_carried(before):
+    line, points = with_odometry(), np.array([[10.0, y, 0.0] for y in np.linspace(0.2, 0.8, 9)])
+    earlier = world.scan(
+        T0 + {"too old": -500, "later": 100}.get(before, -100) * MS, (points + np.array([0, 2, 0])).astype(np.float32)
+    )
+    if before != "none":
+        line.process(replace(earlier, lidar="other" if before == "of another LiDAR" else ""), {})
+    result = line.process(world.scan(xyz=points.astype(np.float32)), {"front": world.image()}, from_the_left())
+    assert (result.report.carried, result.measured) == (0, None)
 
 
 def test_without_odometry_nothing_is_carried():
-    somewhere = Movers(np.zeros((1, 3)), np.full((1, 3), 99.0), np.zeros(1), np.array([[0.0, -20.0]]))
     line = pipeline()
-    results = [line.process(world.scan(), {"front": world.image()}, movers) for movers in (None, somewhere)]
+    results = [
+        line.process(world.scan(stamp), {"front": world.image(stamp)}, from_the_left()) for stamp in (T0, T0 + 100 * MS)
+    ]
     assert results[0].cloud.class_id.tolist() == results[1].cloud.class_id.tolist()
     assert results[1].report.carried == 0
 

@@ -54,7 +54,7 @@ def look_at(sweep: MovedSweep, image: CameraImage, camera: CameraModel, readout_
     from its first row to its last. Raises TransformError."""
     T_cam_lidar = sweep.T_cam_lidar(image.frame_id, image.stamp_ns)
     T_rows = sweep.T_cam_lidar_rows(image.frame_id, image.stamp_ns, readout_ns)
-    if moving is None:
+    if moving is None or not len(moving.index):
         return Look(camera, T_cam_lidar, T_rows)
     seconds = 1e-9 * (image.stamp_ns - sweep.stamps_ns(moving.index))
     carried = moving.carried(sweep.points, seconds)

@@ -132,6 +132,7 @@ class MovedSweep:
         self.kind = "static"  # or "per_sweep", "per_point"
         self.fallback = ""
         self._scan, self._tree, self._config = scan, tree, config
+        self.stamp_ns, self.lidar = scan.stamp_ns, scan.lidar
         self._T_fixed_lidar = np.eye(4)  # where it is known, which `kind` says
         self.points = self._moved()
 

@@ -1,7 +1,8 @@
 """Things that move by themselves: an image shows them where they have got to, not where the LiDAR met them.
 
-Whoever follows them says where they should be and how fast they are; the points that lie there go on with them to the
-instant of each image. The sweep itself keeps its points where they were measured.
+Whoever follows them says where they should be and how fast they seem to be. How far they have come since the sweep
+before, points tell (`displacement`): what stands is left where it is, and what has come goes on to the instant of each
+image. The sweep itself keeps its points where they were measured.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_perception.borrowing import borrowed
-from seg_perception.geometry.columns import BLOCK, by_axis
+from seg_perception.geometry.columns import BLOCK
+from seg_perception.geometry.displacement import Standing, along, near_boxes, ways_come
 from seg_perception.geometry.projection import Projection
 from seg_perception.geometry.workspace import Workspace
 
@@ -46,12 +48,23 @@ class Carried:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """How fast M of the movers are, by their points. number: (M,) whose they are; velocity: (M, 2) m/s in the fixed
+    frame; moves: (M,) bool, surely."""
+
+    number: NDArray[np.int32]
+    velocity: NDArray[np.float64]
+    moves: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Moving:
     """The points of a sweep that move. index: (K,) int32, rising, which they are; velocity: (K, 3) float32 m/s along
-    the axes of the LiDAR's frame at the sweep's stamp."""
+    the axes of the LiDAR's frame at the sweep's stamp. measured: of the things that they lie on."""
 
     index: NDArray[np.int32]
     velocity: NDArray[np.float32]
+    measured: Measured
 
     def carried(self, points: NDArray[np.float32], seconds: NDArray[np.floating]) -> Carried:
         """So many seconds (K,) after each was measured; points: (N, 3) of the whole sweep, none of which changes."""
@@ -61,70 +74,61 @@ class Moving:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Movers:
-    """T things that surely move, at the stamp of a sweep, in the fixed frame.
+    """T things that seem to move, at the stamp of a sweep, in the fixed frame.
 
-    centre: (T, 3) middle of the box in which their points lie, metres; size: (T, 3), yaw: (T,) of that box, upright.
-    velocity: (T, 2) m/s.
+    number: (T,) int32, whose they are. centre: (T, 3) middle of the box in which their points lie, metres; size:
+    (T, 3), yaw: (T,) of that box, upright. velocity: (T, 2) m/s, none of them 0. known: (T,) bool, whether points told
+    not long ago that they do move.
     """
 
+    number: NDArray[np.int32]
     centre: NDArray[np.float64]
     size: NDArray[np.float64]
     yaw: NDArray[np.float64]
     velocity: NDArray[np.float64]
+    known: NDArray[np.bool_]
 
     def __len__(self) -> int:
-        return len(self.yaw)
+        return len(self.number)
 
-    def moving(
-        self,
-        points: NDArray[np.float32],
-        bounds: NDArray[np.float32],
-        T_fixed_lidar: NDArray[np.float64],
-        workspace: Workspace,
-    ) -> Moving:
-        """Which of the points (N, 3) lie in these boxes. bounds: `columns.bounds_of(points)`; T_fixed_lidar: (4, 4)."""
-        R_lidar_fixed = T_fixed_lidar[:3, :3].T
-        cos, sin, none, one = np.cos(self.yaw), np.sin(self.yaw), np.zeros(len(self)), np.ones(len(self))
-        axes = np.stack([cos, sin, none, -sin, cos, none, none, none, one], 1).reshape(-1, 3, 3)
-        centre = (self.centre - T_fixed_lidar[:3, 3]) @ R_lidar_fixed.T
-        index = workspace.array("moving", len(points), np.int32)
-        which = workspace.array("mover", len(points), np.int32)
-        found = _find(by_axis(points), bounds, centre, axes @ R_lidar_fixed.T, 0.5 * self.size, index, which)
-        velocity = np.column_stack([self.velocity, none]) @ R_lidar_fixed.T
-        return Moving(index[:found].copy(), velocity[which[:found]].astype(np.float32))
+    def moving(self, now: Standing, before: Standing, workspace: Workspace) -> Moving:
+        """Which points of a sweep lie in these boxes and have come there since the sweep before, of the same LiDAR."""
+        count = len(now.points)
+        index, which = workspace.array("moving", count, np.int32), workspace.array("mover", count, np.int32)
+        found = _find(now.by_axis, now.bounds, now.boxes(self.centre, self.yaw, 0.5 * self.size), index, which)
+        index, which = index[:found], which[:found]
+        speed, ahead = np.hypot(*self.velocity.T), np.arctan2(self.velocity[:, 1], self.velocity[:, 0])
+        cos, sin = np.abs(np.cos(self.yaw - ahead)), np.abs(np.sin(self.yaw - ahead))
+        length, width = cos * self.size[:, 0] + sin * self.size[:, 1], sin * self.size[:, 0] + cos * self.size[:, 1]
+        half = 0.5 * np.stack([length, width, self.size[:, 2]], 1)  # of the box along its velocity around it
+        seconds = 1e-9 * (now.stamp_ns - before.stamp_ns)
+        ways = ways_come(self.centre, ahead, half, speed * seconds, (index, which), now, before)
+        velocity = np.stack([np.cos(ahead), np.sin(ahead)], 1) * (ways.metres / seconds)[:, None]
+        measured = Measured(self.number[ways.told], velocity[ways.told], ways.come[ways.told])
+        carried = (ways.come | (self.known & ways.may_come))[which]
+        in_lidar = np.column_stack([velocity, np.zeros(len(self))]) @ now.T_fixed_lidar[:3, :3]
+        return Moving(index[carried], in_lidar[which[carried]].astype(np.float32), measured)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _find(by_axis, bounds, centre, axes, half, index, which):  # type: ignore[no-untyped-def]
+def _find(by_axis, bounds, boxes, index, which):  # type: ignore[no-untyped-def]
     """Which points lie in boxes, rising, and in which box, of several in that whose middle is nearest by its sides; how
     many. Most blocks of points are turned away by their bounds."""
     by_axis, bounds, index, which = borrowed((by_axis, bounds, index, which))
-    near, found = np.empty(centre.shape[0], np.int32), 0
+    near, half, found = np.empty(boxes.centre.shape[0], np.int32), boxes.half, 0
     for block in range(bounds.shape[0]):
-        count = 0
-        for t in range(centre.shape[0]):
-            apart = False
-            for k in range(3):
-                reach = 0.0
-                for side in range(3):
-                    reach += abs(axes[t, side, k]) * half[t, side]
-                apart |= not (
-                    bounds[block, 0, k] <= centre[t, k] + reach and bounds[block, 1, k] >= centre[t, k] - reach
-                )
-            near[count] = t
-            count += not apart
+        count = near_boxes(bounds[block], boxes, near)
         if count == 0:
             continue
         for i in range(block * BLOCK, min((block + 1) * BLOCK, by_axis.shape[1])):
-            least = 1.0
+            least, x, y, z = 1.0, by_axis[0, i], by_axis[1, i], by_axis[2, i]
             for n in range(count):
                 t = near[n]
-                x, y, z = by_axis[0, i] - centre[t, 0], by_axis[1, i] - centre[t, 1], by_axis[2, i] - centre[t, 2]
-                along = abs(axes[t, 0, 0] * x + axes[t, 0, 1] * y + axes[t, 0, 2] * z) / half[t, 0]
-                across = abs(axes[t, 1, 0] * x + axes[t, 1, 1] * y + axes[t, 1, 2] * z) / half[t, 1]
-                up = abs(axes[t, 2, 0] * x + axes[t, 2, 1] * y + axes[t, 2, 2] * z) / half[t, 2]
-                if along < least and across < least and up < least:  # not so of NaN
-                    least, which[found] = max(along, across, up), t
+                ahead = abs(along(boxes, t, 0, x, y, z)) / half[t, 0]
+                aside = abs(along(boxes, t, 1, x, y, z)) / half[t, 1]
+                up = abs(along(boxes, t, 2, x, y, z)) / half[t, 2]
+                if ahead < least and aside < least and up < least:  # not so of NaN
+                    least, which[found] = max(ahead, aside, up), t
             index[found] = i
             found += least < 1.0
     return found

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from seg_perception.config import Config
 from seg_perception.datatypes import NO_INSTANCE, LidarScan, PointCloud, SemanticCloud
 from seg_perception.geometry.columns import by_axis
-from seg_perception.geometry.movers import Movers
+from seg_perception.geometry.movers import Measured, Movers
 from seg_perception.labels import Taxonomy
 from seg_perception.scene.bev_grid import BevGrid
 from seg_perception.scene.free_space import depths_of
@@ -64,15 +64,19 @@ class SceneMemory:
         self.stamp_ns = 0
 
     def update(
-        self, cloud: SemanticCloud, points: NDArray[np.float32], T_fixed_lidar: NDArray[np.float64]
+        self,
+        cloud: SemanticCloud,
+        points: NDArray[np.float32],
+        T_fixed_lidar: NDArray[np.float64],
+        measured: Measured | None = None,
     ) -> SceneUpdate:
         """Take in one labelled sweep: `recognise`, then `remember`."""
-        update = self.recognise(cloud, points, T_fixed_lidar)
+        update = self.recognise(cloud, points, T_fixed_lidar, measured)
         self.remember(update)
         return update
 
     def movers(self, stamp_ns: int) -> Movers | None:
-        """What surely moves, where it should be in a sweep of that stamp; None before the first, and where it is not
+        """What seems to move, where it should be in a sweep of that stamp; None before the first, and where it is not
         to be carried, or objects are switched off."""
         if self._finder is None or not self.config.tracking.carry:
             return None
@@ -82,12 +86,17 @@ class SceneMemory:
         return self._tracker.movers(stamp_ns + late_ns, late_ns * 1e-9)
 
     def recognise(
-        self, cloud: SemanticCloud, points: NDArray[np.float32], T_fixed_lidar: NDArray[np.float64]
+        self,
+        cloud: SemanticCloud,
+        points: NDArray[np.float32],
+        T_fixed_lidar: NDArray[np.float64],
+        measured: Measured | None = None,
     ) -> SceneUpdate:
         """What is in this sweep, and who it is.
 
         points: (N, 3) float32 of the sweep at one instant, its stamp, in the LiDAR's frame (`MovedSweep.points`).
-        T_fixed_lidar: (4, 4) at that instant; the fixed frame's z points up.
+        T_fixed_lidar: (4, 4) at that instant; the fixed frame's z points up. measured: how fast those are by this
+        sweep's points of which `movers` told.
         """
         timer = StageTimer()
         scan = cloud.scan
@@ -105,7 +114,7 @@ class SceneMemory:
                     level, cloud.class_id, cloud.probability, origin, cloud.instance_id, expected
                 )
             with timer.stage("tracking"):
-                tracks = self._tracker.update(objects, origin, self.stamp_ns, scan.lidar, late_ns * 1e-9)
+                tracks = self._tracker.update(objects, origin, self.stamp_ns, scan.lidar, late_ns * 1e-9, measured)
                 cloud = replace(cloud, instance_id=_instances(objects, tracks))
         return SceneUpdate(cloud, objects, tracks, level, origin, self.stamp_ns, timer)
 

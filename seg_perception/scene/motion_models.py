@@ -129,6 +129,17 @@ def update(vehicle, state, P, x, y, yaw, sigma):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
+def update_velocity(vehicle, state, P, vx, vy, sigma):  # type: ignore[no-untyped-def]
+    """Take in a velocity, m/s, of that standard deviation; of a vehicle what of it is along its yaw."""
+    if vehicle:
+        along = vx * math.cos(state[YAW]) + vy * math.sin(state[YAW])
+        _take_in(state, P, SPEED, along - state[SPEED], sigma * sigma)
+    else:
+        _take_in(state, P, VX, vx - state[VX], sigma * sigma)
+        _take_in(state, P, VY, vy - state[VY], sigma * sigma)
+
+
+@numba.njit(cache=True, nogil=True)
 def _take_in(state, P, index, innovation, variance):  # type: ignore[no-untyped-def]
     """One scalar measurement of one component; measurements that are independent may come one after another."""
     gain = P[:, index] / (P[index, index] + variance)

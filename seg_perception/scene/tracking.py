@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from seg_perception.config import TrackingConfig
-from seg_perception.geometry.movers import Movers
+from seg_perception.geometry.movers import Measured, Movers
 from seg_perception.labels import Taxonomy
 from seg_perception.scene import motion_models as models
 from seg_perception.scene.clustering import thing_groups
@@ -31,8 +31,10 @@ _MISSES_AT_BIRTH = 1  # sweeps that a track which is not confirmed yet may miss
 _UNSEEN_AT_BIRTH_S = 0.15  # or as many as come in this time: each sweep of a LiDAR may be but a part of a turn
 _WALKING = 0.5  # m/s; from here on a velocity tells the yaw
 _MOVING = 2.0  # m/s; what is slower gets nowhere while a sweep is paired with images
-_SURE = 4.5  # standard deviations of its speed by which a thing surely moves
-_SEEN_S = 0.15  # since when it has not been seen
+_SURE = 2.0  # standard deviations of its speed by which a thing seems to move
+_HITS, _SEEN_S = 2, 0.15  # how often it was seen, and since when it has not been
+_KNOWN_S = 1.0  # so long ago points may have told that it moves
+_VELOCITY_SIGMA = 0.7  # m/s, of what points tell
 _AROUND, _AROUND_AT_MOST = 0.3, 0.8  # m around the box of what moves, and what its place is off by likely; together
 _ABOVE_GROUND = 0.2  # m; lower points in the box of what moves may be the ground
 _GROWS, _SHRINKS = 0.1, 0.03  # share by which a track's size follows a box that is larger, or smaller
@@ -85,6 +87,8 @@ class _Store:
     misses: NDArray = field(default_factory=lambda: np.zeros(0, np.int64))
     born: NDArray = field(default_factory=lambda: np.zeros(0))
     seen: NDArray = field(default_factory=lambda: np.zeros(0))
+    reach: NDArray = field(default_factory=lambda: np.zeros((0, 2, 3)))  # corners of the last box, along its own axes
+    moved: NDArray = field(default_factory=lambda: np.zeros(0))  # when its points told last that it does
 
     def __post_init__(self) -> None:
         self.votes = np.zeros((0, self.classes))
@@ -142,24 +146,29 @@ class Tracker:
         return Expected(tracks.track_id[sure], class_id, centre, tracks.size[sure, :2], yaw[sure])
 
     def movers(self, stamp_ns: int, late_s: float = 0.0) -> Movers | None:
-        """The same of what surely moves, in boxes as large as their points may lie in."""
+        """The same of what seems to move, in boxes as large as their points may lie in."""
         if self._stamp_ns is None or stamp_ns < self._stamp_ns:
             return None
-        tracks, config = self._tracks, self._config
+        tracks = self._tracks
         state, P = self._ahead(stamp_ns)
         velocity = models.velocities(tracks.vehicle, state)
-        speed = np.hypot(velocity[:, 0], velocity[:, 1])
-        seen = (self._stamp_ns - self._start_ns) * 1e-9 - tracks.seen <= _SEEN_S
-        sigma = np.sqrt(models.speed_variances(tracks.vehicle, P))
-        sure = np.flatnonzero((tracks.hits >= config.confirm_hits) & seen & (speed > _MOVING) & (speed > _SURE * sigma))
-        off = np.sqrt(np.maximum(P[sure, 0, 0], P[sure, 1, 1]))
-        centre = np.column_stack([state[:, :2] + tracks.offset - late_s * velocity, tracks.z])[sure]
-        yaw = np.where(tracks.vehicle, state[:, models.YAW], tracks.yaw)[sure]
-        size = tracks.size[sure] + 2.0 * np.minimum(_AROUND + off, _AROUND_AT_MOST)[:, None]
-        low = centre[:, 2] - 0.5 * tracks.size[sure, 2] + _ABOVE_GROUND
-        high = centre[:, 2] + 0.5 * size[:, 2]
-        centre[:, 2], size[:, 2] = 0.5 * (low + high), np.maximum(high - low, 0.1)
-        return Movers(centre + self._origin, size, yaw, velocity[sure])
+        speed, now = np.hypot(velocity[:, 0], velocity[:, 1]), (self._stamp_ns - self._start_ns) * 1e-9
+        known = now - tracks.moved <= _KNOWN_S
+        seems = known | (speed > _SURE * np.sqrt(models.speed_variances(tracks.vehicle, P)))
+        seems &= (tracks.hits >= _HITS) & (now - tracks.seen <= _SEEN_S) & (speed > _MOVING)
+        some = np.flatnonzero(seems)
+        off = np.sqrt(np.maximum(P[some, 0, 0], P[some, 1, 1]))
+        centre = np.column_stack([state[:, :2] + tracks.offset - late_s * velocity, tracks.z])[some]
+        yaw = np.where(tracks.vehicle, state[:, models.YAW], tracks.yaw)[some]
+        sides = 0.5 * tracks.size[some]
+        low, high = np.minimum(-sides, tracks.reach[some, 0]), np.maximum(sides, tracks.reach[some, 1])
+        around = np.minimum(_AROUND + off, _AROUND_AT_MOST)[:, None]
+        low, high = low - around * (1.0, 1.0, 0.0) + (0.0, 0.0, _ABOVE_GROUND), high + around
+        aside, size = 0.5 * (low + high), np.maximum(high - low, 0.1)
+        centre[:, 0] += np.cos(yaw) * aside[:, 0] - np.sin(yaw) * aside[:, 1]
+        centre[:, 1] += np.sin(yaw) * aside[:, 0] + np.cos(yaw) * aside[:, 1]
+        centre[:, 2] += aside[:, 2]
+        return Movers(tracks.track_id[some], centre + self._origin, size, yaw, velocity[some], known[some])
 
     def _ahead(self, stamp_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """States and covariances of all tracks at an instant that is not over."""
@@ -169,13 +178,19 @@ class Tracker:
         return state, P
 
     def update(
-        self, objects: Objects, lidar: NDArray[np.float64], stamp_ns: int, sensor: str = "", late_s: float = 0.0
+        self,
+        objects: Objects,
+        lidar: NDArray[np.float64],
+        stamp_ns: int,
+        sensor: str = "",
+        late_s: float = 0.0,
+        measured: Measured | None = None,
     ) -> Tracks:
         """One sweep's objects; lidar: (3,) where the LiDAR is in the fixed frame. Tells of every track that lives, and
         where it is at `stamp_ns`.
 
         sensor: name of the LiDAR. late_s: by how much the sweep is older than `stamp_ns`, because that of another LiDAR
-        came first; each of its objects has since moved on as its track has.
+        came first; each of its objects has since moved on as its track has. measured: of `movers`.
         """
         self._sensor = self._sensors.setdefault(sensor, len(self._sensors))
         if self._stamp_ns is None or stamp_ns < self._stamp_ns:
@@ -186,6 +201,8 @@ class Tracker:
         self._stamp_ns = stamp_ns
         tracks, config = self._tracks, self._config
         models.predict_all(tracks.vehicle, tracks.state, tracks.P, dt, config.vehicle_acceleration, config.acceleration)
+        if measured is not None:
+            self._take(measured, now)
         boxes = _Boxes.of(objects, self._is_vehicle[objects.class_id], self._origin, lidar)
         moved = late_s * self._velocity()
         of_object = self._assign(boxes, objects, moved)
@@ -193,6 +210,17 @@ class Tracker:
             self._see(int(of_object[k]), boxes, int(k), objects, now, moved[of_object[k]])
         of_object = self._end_and_begin(boxes, objects, of_object, now)
         return self._tell(of_object, now)
+
+    def _take(self, measured: Measured, now: float) -> None:
+        """What points tell of the velocities of tracks."""
+        tracks = self._tracks
+        for number, velocity, moves in zip(measured.number, measured.velocity, measured.moves, strict=True):
+            for t in np.flatnonzero(tracks.track_id == number):  # it may be dead
+                models.update_velocity(
+                    tracks.vehicle[t], tracks.state[t], tracks.P[t], velocity[0], velocity[1], _VELOCITY_SIGMA
+                )
+                if moves:
+                    tracks.moved[t] = now
 
     def _velocity(self) -> NDArray[np.float64]:
         """(T, 2) m/s."""
@@ -257,10 +285,22 @@ class Tracker:
             moves = np.hypot(*tracks.state[t, 2:4]) > _WALKING
             tracks.yaw[t] = math.atan2(*tracks.state[t, [models.VY, models.VX]]) if moves else yaw
             tracks.offset[t] += 0.3 * (boxes.offset[k] - tracks.offset[t])
+        tracks.reach[t] = self._reach(t, objects, k, moved)
         self._vote(t, objects, k)
         tracks.hits[t] += 1
         tracks.misses[t] = -1  # counted up below
         tracks.seen[t], tracks.sensor[t] = now, self._sensor
+
+    def _reach(self, t: int, objects: Objects, k: int, moved: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(2, 3) lowest and highest corner of an object's box, along the axes of a track's, from its middle."""
+        tracks = self._tracks
+        dx, dy = objects.centre[k, :2] + moved - self._origin[:2] - tracks.state[t, :2] - tracks.offset[t]
+        cos, sin = math.cos(tracks.yaw[t]), math.sin(tracks.yaw[t])
+        up = objects.centre[k, 2] - self._origin[2] - tracks.z[t]
+        middle = np.array([cos * dx + sin * dy, cos * dy - sin * dx, up])
+        along, across = abs(math.cos(objects.yaw[k] - tracks.yaw[t])), abs(math.sin(objects.yaw[k] - tracks.yaw[t]))
+        sides = 0.5 * np.array([[along, across, 0.0], [across, along, 0.0], [0.0, 0.0, 1.0]]) @ objects.size[k]
+        return np.stack([middle - sides, middle + sides])
 
     def _vote(self, t: int, objects: Objects, k: int) -> None:
         self._tracks.votes[t] *= _FADING
@@ -288,7 +328,7 @@ class Tracker:
             tracks.track_id[t], self._next_id = self._next_id, self._next_id + 1
             tracks.vehicle[t], tracks.size[t], tracks.z[t], tracks.yaw[t] = vehicle, boxes.size[k], z, boxes.yaw[k]
             tracks.offset[t], tracks.sensor[t] = boxes.offset[k], self._sensor
-            tracks.hits[t], tracks.born[t], tracks.seen[t] = 1, now, now
+            tracks.hits[t], tracks.born[t], tracks.seen[t], tracks.moved[t] = 1, now, now, -math.inf
             self._vote(int(t), objects, int(k))
             of_object[k] = t
         return of_object

@@ -9,18 +9,58 @@ from small_world import MS, T0
 
 from seg_perception.config import MotionConfig
 from seg_perception.geometry.columns import bounds_of, by_axis
+from seg_perception.geometry.displacement import Standing
 from seg_perception.geometry.looking import Look, Visible, look_at
 from seg_perception.geometry.motion import MovedSweep
-from seg_perception.geometry.movers import Movers, Moving
+from seg_perception.geometry.movers import Measured, Movers, Moving, _find
 from seg_perception.geometry.projection import project
 from seg_perception.geometry.transforms import inverse, transform_points
 from seg_perception.geometry.workspace import Workspace
 
+NOBODY = Measured(np.zeros(0, np.int32), np.zeros((0, 2)), np.zeros(0, bool))
 
-def movers(*boxes: tuple[tuple[float, float, float], tuple[float, float, float], float, tuple[float, float]]) -> Movers:
+
+def movers(
+    *boxes: tuple[tuple[float, float, float], tuple[float, float, float], float, tuple[float, float]],
+    known: bool = False,
+) -> Movers:
     """Each: centre, size, yaw, velocity."""
     columns = [np.array(column, np.float64) for column in zip(*boxes, strict=True)]
-    return Movers(*columns)
+    return Movers(np.arange(7, 7 + len(boxes), dtype=np.int32), *columns, np.full(len(boxes), known))
+
+
+def standing(points: np.ndarray, T_fixed_lidar: np.ndarray | None = None, after_ms: int = 0) -> Standing:
+    points = by_axis(points.astype(np.float32)).T
+    return Standing(
+        T0 + after_ms * MS, points, bounds_of(points), np.eye(4) if T_fixed_lidar is None else T_fixed_lidar
+    )
+
+
+def front_and_side(seed: int = 0) -> np.ndarray:
+    """The front and the left side of a car, whose front is at x = 0: (N, 3), on the ground at z = 0."""
+    rng = np.random.default_rng(seed)
+    front = np.column_stack([np.zeros(300), rng.uniform(-0.9, 0.9, 300), rng.uniform(0.3, 1.5, 300)])
+    side = np.column_stack([rng.uniform(-4.3, 0.0, 600), np.full(600, 0.9), rng.uniform(0.3, 1.5, 600)])
+    return np.vstack([front, side]) + rng.normal(0.0, 0.02, (900, 3))
+
+
+CAR_BOX = (-2.1, 0.0, 0.9), (5.0, 2.4, 1.6)
+
+
+def a_car(came_m: float, expected_mps: float, yaw: float = 0.3, known: bool = False):
+    """What is found of a car that came so far in 100 ms, expected at that speed, by a LiDAR that went 2 m and turned."""
+    to_car, way = pose(yaw, 12.0, 3.0, 0.0), np.array([np.cos(yaw), np.sin(yaw), 0.0])
+    post = np.column_stack([np.full(40, 14.0), np.full(40, 2.0), np.linspace(0.3, 2.0, 40)])  # in its box, but stands
+    then, now = (transform_points(to_car, front_and_side(seed)) for seed in (1, 2))
+    before, stood = pose(-0.1, -2.0, 0.0, 1.7), pose(0.1, 0.0, 0.0, 1.7)
+    centre = transform_points(to_car, np.array([CAR_BOX[0]]))[0] + expected_mps * 0.1 * way
+    box = tuple(centre), CAR_BOX[1], yaw, tuple(expected_mps * way[:2])
+    moving = movers(box, known=known).moving(
+        standing(transform_points(inverse(stood), np.vstack([now + came_m * way, post])), stood, 100),
+        standing(transform_points(inverse(before), np.vstack([then, post])), before),
+        Workspace(),
+    )
+    return moving, moving.velocity @ stood[:3, :3].T, way
 
 
 def some_points(count: int = 3000, seed: int = 0) -> np.ndarray:
@@ -37,35 +77,69 @@ def pose(yaw: float, x: float, y: float, z: float) -> np.ndarray:
 
 
 def look(index: list[int], velocity: tuple[float, float, float], points: np.ndarray, seconds: float) -> Look:
-    moving = Moving(np.array(index, np.int32), np.tile(np.array(velocity, np.float32), (len(index), 1)))
+    moving = Moving(np.array(index, np.int32), np.tile(np.array(velocity, np.float32), (len(index), 1)), NOBODY)
     carried = moving.carried(points, np.full(len(index), seconds))
     return Look(world.camera(), inverse(world.T_LIDAR_CAMERA), None, carried)
 
 
 def test_points_in_boxes_are_found_wherever_the_lidar_stands_and_however_it_is_turned():
-    points, T_fixed_lidar = some_points(), pose(0.7, 5.0, -3.0, 1.0)
-    boxes = movers(
-        ((9.0, 2.0, 1.0), (8.0, 4.0, 2.0), 0.4, (10.0, 0.0)), ((-4.0, -9.0, 1.0), (6.0, 6.0, 3.0), -1.0, (0.0, 5.0))
+    now = standing(some_points(), pose(0.7, 5.0, -3.0, 1.0))
+    centre, yaw = np.array([[9.0, 2.0, 1.0], [-4.0, -9.0, 1.0]]), np.array([0.4, -1.0])
+    half = np.array([[4.0, 2.0, 1.0], [3.0, 3.0, 1.5]])
+    index, which = np.empty((2, len(now.points)), np.int32)
+    found = _find(now.by_axis, now.bounds, now.boxes(centre, yaw, half), index, which)
+    in_fixed = transform_points(now.T_fixed_lidar, now.points)
+    inside = np.stack(
+        [(abs(transform_points(inverse(pose(yaw[t], *centre[t])), in_fixed)) < half[t]).all(axis=1) for t in range(2)]
     )
-    moving = boxes.moving(points, bounds_of(points), T_fixed_lidar, Workspace())
-    in_fixed = transform_points(T_fixed_lidar, points)
-    inside = np.zeros((2, len(points)), bool)
-    for t in range(2):
-        local = transform_points(inverse(pose(boxes.yaw[t], *boxes.centre[t])), in_fixed)
-        inside[t] = (abs(local) < 0.5 * boxes.size[t]).all(axis=1)
-    assert moving.index.tolist() == np.flatnonzero(inside.any(axis=0)).tolist()
+    assert index[:found].tolist() == np.flatnonzero(inside.any(axis=0)).tolist()
     assert inside.any(axis=1).all()
-    velocity = moving.velocity @ T_fixed_lidar[:3, :3].T
-    first = inside[0, moving.index]
-    assert np.allclose(velocity[first], [10.0, 0.0, 0.0], atol=1e-5)
-    assert np.allclose(velocity[~first], [0.0, 5.0, 0.0], atol=1e-5)
+    assert inside[which[:found], index[:found]].all()
 
 
 def test_of_two_boxes_that_overlap_a_point_goes_with_the_one_in_whose_middle_it_is():
-    points = by_axis(np.array([[10.4, 0, 0], [11.6, 0, 0]], np.float32)).T
-    boxes = movers(((10.0, 0, 0), (4.0, 2, 2), 0.0, (1.0, 0)), ((12.0, 0, 0), (4.0, 2, 2), 0.0, (2.0, 0)))
-    moving = boxes.moving(points, bounds_of(points), np.eye(4), Workspace())
-    assert moving.velocity[:, 0].tolist() == [1.0, 2.0]
+    now = standing(np.array([[10.4, 0, 0], [11.6, 0, 0]]))
+    boxes = now.boxes(np.array([[10.0, 0, 0], [12.0, 0, 0]]), np.zeros(2), np.array([[2.0, 1, 1]] * 2))
+    index, which = np.empty((2, 2), np.int32)
+    assert _find(now.by_axis, now.bounds, boxes, index, which) == 2
+    assert which.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("came_m", "expected_mps"), [(1.5, 15.0), (1.5, 12.0), (1.5, 18.0), (0.6, 6.0), (0.7, 5.0)])
+def test_what_has_come_is_carried_as_fast_as_its_points_say(came_m, expected_mps):
+    moving, velocity, way = a_car(came_m, expected_mps)
+    assert len(moving.index) > 600
+    assert np.allclose(velocity, velocity[0], atol=1e-4)
+    assert velocity[0] == pytest.approx(10.0 * came_m * way, abs=1.3)
+    assert moving.measured.number.tolist() == [7]
+    assert moving.measured.moves.all()
+    assert moving.measured.velocity[0] == pytest.approx(velocity[0, :2], abs=1e-4)
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("expected_mps", [3.0, 8.0, 17.0])
+def test_what_stands_is_not_carried_however_fast_its_track_is(expected_mps, known):
+    moving, _, _ = a_car(0.0, expected_mps, known=known)
+    assert not len(moving.index)
+    assert not moving.measured.moves.any()
+    assert (np.hypot(*moving.measured.velocity.T) < 1.5).all()
+
+
+def test_a_side_without_ends_tells_nothing_and_is_carried_where_it_is_known_to_move():
+    wall = np.column_stack([np.linspace(-20, 20, 4000), np.full(4000, 4.0), np.tile(np.linspace(0.5, 2.5, 20), 200)])
+    for known in (False, True):
+        side = movers(((0.0, 4.5, 1.5), (8.0, 3.0, 3.0), 0.0, (12.0, 0.0)), known=known)
+        moving = side.moving(standing(wall, after_ms=100), standing(wall), Workspace())
+        assert bool(len(moving.index)) is known
+        assert not len(moving.measured.number)
+        assert np.allclose(moving.velocity, [12.0, 0.0, 0.0])
+
+
+def test_where_there_was_nothing_before_nothing_is_carried():
+    nothing = np.empty((0, 3))
+    box = movers((CAR_BOX[0], CAR_BOX[1], 0.0, (10.0, 0.0)), known=True)
+    for now, before in ((front_and_side(), nothing), (nothing, front_and_side()), (nothing, nothing)):
+        assert not len(box.moving(standing(now, after_ms=100), standing(before), Workspace()).index)
 
 
 def test_the_sweep_keeps_its_points_where_they_were_measured():
@@ -104,7 +178,7 @@ def test_each_point_goes_on_from_its_own_instant_and_a_rolling_shutter_asks_for_
     sweep = MovedSweep(
         type(scan)(scan.frame_id, scan.stamp_ns, scan.points, stamps_ns, scan.cloud), tree, MotionConfig()
     )
-    moving = Moving(np.arange(2, dtype=np.int32), np.tile(np.array([0.0, 10.0, 0.0], np.float32), (2, 1)))
+    moving = Moving(np.arange(2, dtype=np.int32), np.tile(np.array([0.0, 10.0, 0.0], np.float32), (2, 1)), NOBODY)
     at_once = look_at(sweep, world.image(T0 + 50 * MS), world.camera(), 0, moving)
     assert np.allclose(at_once.carried.points[:, 1], [1.5, 1.1])
     rolling = look_at(sweep, world.image(T0 + 50 * MS), world.camera(), 20 * MS, moving)
