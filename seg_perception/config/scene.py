@@ -34,7 +34,7 @@ class TrackingConfig(Section):
     """How objects keep their identity from sweep to sweep."""
 
     carry: bool = setting(
-        True, "points on tracked things that surely move are looked for in an image where they are when it is taken"
+        True, "points of tracked things that have moved are looked for in an image where they are when it is taken"
     )
     confirm_hits: int = setting(3, "a track is told of after it was seen in this many sweeps", minimum=1, maximum=100)
     coast_s: float = setting(1.5, "a track that is not seen is kept, on its course, for so long",

@@ -48,7 +48,7 @@ CAR_BOX = (-2.1, 0.0, 0.9), (5.0, 2.4, 1.6)
 
 
 def a_car(came_m: float, expected_mps: float, yaw: float = 0.3, known: bool = False):
-    """What is found of a car that came so far in 100 ms, expected at that speed, by a LiDAR that went 2 m and turned."""
+    """What is found of a car that came so far in 100 ms, expected at that speed; the LiDAR went 2 m and turned."""
     to_car, way = pose(yaw, 12.0, 3.0, 0.0), np.array([np.cos(yaw), np.sin(yaw), 0.0])
     post = np.column_stack([np.full(40, 14.0), np.full(40, 2.0), np.linspace(0.3, 2.0, 40)])  # in its box, but stands
     then, now = (transform_points(to_car, front_and_side(seed)) for seed in (1, 2))

@@ -293,7 +293,7 @@ def test_what_may_stand_or_be_elsewhere_does_not_seem_to_move(sweeps, why):
 
 def test_the_box_of_what_moves_holds_all_of_the_box_that_was_seen_last():
     sweeps = [objects(car(10 + 1.5 * k, 3.0)) for k in range(8)]
-    longer = objects(car(10 + 1.5 * 8 - 2.0, 3.3, yaw=0.2, size=(8.0, 2.6, 3.0)))
+    longer = objects(car(10 + 1.5 * 8 - 2.0, 3.3, yaw=0.2, size=(8.0, 2.6, 3.0)), expected=(1,))
     movers = followed(*sweeps, longer).movers(T0 + 800 * MS)
     ends = np.array([[a, b, 0.0] for a in (-4.0, 4.0) for b in (-1.3, 1.3)])
     turn = np.array([[math.cos(0.2), -math.sin(0.2), 0], [math.sin(0.2), math.cos(0.2), 0], [0, 0, 1]])
