@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -16,11 +17,13 @@ from seg_perception.bags import BagReader
 from seg_perception.config import SENSOR_NAME, CameraConfig, Config, PairingConfig
 from seg_perception.doctor.mounting import turn_deg_of
 from seg_perception.doctor.rates import Rate
-from seg_perception.errors import BagError, SegPerceptionError
+from seg_perception.errors import BagError, MessageError, SegPerceptionError
+from seg_perception.geometry.transform_tree import TransformTree
 from seg_perception.messages.header import time_ns
 from seg_perception.messages.image import ENCODINGS
 from seg_perception.messages.pointcloud import decode_cloud
-from seg_perception.offline import IMAGE_TYPES, TF, recorded_transforms
+from seg_perception.messages.transforms import insert_tf
+from seg_perception.offline import IMAGE_TYPES, TF, TF_STATIC
 
 _CLOUD, _INFO = "sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/CameraInfo"
 _TRANSPORT = {type: transport for transport, type in IMAGE_TYPES.items()}
@@ -91,7 +94,7 @@ def _cameras(bag: BagReader, notes: list[str]) -> dict[str, dict[str, Any]]:
     else:
         notes += [f"{topic}: no CameraInfo in the bag; name a file in `calibration`" for topic in without]
     found: dict[str, dict[str, Any]] = {}
-    tree = recorded_transforms(bag)
+    tree = _mounts(bag)
     for topic, name in _names(list(info_of), "camera", set()).items():
         found[name] = {"image_topic": topic, "transport": _TRANSPORT[pictures[topic]]}
         header = _first(bag, topic).header
@@ -103,6 +106,16 @@ def _cameras(bag: BagReader, notes: list[str]) -> dict[str, dict[str, Any]]:
         if "rect" in topic.removesuffix("/compressed").rpartition("/")[2]:
             found[name]["rectified"] = True
     return found
+
+
+def _mounts(bag: BagReader) -> TransformTree:
+    """Where cameras are, as far as the beginning of a bag tells, which may be large."""
+    tree = TransformTree(cache_ns=None)
+    for topic in (TF_STATIC, TF):
+        for message in islice(bag.messages({topic}), _TRANSFORMS_READ):
+            with suppress(MessageError):
+                insert_tf(tree, message.msg, static=topic == TF_STATIC)
+    return tree
 
 
 def _pairing(bag: BagReader, topics: Collection[str], notes: list[str]) -> dict[str, Any]:
