@@ -62,8 +62,8 @@ class SceneStep:
         """With its objects and tracks, and their numbers in its cloud. As it was where that could not be."""
         if self.memory is None:
             return result
-        memory, sweep = self.memory, result.sweep
-        scan = result.cloud.scan
+        memory, cloud, sweep = self.memory, result.cloud, result.sweep
+        scan = cloud.scan
         late_ns = memory.stamp_ns - scan.stamp_ns
         if late_ns > LATE_NS:  # of the only LiDAR this cannot be
             self._problem(
@@ -72,7 +72,9 @@ class SceneStep:
                 f"{late_ns * 1e-6:.0f} ms older than the newest sweep, at most {LATE_NS * 1e-6:.0f} ms wanted",
             )
             return result
-        scene = self._spared(scan.stamp_ns, lambda: memory.recognise(result.cloud, sweep.points, sweep.T_fixed_lidar()))
+        scene = self._spared(
+            scan.stamp_ns, lambda: memory.recognise(cloud, sweep.points, sweep.T_fixed_lidar(), result.measured)
+        )
         return result if scene is None else replace(result, cloud=scene.cloud, scene=scene)
 
     def remember(self, result: SweepResult) -> None:

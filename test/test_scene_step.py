@@ -239,6 +239,9 @@ def test_points_of_a_tracked_car_are_carried_until_the_clock_jumps_unless_that_i
     assert (80 <= counts[-1] <= 105) is (not settings)
     assert ride.intake.statistics.summary(())["points_carried"] == sum(counts)
     if not settings:
+        tracked = ride.intake.scene.movers(T0 + 800 * MS)
+        assert tracked is not None
+        assert tracked.known.tolist() == [True]  # its points told the track
         for k in range(2):  # a clock that jumps back is believed when the next one agrees
             ride.hand_in(T0 - 10_000 * MS + 100 * MS * k, passing(8))
         again = ride.intake.next_result(0.0)
