@@ -11,6 +11,8 @@ import numpy as np
 
 from seg_perception.datatypes import UNKNOWN, SemanticCloud, SweepReport
 
+_OF_VIEW = ("in_view", "visible", "behind_windows", "doubted", "painted")  # counts of a `ViewReport`
+
 
 class StageTimer:
     """Seconds that each stage took, on a steady clock; a stage entered more than once adds up, in whichever threads."""
@@ -58,6 +60,7 @@ class RunStatistics:
         self.points = 0
         self.points_carried = 0
         self.points_by_class = np.zeros(256, np.int64)
+        self.points_of_camera: dict[str, Counter[str]] = defaultdict(Counter)
         self.causes: Counter[str] = Counter()
         self._seconds: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=window))
 
@@ -80,6 +83,8 @@ class RunStatistics:
             self.points += returns
             self.points_carried += report.carried
             self.points_by_class += by_class
+            for camera, view in report.views.items():
+                self.points_of_camera[camera].update({count: getattr(view, count) for count in _OF_VIEW})
             if report.motion_fallback:
                 self.count("motion_assumed_static")
             for stage, seconds in report.stage_seconds.items():
@@ -113,6 +118,7 @@ class RunStatistics:
                 "points_by_class": {
                     name: int(count) for name, count in zip(names, self.points_by_class, strict=False) if count
                 },
+                "points_of_camera": {name: dict(counts) for name, counts in sorted(self.points_of_camera.items())},
                 "causes": dict(sorted(self.causes.items())),
                 "latency_ms": latency_ms,
             }
@@ -141,6 +147,14 @@ def summary_lines(summary: dict) -> list[str]:
     ]
     by_class = sorted(summary["points_by_class"].items(), key=lambda entry: -entry[1])
     lines += [f"           {name:<14}{count:>12}  {100 * count / max(labelled, 1):5.1f} %" for name, count in by_class]
+    for camera, of in summary["points_of_camera"].items():
+        seen, doubted, glass = (
+            100 * of[key] / max(of["in_view"], 1) for key in ("visible", "doubted", "behind_windows")
+        )
+        lines.append(
+            f"camera     {camera:<14}{of['in_view']:>12} points in view: {seen:.1f} % seen, {doubted:.1f} % doubted, "
+            f"{glass:.1f} % behind windows; {of['painted']} painted"
+        )
     lines += [f"latency    {stage:<14}median {v['median']:8.2f} ms   p99 {v['p99']:8.2f} ms"
               for stage, v in summary["latency_ms"].items()]  # fmt: skip
     lines += [f"count      {cause:<40}{count:>8}" for cause, count in summary["causes"].items()] or [

@@ -16,6 +16,7 @@ from seg_perception.datatypes import UNKNOWN
 from seg_perception.errors import ModelError
 from seg_perception.intake import Intake
 from seg_perception.pipeline import SweepResult
+from seg_perception.statistics import summary_lines
 
 S = 1_000 * MS
 
@@ -646,3 +647,7 @@ def test_shares_are_of_the_points_that_came_back():
     assert len(drive.intake.remember(drive.intake.next_result(math.inf)).cloud) == 4
     summary = drive.intake.statistics.summary(())
     assert (summary["points"], summary["points_labelled"]) == (3, 2)
+    assert summary["points_of_camera"]["front"] == {
+        "in_view": 2, "visible": 2, "behind_windows": 0, "doubted": 0, "painted": 2
+    }  # fmt: skip
+    assert any("front" in line and "2 points in view: 100.0 % seen" in line for line in summary_lines(summary))
