@@ -58,8 +58,8 @@ class SweepResult:
 
     By camera, for whoever wants to publish or draw them: the image that was used, what the network said of it, and
     where in it the points lie that the camera sees. sweep: its points at one instant. scene: what it became in the
-    scene; None where the scene is switched off, or not known yet, or could not take it in.
-    measured: how fast movers are.
+    scene; None where the scene is switched off, or not known yet, or could not take it in. measured: how fast movers
+    are; None where none were asked about.
     """
 
     cloud: SemanticCloud
@@ -332,9 +332,8 @@ def _run_once(config: Config, segmenter: Segmenter) -> None:
     columns = {**dict(zip("xyz", points.T, strict=True)), "t": np.arange(count, dtype=np.uint32)}
     cloud = cloud_from_columns("lidar", 1, columns)
     scan, _ = scan_from_cloud(cloud)
-    by_columns = replace(
-        scan, stamp_ns=count, stamps_ns=np.repeat(np.array([1, count]), count // 2)
-    )  # many points of one instant
+    by_instant = np.repeat(np.array([1, count]), count // 2)
+    by_columns = replace(scan, stamp_ns=count, stamps_ns=by_instant)  # many points of one instant
     frozen = cloud.data.view()
     frozen.flags.writeable = False
     scan_from_cloud(replace(cloud, data=frozen))  # as of a bag, which goes another way through the kernels

@@ -37,6 +37,7 @@ car = np.stack(np.meshgrid([8.0, 8.2, 8.4], np.linspace(-3.0, -2.0, 9), np.linsp
 ahead, behind = np.array([[10.0, 3.0, 0.0]]), np.array([[-10.0, 0.0, 0.0]])
 sweeps = [np.empty((0, 3)), np.full((5, 3), np.nan), ahead, behind, np.vstack([ahead, behind]), world.points(), car[:1]]
 sweeps += [car[:2], car, car + 0.3, np.vstack([car, car + 9.0]), car[:1], car, behind, np.repeat(car, 30, axis=0)]
+sweeps += [car + np.array([1.2 * k, 0.0, 0.0]) for k in range(8)]  # it drives, and points tell so
 stamp_ns = world.T0
 for number, xyz in enumerate(sweeps):
     stamp_ns += 100 * world.MS
@@ -45,7 +46,8 @@ for number, xyz in enumerate(sweeps):
     if len(xyz) > INSTANTS:  # each of them has a time of its own
         scan = replace(scan, stamps_ns=stamp_ns - np.arange(len(xyz))[::-1])
     any_return(scan.points)
-    result = step.recognise(pipeline.process(scan, {"front": world.image(stamp_ns)}))
+    movers = step.movers(stamp_ns)
+    result = step.recognise(pipeline.process(scan, {"front": world.image(stamp_ns)}, movers))
     step.remember(result)
     step.memory.grid.layers(stamp_ns, result.scene.objects)
     step.memory.voxel_map.cloud()
@@ -53,6 +55,7 @@ for number, xyz in enumerate(sweeps):
     for new in sorted(compiled() - before):
         print(f"sweep {number} of {len(xyz)} points: {new}")
     before = compiled()
+assert movers.known.any()
 print(*problems, sep="\\n", end="")
 """
 

@@ -96,8 +96,8 @@ def ways_come(
 def _judge(
     agree: NDArray[np.int64], asked: NDArray[np.int64], expected_m: NDArray[np.float64], steps: NDArray[np.int64]
 ) -> Ways:
-    """agree: (T, S) points, of (T,) asked, for which there was
-    something so many cells further back; steps: (T,) how far back was looked."""
+    """agree: (T, S) points, of (T,) asked, for which there was something so many cells further back; steps: (T,) how
+    far back was looked."""
     step, most, expected = np.arange(agree.shape[1]), agree.max(axis=1), expected_m / _CELL_M
     likely, best = agree >= _LIKELY * most[:, None], agree.argmax(axis=1)
     low = np.where(likely | (step > best[:, None]), -1, step).max(axis=1) + 1  # of the likely ones around the best
@@ -161,6 +161,7 @@ def _mark(by_axis, bounds, boxes, layout, grid):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _agree(by_axis, index, which, boxes, layout, grid, agree, asked):  # type: ignore[no-untyped-def]
+    """Count into agree and asked, which `_judge` explains."""
     by_axis, index, which, grid = borrowed((by_axis, index, which, grid))
     half, per_m = boxes.half, 1.0 / _CELL_M
     first, cells, steps = layout

@@ -156,11 +156,11 @@ def warm_up(config: Config, taxonomy: Taxonomy) -> None:
     count = len(points)
     table = PointCloud("lidar", 1, count, 1, (), np.zeros((count, 0), np.uint8))
     none, certain = np.zeros(count, np.uint16), np.ones(count, np.float32)
+    first = Measured(np.ones(1, np.int32), np.ones((1, 2)), np.ones(1, np.bool_))
     for stamp_ns in (1, 100_000_001, 200_000_001):
         scan = LidarScan("lidar", stamp_ns, points, None, table)
-        update = memory.update(
-            SemanticCloud(scan, class_id, certain, none, none.astype(np.uint8), ("camera",)), points, np.eye(4)
-        )
+        cloud = SemanticCloud(scan, class_id, certain, none, none.astype(np.uint8), ("camera",))
+        update = memory.update(cloud, points, np.eye(4), first)
     if memory.grid:
         memory.grid.layers(stamp_ns, update.objects)
     if memory.voxel_map:
