@@ -22,6 +22,7 @@ from seg_perception.geometry.workspace import Workspace
 
 _TALL_M, _WIDE_M = 1.5, 1.0  # a window's frame lies within that of any point in it
 _NOTHING, _NEVER = np.float32(0.0), np.float32(np.inf)
+_POINTS = 256  # looked at together for one of a vehicle
 
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
@@ -53,10 +54,15 @@ def hide_behind_glass(
 def _hide(class_id, hider, index, image, glazed, steps, some, frame, limit):  # type: ignore[no-untyped-def]
     """steps: as many columns, and rows, of a metre's distance make a window; and how far behind it a point lies."""
     (cells, cell, ranges, rows), frame, limit, some = borrowed((image, frame, limit, some))
-    found, first, last = 0, frame.shape[0], 0
-    for m in range(class_id.shape[0]):
-        some[found] = m
-        found += glazed[class_id[m]] & (hider[m] < 0)
+    class_id, hider = borrowed((class_id, hider))
+    classes, found, first, last = np.flatnonzero(glazed).astype(np.uint8), 0, frame.shape[0], 0
+    for start in range(0, class_id.shape[0], _POINTS):
+        said, hidden = class_id[start : start + _POINTS], hider[start : start + _POINTS]
+        if not _any_of(said, classes):
+            continue
+        for k in range(said.shape[0]):
+            some[np.uint32(found)] = start + k
+            found += glazed[said[k]] & (hidden[k] < 0)
     some = some[:found]
     for m in some:
         at = cell[np.uint32(index[m])]
@@ -65,13 +71,15 @@ def _hide(class_id, hider, index, image, glazed, steps, some, frame, limit):  # 
     frame, limit = frame[begin : last // rows * rows + rows], limit[begin : last // rows * rows + rows]
     frame[:], limit[:] = _NOTHING, _NOTHING
     for m in some:
-        at = cell[np.uint32(index[m])]
+        i = np.uint32(index[m])
+        at = np.uint32(cell[i])
         limit[at - begin] = _NEVER
-        if cells[at] == index[m]:
-            frame[at - begin] = ranges[np.uint32(index[m])]
+        if cells[at] == i:
+            frame[at - begin] = ranges[i]
     asked = np.empty(rows, np.int64)
     for column in range(0, frame.shape[0], rows):
-        _frame_column(frame[column : column + rows], steps[1], steps[2], limit[column : column + rows], asked)
+        if _any_asked(limit[column : column + rows]):
+            _frame_column(frame[column : column + rows], steps[1], steps[2], limit[column : column + rows], asked)
     behind = 0
     for m in some:
         i = np.uint32(index[m])
@@ -83,6 +91,24 @@ def _hide(class_id, hider, index, image, glazed, steps, some, frame, limit):  # 
             hider[m] = class_id[m]
             behind += 1
     return behind
+
+
+@_compiled
+def _any_of(class_id, classes):  # type: ignore[no-untyped-def]
+    """Whether one of some points is of one of these classes: many points are looked at at once."""
+    there = False
+    for c in classes:
+        for m in range(class_id.shape[0]):
+            there |= class_id[m] == c
+    return there
+
+
+@_compiled
+def _any_asked(limit):  # type: ignore[no-untyped-def]
+    there = False
+    for row in range(limit.shape[0]):
+        there |= limit[row] != _NOTHING
+    return there
 
 
 @_compiled

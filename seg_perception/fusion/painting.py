@@ -129,7 +129,7 @@ def _take_blocks(kept, index, uv, labels, stamps_ns, at_once, place, limits, num
                 _apart(stamps_ns[begin:end], place.image_ns, apart_ms)
             else:
                 for k in range(last - first):
-                    apart_ms[k] = abs(stamps_ns[which[k]] - place.image_ns) * 1e-6
+                    apart_ms[k] = abs(stamps_ns[np.uint32(which[k])] - place.image_ns) * 1e-6
         told = said[first:last], sure[first:last], margin[first:last], tells
         _weigh(kept[first:last], us[first:last], vs[first:last], told, apart_ms, place, limits, score)
         if all_there:
@@ -137,7 +137,7 @@ def _take_blocks(kept, index, uv, labels, stamps_ns, at_once, place, limits, num
             _win(score, told[0], told[1], number, wins, here)
             continue
         for k in range(last - first):
-            i = which[k]
+            i = np.uint32(which[k])  # unsigned: from the end of an array nobody counts
             if score[k] > best[i] or (score[k] == best[i] and number < camera[i]):
                 best[i], class_id[i], probability[i], camera[i] = score[k], told[0][k], told[1][k], number
 
