@@ -66,6 +66,12 @@ def rolling_specs() -> list[DriveSpec]:
     return [replace(specs(True)[seed], row_time_us=ROW_TIME_US, sweeps=2) for seed in (1, 4)]
 
 
+def near_specs() -> list[DriveSpec]:
+    """Cameras beside the LiDAR, as on many a roof, exposed when it looks ahead."""
+    distances = {0: 0.1, 1: 0.15, 2: 0.2, 3: 0.3, 4: 0.3, 6: 0.45}
+    return [DriveSpec(seed, metres, offset_ms=0.0, sweeps=2) for seed, metres in distances.items()]
+
+
 def glass_specs() -> list[DriveSpec]:
     """Half of these drives with a LiDAR four of whose five beams pass the windows of vehicles."""
     return [replace(spec, through_glass=0.8, sweeps=2) for spec in specs(True)[: SEEDS // 2]]
@@ -119,6 +125,12 @@ GLASS: dict[str, Method] = {
     "`most_doubt: 0.11`": ours(visibility={"most_doubt": 0.11}),
     "patches, windows not asked about": ours(visibility={"method": "patches", **NO_GLASS}),
     "patches": ours(**PATCHING),
+}
+NEAR: dict[str, Method] = {
+    "motion alone": METHODS["motion alone"],
+    "patches": ours(**PATCHING),
+    "the default": ours(),
+    "`most_doubt: 0.11`": ours(visibility={"most_doubt": 0.11}),
 }
 READOUT = {"readout_ms": ROW_TIME_US * 1e-3 * (SIZE[1] - 1)}
 ROLLING: dict[str, Method] = {
@@ -211,6 +223,7 @@ def main() -> None:
             figures["parts"] = counts(rows)
     for block, methods, drives, sweeps in (
         ("rolling", ROLLING, rolling_specs(), true_sweeps),
+        ("near", NEAR, near_specs(), true_sweeps),
         ("glass", GLASS, glass_specs(), true_sweeps),
         ("network", by_network(), specs(True), drawn_sweeps),
     ):

@@ -2,7 +2,8 @@
 
 The drives are none of those that `make accuracy-geometry` measures on. Half of them are given twice: with the true
 labels, and with those that the network that ships makes of their pictures, which err and of which it is not always
-sure. Each sweep is given once more as a LiDAR of fewer beams or columns measures it. Writes `fusion/doubts.yaml`.
+sure. In twelve more the cameras stand as near to the LiDAR as on many a roof. Each sweep is given once more as a LiDAR
+of fewer beams or columns measures it. Writes `fusion/doubts.yaml`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from seg_perception.labels import Taxonomy
 from seg_perception.shipped import MODEL
 
 PAGE = Path(doubts.__file__).with_suffix(".yaml")
-FIRST_SEED, DRIVES, OF_GLASS, DRAWN = 100, 24, 8, 12
+FIRST_SEED, DRIVES, OF_GLASS, DRAWN, NEAR = 100, 24, 8, 12, 12
 THINNED = ((2, 1), (1, 2), (2, 2), (4, 1))  # every so manieth beam and column
 LAYERS = 24, 16  # whole fours
 ROUNDS, BATCH, RATE = 24, 4096, 4e-3
@@ -44,9 +45,16 @@ HEAD = "# Weights of `doubts.py`, a layer's (inputs, outputs) and then its (outp
 
 
 def specs() -> list[DriveSpec]:
-    """Streets of their own, sensors 0.5 to 1.5 m apart; some again, with a LiDAR whose light passes windows."""
+    """Streets of their own, sensors 0.5 to 1.5 m apart; some again, with a LiDAR whose light passes windows; and some
+    with sensors 0.05 to 0.5 m apart, exposed as the LiDAR looks ahead: there the vehicle's way adds little to that."""
     drives = [DriveSpec(FIRST_SEED + k, round(0.5 + k * 5 % 12 / 11, 3)) for k in range(DRIVES)]
-    return drives + [replace(drive, through_glass=0.8, sweeps=2) for drive in drives[:OF_GLASS]]
+    glazed = [replace(drive, through_glass=0.8, sweeps=2) for drive in drives[:OF_GLASS]]
+    seeds = range(FIRST_SEED + DRIVES, FIRST_SEED + DRIVES + NEAR)
+    near = [
+        DriveSpec(seed, round(0.05 + 0.45 * (k * 5 % 12 / 11), 3), offset_ms=0.0, sweeps=3)
+        for k, seed in enumerate(seeds)
+    ]
+    return [*drives, *glazed, *near]
 
 
 def thinned(sweep: TrueSweep) -> TrueSweep:
@@ -57,7 +65,7 @@ def thinned(sweep: TrueSweep) -> TrueSweep:
     column = np.unique(scan.stamps_ns, return_inverse=True)[1]
     left = (scan.cloud.field("ring") % every_beam == 0) & (column % every_column == 0)
     scan = replace(scan, cloud=scan.cloud.select(left), points=scan.points[left], stamps_ns=scan.stamps_ns[left])
-    return replace(sweep, scan=scan, visible=sweep.visible[:, left])
+    return replace(sweep, scan=scan, in_view=sweep.in_view[:, left], visible=sweep.visible[:, left])
 
 
 def examples(sweep: TrueSweep, segmenter: Segmenter, kinds: Kinds) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -67,7 +75,7 @@ def examples(sweep: TrueSweep, segmenter: Segmenter, kinds: Kinds) -> tuple[NDAr
     by_direction = range_image(moved.points, settings)
     surfaces = Surfaces(by_direction, EdgesConfig(), workspace)
     known, hidden = [], []
-    for visible, mount in zip(sweep.visible, sweep.cameras, strict=True):
+    for truly_in_view, visible, mount in zip(sweep.in_view, sweep.visible, sweep.cameras, strict=True):
         image = sweep.images[mount.name]
         T_cam_lidar = moved.T_cam_lidar(image.frame_id, image.stamp_ns)
         in_view = project(moved.points, T_cam_lidar, mount.model)
@@ -75,8 +83,9 @@ def examples(sweep: TrueSweep, segmenter: Segmenter, kinds: Kinds) -> tuple[NDAr
         view = View(in_view, by_direction, mount.model, T_cam_lidar)
         said, _ = said_of(view, surfaces, labels, kinds, settings, workspace)
         found = Doubts(view, said, settings, workspace)
-        known.append(found.features())
-        hidden.append(~visible[in_view.index[found.which]])
+        index = in_view.index[found.which]
+        known.append(found.features()[truly_in_view[index]])
+        hidden.append(~visible[index[truly_in_view[index]]])
     return np.concatenate(known), np.concatenate(hidden)
 
 

@@ -30,6 +30,7 @@ INLINED = {
     ),
     "fusion/edges.py": ("borrowing.py", "datatypes.py"),
     "fusion/glass.py": ("borrowing.py",),
+    "fusion/outlines.py": ("borrowing.py", "geometry/visibility.py"),
     "fusion/painting.py": ("borrowing.py",),
     "geometry/columns.py": ("borrowing.py",),
     "geometry/motion.py": ("borrowing.py", "geometry/columns.py"),

@@ -233,7 +233,7 @@ class VisibilityConfig(Section):
         live=True,
     )
     most_doubt: float = setting(
-        0.23,
+        0.17,
         "learned: a point likelier hidden than this gets no label; 0.11 labels fewer hidden points, and fewer visible",
         minimum=0.0,
         maximum=1.0,

@@ -5,8 +5,10 @@ which of the places around the point in the picture something hides, how far bef
 picture calls both the same, and how sure it is of that; and around the point as the LiDAR saw it, where its surface
 goes on and what became of its neighbours. A network weighs that for the few points near outlines; of all others patches
 and surfaces have the last word. What it weighs is bounded, and has no unit of length in it but metres of depth: places
-are spacings of the LiDAR. They are told from the side that parallax moves nearer things to, so that it does not matter
-on which side of the LiDAR a camera stands. Its weights are in `doubts.yaml`, fitted by `benchmarks/fit_doubts.py`.
+are spacings of the LiDAR, and so is parallax: by how much the camera sees the point elsewhere than the LiDAR, against
+what is infinitely far. A camera less than a spacing aside sees past most outlines that the LiDAR saw past. Places are
+told from the side that parallax moves nearer things to, so that it does not matter on which side a camera stands. The
+weights are in `doubts.yaml`, fitted by `benchmarks/fit_doubts.py`.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from seg_perception.borrowing import borrowed
 from seg_perception.config import VisibilityConfig
 from seg_perception.fusion.edges import HIDDEN
 from seg_perception.fusion.layers import layer
+from seg_perception.fusion.outlines import near_outlines
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.projection import Projection
 from seg_perception.geometry.range_image import RangeImage
-from seg_perception.geometry.visibility import CLASS, DISTANCE, Patches, patch_cells, patches, spacing_px
+from seg_perception.geometry.visibility import CLASS, DISTANCE, patch_cells, patches, spacing_px
 from seg_perception.geometry.workspace import Workspace
 
 PLACES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
@@ -41,6 +44,11 @@ _OF_POINT = (
     "stands free by its own label",
     "how sure the picture is of its label",
     "metres by which its surface recedes from beam to beam",
+    "steps aside by which parallax moves it",
+    "steps up or down by which parallax moves it",
+    "how much of its surface lies around it",
+    "share of that which something hides",
+    "share of the rest that wears its label",
 )
 FEATURES = (
     *_OF_POINT,
@@ -53,9 +61,11 @@ _LARGEST = np.float32(3.0)  # a spacing looks at most this much larger to the ca
 _RANGE_M, _STEP_M = np.float32(20.0), np.float32(0.3)  # that are half of what can be said
 _ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 _MUCH = np.float32(1e6)  # metres, or more
+_AROUND = np.float32(8.0)  # neighbours that tell what becomes of a surface
+_SLACK = np.float32(0.01)  # of the range: so much rougher is a surface further away
 _BLOCK = 256  # points that the network weighs together: so many of `layers.POINTS`
 _PLACES = np.array(PLACES, np.int64)
-_FIRST_PLACE, _FIRST_NEIGHBOUR = len(_OF_POINT), len(_OF_POINT) + 2 * len(PLACES)
+_FIRST_PLACE, _FIRST_NEIGHBOUR, _TOLD = len(_OF_POINT), len(_OF_POINT) + 2 * len(PLACES), len(FEATURES)
 
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 _reordered = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
@@ -91,9 +101,9 @@ class Doubts:
         projection, sweep, camera, T_cam_lidar = view
         (index, uv, distance), covered = projection.arrays, patches(len(projection.index), camera, config, workspace)
         cell, steps = _cells(camera, config)
-        self.which = _asked(covered, distance, steps, workspace)
+        self.which = near_outlines(covered, distance, steps, workspace)
         places = index, uv, distance, cell, steps, camera.K, T_cam_lidar
-        planes = sweep.nearest.ravel(), sweep.along.ravel()
+        planes = sweep.nearest.ravel(), sweep.across.ravel(), sweep.along.ravel()
         self._told = places, (sweep.cell, sweep.range, *planes, sweep.rows), said, covered.buffer
 
     def features(self) -> NDArray[np.float32]:
@@ -127,17 +137,6 @@ def _cells(camera: CameraModel, config: VisibilityConfig) -> tuple[NDArray[np.fl
     return np.array(cell_px, np.float32), np.minimum(steps, max(shape)).astype(np.float32)  # a spoilt K may ask for all
 
 
-def _asked(
-    covered: Patches, distance: NDArray[np.float32], steps: NDArray[np.float32], workspace: Workspace
-) -> NDArray[np.int32]:
-    """Which points something a step away in the picture hides, or would if they lay there."""
-    which, places = (workspace.array(name, len(distance), np.int32) for name in ("doubted", "doubted_place"))
-    lines = (covered.buffer.shape[0] + 1) // 2, covered.buffer.shape[1]  # two rows to a line
-    near, room = (workspace.array(name, lines, np.int32) for name in ("doubted_near", "doubted_room"))
-    _widen(covered.buffer, max(1, round(float(steps[0]))), max(1, round(float(steps[1]) / 2.0)), near, room)
-    return which[: _ask(distance, covered.own, near, which, places)]
-
-
 @lru_cache(maxsize=1)
 def fitted_weights() -> tuple[NDArray[np.float32], ...]:
     """Those of `doubts.yaml`."""
@@ -149,56 +148,8 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @_compiled
-def _widen(buffer, columns, lines, near, room):  # type: ignore[no-untyped-def]
-    """Into near, a line of which stands for two rows of the buffer, the least of the patches so many columns and lines
-    around each place. Columns go on from one line to the next: at the sides of the picture some are asked in vain."""
-    for line in range(near.shape[0]):
-        one, other, least = buffer[2 * line], buffer[min(2 * line + 1, buffer.shape[0] - 1)], near[line]
-        for k in range(least.shape[0]):
-            least[k] = one[k] if one[k] < other[k] else other[k]
-    values, others = near.ravel(), room.ravel()
-    for turn in range(lines + columns):
-        _spread(values, others, near.shape[1] if turn < lines else 1)
-        values, others = others, values
-    if (lines + columns) % 2:
-        others[:] = values
-
-
-@_compiled
-def _spread(values, answer, step):  # type: ignore[no-untyped-def]
-    """The least of each value and those a step before and after it."""
-    if values.shape[0] < 2 * step:
-        answer[:] = values
-        return
-    _lower(values[:step], values[:step], values[step : 2 * step], answer[:step])
-    _lower(values[: -2 * step], values[step:-step], values[2 * step :], answer[step:-step])
-    _lower(values[-2 * step : -step], values[-step:], values[-step:], answer[-step:])
-
-
-@_compiled
-def _lower(before, here, after, answer):  # type: ignore[no-untyped-def]
-    for k in range(here.shape[0]):
-        least = before[k] if before[k] < after[k] else after[k]
-        answer[k] = least if least < here[k] else here[k]
-
-
-@_compiled
-def _ask(distance, own, near, which, places):  # type: ignore[no-untyped-def]
-    """Points that anything around hides into the start of which; how many. places: scratch."""
-    found, width = 0, near.shape[1]
-    for m in range(places.shape[0]):
-        row = np.int32((own[m] + 0.5) * (1.0 / width))
-        places[m] = own[m] - (row - (row >> 1)) * np.int32(width)
-    near = near.ravel()
-    for m in range(distance.shape[0]):
-        which[found] = m
-        found += np.float32(distance[m]).view(np.int32) & DISTANCE > near[np.uint32(places[m])]
-    return found
-
-
-@_compiled
 def _tell(which, told, features):  # type: ignore[no-untyped-def]
-    given, scratch = np.zeros((features.shape[1], _BLOCK), np.float32), _scratch()
+    given, scratch = np.zeros((_TOLD, _BLOCK), np.float32), _scratch()
     for first in range(0, which.shape[0], _BLOCK):
         block = which[first : first + _BLOCK]
         _describe(block, told, scratch, given)
@@ -210,7 +161,7 @@ def _settle(which, told, layers, limit):  # type: ignore[no-untyped-def]
     """Two hidden layers, rectified; a block of points at a time. How many points are not kept."""
     first, first_bias, second, second_bias, last, last_bias = layers
     kept, left = told[2].kept, 0
-    given, scratch = np.zeros((first.shape[0], _BLOCK), np.float32), _scratch()
+    given, scratch = np.zeros((_TOLD, _BLOCK), np.float32), _scratch()
     one, two = np.empty((first.shape[1], _BLOCK), np.float32), np.empty((second.shape[1], _BLOCK), np.float32)
     score = np.empty(_BLOCK, np.float32)
     for begin in range(0, which.shape[0], _BLOCK):
@@ -227,7 +178,7 @@ def _settle(which, told, layers, limit):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _scratch():  # type: ignore[no-untyped-def]
-    return np.zeros((7, _BLOCK), np.float32), np.zeros((4, _BLOCK), np.int32), np.zeros((4, 3, _BLOCK), np.int32)
+    return np.zeros((10, _BLOCK), np.float32), np.zeros((5, _BLOCK), np.int32), np.zeros((4, 3, _BLOCK), np.int32)
 
 
 @_compiled
@@ -235,11 +186,12 @@ def _describe(block, told, scratch, given):  # type: ignore[no-untyped-def]
     """What is told of a block of points into the first columns of given, (inputs, _BLOCK)."""
     told, scratch, given = borrowed((told, scratch, given))
     (index, uv, distance, cell, steps, K, T), sweep, (class_id, margin, free, hider, _, labels), buffer = told
-    cells, ranges, nearest, along, rows = sweep
+    cells, ranges, nearest, across, along, rows = sweep
     numbers, whole, around = scratch  # row by row: Numba takes rows that are unpacked together number by number
     us, vs, away, far = numbers[0], numbers[1], numbers[2], numbers[3]
     scale, right, down = numbers[4], numbers[5], numbers[6]
-    at, label, places, keys = whole[0], whole[1], whole[2], whole[3]
+    recedes, rises, found = numbers[7], numbers[8], numbers[9]
+    at, label, places, keys, counts = whole[0], whole[1], whole[2], whole[3], whole[4]
     columns, lines = around[0], around[1]  # of the picture, then of the image of ranges; each a step before and on
     beside, above = around[2], around[3]
     for c in range(block.shape[0]):
@@ -248,12 +200,15 @@ def _describe(block, told, scratch, given):  # type: ignore[no-untyped-def]
         at[c], label[c] = cells[i], class_id[m]
         us[c], vs[c], away[c], far[c] = uv[0, m], uv[1, m], distance[m], ranges[i]
         given[0, c], given[3, c] = hider[m] >= 0, free[class_id[m]]
-        given[4, c], given[5, c] = margin[m], along[np.uint32(at[c])]
+        given[4, c], recedes[c], rises[c] = margin[m], across[np.uint32(at[c])], along[np.uint32(at[c])]
     _measure(away, far, scale, given[1], given[2])
-    _bound(given[5])
+    _bound(rises, given[5])
     ahead = T[2, 3]
-    _turn(us, np.float32(K[0, 0] * T[0, 3] + K[0, 2] * ahead), np.float32(ahead), right)
-    _turn(vs, np.float32(K[1, 1] * T[1, 3] + K[1, 2] * ahead), np.float32(ahead), down)
+    towards = K[0, 0] * T[0, 3] + K[0, 2] * ahead, K[1, 1] * T[1, 3] + K[1, 2] * ahead
+    _turn(us, np.float32(towards[0]), np.float32(ahead), away, steps[0] * cell[0], right, given[6])
+    _turn(vs, np.float32(towards[1]), np.float32(ahead), away, steps[1] * cell[1], down, given[7])
+    around_at = at, places[: block.shape[0]], rows
+    _tell_surface(around_at, (far, recedes, rises), label, (nearest, labels), (found, keys, counts), given[8:11])
     for k in range(3):
         step = np.float32(k - 1)
         _move(us, scale, right, step * steps[0], cell[0], np.float32(buffer.shape[1] - 1), columns[k])
@@ -287,17 +242,54 @@ def _measure(away, far, scale, size_told, range_told):  # type: ignore[no-untype
 
 
 @_compiled
-def _bound(metres):  # type: ignore[no-untyped-def]
+def _bound(metres, told):  # type: ignore[no-untyped-def]
     for c in range(_BLOCK):
         some = metres[c] if metres[c] < _MUCH else _MUCH
-        metres[c] = some / (_ONE + some)
+        told[c] = some / (_ONE + some)
 
 
 @_compiled
-def _turn(pixels, towards, ahead, side):  # type: ignore[no-untyped-def]
-    """1 or -1: to which side parallax moves what is nearer."""
+def _tell_surface(where, surface, label, image, found, told):  # type: ignore[no-untyped-def]
+    """Of the neighbours that lie on a point's own surface, as `edges` has it: how many, and what became of them."""
+    (at, places, rows), (nearest, labels), (ranges, said, counts) = where, image, found
+    counts[:] = 0
+    for right in range(-1, 2):
+        for up in range(-1, 2):
+            if right == 0 and up == 0:
+                continue
+            for c in range(places.shape[0]):
+                places[c] = at[c] + np.int32(right * rows + up)
+            _find(places, nearest, labels, ranges, said)
+            _count(ranges, said, surface, np.float32(abs(right)), np.float32(abs(up)), label, counts)
+    on, hidden, same = told[0], told[1], told[2]
     for c in range(_BLOCK):
-        side[c] = _ONE if towards - pixels[c] * ahead >= _ZERO else -_ONE
+        lie, dark, alike = counts[c] & 255, counts[c] >> 8 & 255, counts[c] >> 16
+        on[c] = np.float32(lie) / _AROUND
+        hidden[c] = np.float32(dark) / np.float32(max(lie, np.int32(1)))
+        same[c] = np.float32(alike) / np.float32(max(lie - dark, np.int32(1)))
+
+
+@_compiled
+def _count(ranges, said, surface, columns, rows, label, counts):  # type: ignore[no-untyped-def]
+    """One neighbour of each point: whether it lies on its surface, is hidden, wears its label, a byte for each."""
+    far, recedes, rises = surface
+    for c in range(_BLOCK):
+        reach = _STEP_M + _SLACK * far[c] + columns * recedes[c] + rows * rises[c]
+        lies = (abs(ranges[c] - far[c]) <= reach) & (said[c] <= HIDDEN)
+        what = np.int32(1) | (np.int32(256) if said[c] == HIDDEN else np.int32(0))
+        what |= np.int32(65536) if said[c] == label[c] else np.int32(0)
+        counts[c] += what if lies else np.int32(0)
+
+
+@_compiled
+def _turn(pixels, towards, ahead, away, step_px, side, told):  # type: ignore[no-untyped-def]
+    """1 or -1: to which side parallax moves what is nearer. And how many steps it moves the point itself."""
+    for c in range(_BLOCK):
+        moves = towards - pixels[c] * ahead
+        side[c] = _ONE if moves >= _ZERO else -_ONE
+        steps = abs(moves) / (step_px * away[c])
+        steps = steps if steps < _MUCH else _MUCH
+        told[c] = steps / (_ONE + steps)
 
 
 @_compiled

@@ -1,13 +1,14 @@
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 from scipy.ndimage import minimum_filter
 
 from seg_perception.config import EdgesConfig, VisibilityConfig
+from seg_perception.datatypes import UNKNOWN
 from seg_perception.fusion.doubts import FEATURES, Doubts, Said, View, fitted_weights
-from seg_perception.fusion.edges import Surfaces
+from seg_perception.fusion.edges import HIDDEN, Surfaces
 from seg_perception.geometry.camera import CameraModel
 from seg_perception.geometry.projection import Projection, project
 from seg_perception.geometry.visibility import hiding, patches, range_image
@@ -51,7 +52,8 @@ class Look:
         told = self.class_id, self.hider, self.view.index
         self.kept = surfaces.settle(*told)
         margins = np.full(len(self.class_id), margin, np.float32)
-        said = Said(self.class_id, margins, FREE, self.hider, self.kept, surfaces.labels(*told))
+        self.labels = surfaces.labels(*told)
+        said = Said(self.class_id, margins, FREE, self.hider, self.kept, self.labels)
         self.doubts = Doubts(View(self.view, self.sweep, CAMERA, T_cam_lidar), said, config, self.workspace)
 
     def told(self, m: int) -> dict[str, float]:
@@ -140,6 +142,45 @@ def test_what_is_told_of_a_point_is_what_stands_before_it():
     assert told["neighbour (1, 0): metres behind it"] == told["neighbour (1, 0): same label"] == 0.0
 
 
+def test_parallax_is_told_in_steps_whatever_its_side():
+    at = np.radians([0.2, 0.2])
+    points = (np.stack([np.cos(at), np.sin(at), 0.0 * at], 1) * [[20.0], [10.0]]).astype(np.float32)
+    told = []
+    for aside, down in ((0.0, 0.0), (0.02, 0.0), (-0.02, 0.0), (0.0, 0.05)):
+        T = T_CAM_LIDAR.copy()
+        T[:3, 3] = aside, down, 0.0
+        look = Look(points, np.array([1, 1]), T)
+        told.append([look.told(0)[f"steps {way} by which parallax moves it"] for way in ("aside", "up or down")])
+    aside = 0.02 / (20.0 * np.radians(0.4))  # of 0.4 degrees each
+    down = 0.05 / (20.0 * np.radians(0.8 * 0.8))
+    expected = [[0.0, 0.0], [aside, 0.0], [aside, 0.0], [0.0, down]]
+    np.testing.assert_allclose(told, [[steps / (1.0 + steps) for steps in row] for row in expected], atol=1e-3)
+
+
+def test_the_surface_around_a_point_is_counted_neighbour_by_neighbour():
+    points, _, picture = walls()
+    look = Look(points, picture)
+    sweep, labels = look.sweep, look.labels
+    nearest, across, along = (plane.ravel() for plane in (sweep.nearest, sweep.across, sweep.along))
+    expected = []
+    for m in look.doubts.which:
+        i = look.view.index[m]
+        at, far, said = sweep.cell[i], sweep.range[i], []
+        for right, up in product((-1, 0, 1), repeat=2):
+            there, reach = (
+                at + right * sweep.rows + up,
+                0.3 + 0.01 * far + abs(right) * across[at] + abs(up) * along[at],
+            )
+            if (right, up) != (0, 0) and labels[there] != UNKNOWN and abs(nearest[there] - far) <= reach:
+                said.append(labels[there])
+        seen = [label for label in said if label != HIDDEN]
+        of_all, of_seen = max(len(said), 1), max(len(seen), 1)
+        expected.append([len(said) / 8, said.count(HIDDEN) / of_all, seen.count(look.class_id[m]) / of_seen])
+    told = look.doubts.features()[:, FEATURES.index("how much of its surface lies around it") :][:, :3]
+    assert all(column.std() > 0.1 for column in told.T)
+    np.testing.assert_allclose(told, expected, atol=1e-6)
+
+
 def test_what_the_network_is_given_is_bounded_whatever_the_points():
     points = leaves(3000)
     points[:5] = [[1e-9, 0, 0], [0, 0, 0], [3e38, 1e37, 0], [0.01, 0.001, 0], [1e10, 0, 0]]
@@ -187,9 +228,15 @@ def test_the_network_is_its_matrices(count):
     np.testing.assert_array_equal(look.kept, kept)  # the others stay what they were
 
 
+def test_weights_for_other_numbers_than_are_told_are_refused():
+    look = Look(leaves(400), classes(400))
+    first, *others = fitted_weights()
+    with pytest.raises(ValueError, match="shapes do not fit"):
+        look.doubts.settle(0.3, (first[:-1].copy(), *others))
+
+
 def test_the_fitted_weights_fit_what_is_told():
     assert fitted_weights()[0].shape[0] == len(FEATURES)
-    assert all(matrix.shape[0] % 4 == 0 for matrix in fitted_weights()[::2])
     assert all(bias.shape[0] % 4 == 0 for bias in fitted_weights()[1:4:2])
 
 
