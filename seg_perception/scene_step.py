@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from seg_perception.errors import ConfigError, TransformError
 from seg_perception.geometry.movers import Movers
 from seg_perception.labels import Taxonomy
 from seg_perception.pipeline import SweepResult
+from seg_perception.scene.course import Course
 from seg_perception.scene.map_files import check_suffix, load_map, save_map
 from seg_perception.scene.memory import LATE_NS, SceneMemory, SceneUpdate
 from seg_perception.scene.voxel_hash import FULL_SHARE
@@ -24,7 +26,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 WITHOUT_ODOMETRY, FAULT = "scene_without_odometry", "scene_error"
-LATE, MAP_FULL = "scene_sweep_late", "map_full"
+LATE, MAP_FULL, JUMP = "scene_sweep_late", "map_full", "fixed_frame_jump"
 
 
 class SceneStep:
@@ -42,6 +44,7 @@ class SceneStep:
         self._lock = threading.Lock()
         self._loaded: MapCloud | None = None  # waits for the next sweep, whose thread owns the memory
         self._tracked: dict[str, int] = {}
+        self._courses: dict[str, Course] = defaultdict(Course)  # by LiDAR
         self.memory: SceneMemory | None = None
         self.forget()
 
@@ -75,7 +78,17 @@ class SceneStep:
         scene = self._spared(
             scan.stamp_ns, lambda: memory.recognise(cloud, sweep.points, sweep.T_fixed_lidar(), result.measured)
         )
-        return result if scene is None else replace(result, cloud=scene.cloud, scene=scene)
+        if scene is None:
+            return result
+        jump_m = self._courses[scan.lidar].jump_m(scan.stamp_ns, scene.origin)
+        if jump_m > 0.0:
+            self._problem(
+                JUMP,
+                f"frame '{self._config.motion.fixed_frame}' jumped by {jump_m:.1f} m before {scan.stamp_ns} ns: "
+                "tracks, map and grid stay where they were, points around the jump are bent; motion.fixed_frame "
+                "wants a frame in which the vehicle moves without jumps, as odom (REP 105)",
+            )
+        return replace(result, cloud=scene.cloud, scene=scene)
 
     def remember(self, result: SweepResult) -> None:
         """Let a recognised sweep vote in map and grid; one that is not leaves no trace."""

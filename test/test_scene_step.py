@@ -12,7 +12,7 @@ from test_intake import Drive, cloud_message, image_message, tf_message
 
 from seg_perception.datatypes import UNKNOWN
 from seg_perception.errors import ConfigError, MessageError
-from seg_perception.scene_step import FAULT, LATE, MAP_FULL, WITHOUT_ODOMETRY
+from seg_perception.scene_step import FAULT, JUMP, LATE, MAP_FULL, WITHOUT_ODOMETRY
 
 SCENE = {
     "objects": {"enabled": True, "min_points": 3},
@@ -36,6 +36,7 @@ class Ride(Drive):
     def __init__(self, odometry: bool = True, **settings: object) -> None:
         super().__init__(**{**SCENE, **settings})
         self.odometry = odometry
+        self.odometry_x = 0.0
 
     def sweep(self, stamp_ns: int, points: np.ndarray | None = None, lidar: str = ""):
         """The result of a sweep, and the same when it was remembered."""
@@ -45,10 +46,25 @@ class Ride(Drive):
         return result, self.intake.remember(result)
 
     def hand_in(self, stamp_ns: int, points: np.ndarray | None = None, lidar: str = "") -> None:
+        T_odom_base = np.eye(4)
+        T_odom_base[0, 3] = self.odometry_x
         self.intake.image("front", image_message(stamp_ns))
         self.intake.cloud(cloud_message(stamp_ns, thing() if points is None else points), 0.0, lidar)
         if self.odometry:
-            self.intake.transforms(tf_message(("odom", "base_link", np.eye(4)), stamp_ns=stamp_ns), static=False)
+            self.intake.transforms(tf_message(("odom", "base_link", T_odom_base), stamp_ns=stamp_ns), static=False)
+
+
+def test_odometry_that_jumps_is_told_and_a_vehicle_that_brakes_hard_is_not():
+    ride = Ride()
+    for k, x in enumerate([0.0, 2.0, 4.0, 5.9, 7.7, 9.4, 11.0]):  # from 20 m/s, by 10 m/s2
+        ride.odometry_x = x
+        ride.sweep(T0 + k * 100 * MS)
+    assert JUMP not in ride.causes
+    for k, x in enumerate([12.5 + 2.0, 13.9 + 2.0], 7):
+        ride.odometry_x = x
+        ride.sweep(T0 + k * 100 * MS)
+    assert ride.causes[JUMP] == 1
+    assert "'odom' jumped by 1.9 m" in ride.said[JUMP]
 
 
 def test_the_cloud_tells_the_track_of_each_point_and_the_map_grows_only_when_it_is_remembered():
