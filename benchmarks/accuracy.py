@@ -16,17 +16,21 @@ from pathlib import Path
 import numpy as np
 import plots
 from drawn_drives import drawn_sweeps
-from drives import SIZE, DriveSpec, TrueSweep, true_sweeps
+from drives import SIZE, DriveSpec, FollowedSpec, TrueSweep, true_sweeps
 from numpy.typing import NDArray
 
 from seg_perception.config import Config
 from seg_perception.datatypes import UNKNOWN
 from seg_perception.evaluation.geometry import GeometryScore, score_labels
+from seg_perception.geometry.displacement import Standing
+from seg_perception.geometry.movers import Measured, Movers, Moving
+from seg_perception.geometry.workspace import Workspace
 from seg_perception.inference.contract import Alignment, ModelContract
 from seg_perception.inference.onnxruntime_segmenter import OnnxRuntimeSegmenter
 from seg_perception.inference.segmenter import LabelSegmentation, Segmenter
 from seg_perception.labels import Taxonomy
 from seg_perception.pipeline import Pipeline
+from seg_perception.scene.memory import SceneMemory
 from seg_perception.shipped import MODEL
 
 OUT, PAGE = Path("bench_out"), Path("docs/accuracy.md")
@@ -77,6 +81,12 @@ def glass_specs() -> list[DriveSpec]:
     return [replace(spec, through_glass=0.8, sweeps=2) for spec in specs(True)[: SEEDS // 2]]
 
 
+def followed_specs() -> list[DriveSpec]:
+    """Eight of these drives in a moving world, 18 sweeps in a row of each, by cameras of half the width and height."""
+    small = {"static_world": False, "sweeps": 18, "size": (960, 540)}
+    return [FollowedSpec(spec.seed, spec.distance, **small) for spec in specs(False)[:8]]  # type: ignore[arg-type]
+
+
 def naive(sweep: TrueSweep) -> NDArray[np.uint8]:
     """What other nodes do: one static transform, sample the picture. (With the lens, which many leave out.)"""
     class_id = np.full(len(sweep.scan), UNKNOWN, np.uint8)
@@ -100,6 +110,45 @@ def ours(segmenter: Segmenter | None = None, **settings: object) -> Method:
         return pipeline.process(sweep.scan, sweep.images).cloud.class_id
 
     return label
+
+
+class TrueMovers(Movers):
+    """Knows of each point how fast it is, whoever asks."""
+
+    @classmethod
+    def of(cls, sweep: TrueSweep) -> TrueMovers:
+        """As many as points that move, each its own."""
+        moving = np.flatnonzero(sweep.speed > 0.0).astype(np.int32)
+        count = len(moving)
+        boxes = np.zeros((count, 3)), np.zeros((count, 3)), np.zeros(count)
+        return cls(moving, *boxes, sweep.velocity[moving].astype(np.float64), np.ones(count, np.bool_))
+
+    def moving(self, now: Standing, before: Standing, workspace: Workspace) -> Moving:
+        """All of them, however long ago the sweep before was."""
+        velocity = (now.T_fixed_lidar[:3, :3].T @ self.velocity.T).astype(np.float32)
+        points = now.by_axis[:, self.number]
+        return Moving(self.number, points, velocity, Measured(self.number[:0], self.velocity[:0, :2], self.known[:0]))
+
+
+class Followed:
+    """The default over sweeps in a row. movers: what moves, as somebody says who knows scene and sweep."""
+
+    def __init__(self, movers: Callable[[SceneMemory, TrueSweep], Movers | None]) -> None:
+        self._movers = movers
+        self._config = Config.from_mapping({"cameras": ["front", "left"]})
+
+    def __call__(self, sweep: TrueSweep) -> NDArray[np.uint8]:
+        """The sweep's labels; its first sweep begins a drive."""
+        if sweep.number == 0:
+            self._memory = SceneMemory(self._config, Taxonomy.load("cityscapes"))
+            self._pipeline = Pipeline(self._config, TruthSegmenter(), sweep.tree)
+            for mount in sweep.cameras:
+                self._pipeline.set_camera(mount.name, mount.model)
+        movers = self._movers(self._memory, sweep)
+        result = self._pipeline.process(sweep.scan, sweep.images, movers)
+        moved = result.sweep
+        self._memory.update(result.cloud, moved.points, moved.T_fixed_lidar(), result.measured)
+        return result.cloud.class_id
 
 
 DEFAULT = "motion, learned occlusion and edges (the default)"
@@ -132,6 +181,11 @@ NEAR: dict[str, Method] = {
     "the default": ours(),
     "`most_doubt: 0.11`": ours(visibility={"most_doubt": 0.11}),
 }
+FOLLOWED: dict[str, Method] = {
+    "things not carried": Followed(lambda memory, sweep: None),
+    "tracked things carried (the default)": Followed(lambda memory, sweep: memory.movers(sweep.scan.stamp_ns)),
+    "every point carried by its true velocity": Followed(lambda memory, sweep: TrueMovers.of(sweep)),
+}
 READOUT = {"readout_ms": ROW_TIME_US * 1e-3 * (SIZE[1] - 1)}
 ROLLING: dict[str, Method] = {
     "row time given": ours(camera={"front": READOUT, "left": READOUT}),
@@ -161,10 +215,12 @@ def scores(
     for sweep in sweeps(drives):
         seeds = "chosen on" if sweep.spec.seed % 2 == 0 else "held out"
         everything = np.ones(len(sweep.scan), bool)
-        parts = {"all": everything, "moving": sweep.speed > MOVING_MPS}
+        parts = {"all": everything, "moving": sweep.speed > MOVING_MPS, "still": sweep.speed <= MOVING_MPS}
         parts |= {seeds: everything, f"{sweep.spec.distance:.2f} m": everything}
         for name, method in methods.items():
             class_id = method(sweep)
+            if sweep.number < sweep.spec.unjudged:
+                continue
             for part, rows in parts.items():
                 truth = sweep.class_id[rows], sweep.in_view[:, rows], sweep.visible[:, rows]
                 score = score_labels(class_id[rows], *truth, is_thing)
@@ -199,6 +255,17 @@ def write(block: str, content: str) -> None:
         PAGE.write_text(page, encoding="utf-8")
 
 
+def followed() -> dict[str, GeometryScore]:
+    """Sweeps in a row in a moving world: printed, put on the page, and by row."""
+    totals = scores(FOLLOWED, followed_specs())
+    named = {"": "all", ": points on what moves": "moving", ": points on what stands": "still"}
+    named |= {f": {part}": part for part in ("chosen on", "held out")}
+    rows = {f"{name}{which}": parts[part] for which, part in named.items() for name, parts in totals.items()}
+    print(f"\nsweeps in a row, moving world\n{table(rows)}", flush=True)
+    write("followed", table(rows))
+    return rows
+
+
 def main() -> None:
     """Run, print, write the figures, the page's tables and its picture."""
     OUT.mkdir(exist_ok=True)
@@ -216,11 +283,12 @@ def main() -> None:
                 f"{method}: {part}": totals[name][part]
                 for method, name in (("the default", DEFAULT), ("patches", PATCHES))
                 for part in sorted(totals[name])
-                if part not in ("all", "moving")
+                if part not in ("all", "moving", "still")
             }
             print(f"\n{table(rows)}", flush=True)
             write("parts", table(rows))
             figures["parts"] = counts(rows)
+    figures["followed"] = counts(followed())
     for block, methods, drives, sweeps in (
         ("rolling", ROLLING, rolling_specs(), true_sweeps),
         ("near", NEAR, near_specs(), true_sweeps),

@@ -47,6 +47,11 @@ class DriveSpec:
     through_glass: float = 0.0
 
     @property
+    def unjudged(self) -> int:
+        """So many sweeps come before those that count."""
+        return 0
+
+    @property
     def seconds(self) -> float:
         """How long the drive takes."""
         return self.sweeps + 1.0
@@ -75,7 +80,13 @@ class DriveSpec:
 
 @dataclass(frozen=True, slots=True)
 class FollowedSpec(DriveSpec):
-    """A drive whose sweeps are looked at one after the other, so that what moves can be followed."""
+    """A drive whose sweeps are looked at one after the other, so that what moves can be followed; the first ones only
+    for that."""
+
+    @property
+    def unjudged(self) -> int:
+        """So many sweeps come before those that count."""
+        return 6
 
     @property
     def seconds(self) -> float:

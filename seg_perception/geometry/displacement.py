@@ -20,9 +20,11 @@ from seg_perception.geometry.columns import BLOCK, by_axis
 
 _CELL_M = 0.1
 _FARTHER, _FARTHER_M = 1.8, 0.6  # times the way that a thing should have come, and more: so far back it is looked for
+_ENOUGH = 500  # points of a box that are asked; of more, every second or third
 _FEWEST = 5  # points that have to agree
 _SHARE = 0.5  # of those in a box, at least
 _STOOD = 0.96  # share of those that may as well have been there before
+_BESIDE, _HOLDS = np.uint8(1), np.uint8(2)  # what a cell of the grid says; 0 where nothing is near
 _LIKELY = 0.95  # share from which on a way is as likely as the likeliest
 
 
@@ -137,7 +139,7 @@ def along(boxes, t, side, x, y, z):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _mark(by_axis, bounds, boxes, layout, grid):  # type: ignore[no-untyped-def]
-    """Cells of each box in which there are points, and those around them."""
+    """Cells of each box that hold points, and those beside them."""
     by_axis, bounds, grid = borrowed((by_axis, bounds, grid))
     near, half, per_m = np.empty(boxes.centre.shape[0], np.int32), boxes.half, 1.0 / _CELL_M
     first, cells, _ = layout
@@ -153,10 +155,12 @@ def _mark(by_axis, bounds, boxes, layout, grid):  # type: ignore[no-untyped-def]
                 inside = 0.0 <= ahead < 2.0 * half[t, 0] and 0.0 <= aside < 2.0 * half[t, 1]
                 if inside and abs(along(boxes, t, 2, x, y, z)) < half[t, 2]:
                     width = cells[t, 1]
-                    at = first[t] + int(ahead * per_m) * width + int(aside * per_m)  # the corner of those around it
-                    for _ in range(3):
-                        grid[at] = grid[at + 1] = grid[at + 2] = 1
-                        at += width
+                    at = first[t] + (int(ahead * per_m) + 1) * width + int(aside * per_m) + 1
+                    if grid[at] != _HOLDS:  # as most do of what is near
+                        for around in (at - width, at, at + width):
+                            for beside in range(around - 1, around + 2):
+                                grid[beside] = max(grid[beside], _BESIDE)
+                        grid[at] = _HOLDS
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -165,13 +169,21 @@ def _agree(by_axis, index, which, boxes, layout, grid, agree, asked):  # type: i
     by_axis, index, which, grid = borrowed((by_axis, index, which, grid))
     half, per_m = boxes.half, 1.0 / _CELL_M
     first, cells, steps = layout
+    every = np.zeros(asked.shape[0], np.int64)  # so manieth point is asked
+    for m in range(which.shape[0]):
+        every[which[m]] += 1
+    every[:] = every // _ENOUGH + 1
+    turn = np.zeros(asked.shape[0], np.int64)
     for m in range(index.shape[0]):
         i, t = index[m], which[m]
+        turn[t] += 1
+        if turn[t] % every[t] != 0:
+            continue
         x, y, z = by_axis[0, i], by_axis[1, i], by_axis[2, i]
         ahead, aside = along(boxes, t, 0, x, y, z) + half[t, 0], along(boxes, t, 1, x, y, z) + half[t, 1]
         if 0.0 <= ahead < 2.0 * half[t, 0] and 0.0 <= aside < 2.0 * half[t, 1]:
             at = first[t] + (int(ahead * per_m) + 1 + steps[t]) * cells[t, 1] + int(aside * per_m) + 1
             asked[t] += 1
             for step in range(steps[t] + 1):
-                agree[t, step] += grid[at]
+                agree[t, step] += grid[at] > 0
                 at -= cells[t, 1]

@@ -57,11 +57,11 @@ def look_at(sweep: MovedSweep, image: CameraImage, camera: CameraModel, readout_
     if moving is None or not len(moving.index):
         return Look(camera, T_cam_lidar, T_rows)
     seconds = 1e-9 * (image.stamp_ns - sweep.stamps_ns(moving.index))
-    carried = moving.carried(sweep.points, seconds)
+    carried = moving.carried(seconds)
     if T_rows is not None:  # and on to the instant of the row on which each falls
         falls = project(carried.points, T_cam_lidar, camera, T_rows)
         seconds[falls.index] += 1e-9 * readout_ns * (falls.uv[:, 1] / (camera.height - 1.0) - 0.5)
-        carried = moving.carried(sweep.points, seconds)
+        carried = moving.carried(seconds)
     return Look(camera, T_cam_lidar, T_rows, carried)
 
 

@@ -59,17 +59,18 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moving:
-    """The points of a sweep that move. index: (K,) int32, rising, which they are; velocity: (K, 3) float32 m/s along
-    the axes of the LiDAR's frame at the sweep's stamp. measured: of the things that they lie on."""
+    """The K points of a sweep that move. index: (K,) int32, rising, which they are; points: (3, K) float32, they
+    themselves; velocity: (3, K) float32 m/s, both in the LiDAR's frame at the sweep's stamp. measured: of the things
+    that they lie on."""
 
     index: NDArray[np.int32]
+    points: NDArray[np.float32]
     velocity: NDArray[np.float32]
     measured: Measured
 
-    def carried(self, points: NDArray[np.float32], seconds: NDArray[np.floating]) -> Carried:
-        """So many seconds (K,) after each was measured; points: (N, 3) of the whole sweep, none of which changes."""
-        moved = points[self.index].T + self.velocity.T * seconds.astype(np.float32)
-        return Carried(self.index, np.ascontiguousarray(moved).T)
+    def carried(self, seconds: NDArray[np.floating]) -> Carried:
+        """So many seconds (K,) after each was measured."""
+        return Carried(self.index, (self.points + self.velocity * seconds.astype(np.float32)).T)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,8 +107,9 @@ class Movers:
         velocity = np.stack([np.cos(ahead), np.sin(ahead)], 1) * (ways.metres / seconds)[:, None]
         measured = Measured(self.number[ways.told], velocity[ways.told], ways.come[ways.told])
         carried = (ways.come | (self.known & ways.may_come))[which]
-        in_lidar = np.column_stack([velocity, np.zeros(len(self))]) @ now.T_fixed_lidar[:3, :3]
-        return Moving(index[carried], in_lidar[which[carried]].astype(np.float32), measured)
+        index, which = index[carried], which[carried]
+        in_lidar = now.T_fixed_lidar[:2, :3].T @ velocity.T  # (3, T)
+        return Moving(index, now.by_axis[:, index], in_lidar.astype(np.float32)[:, which], measured)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

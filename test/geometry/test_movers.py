@@ -60,7 +60,7 @@ def a_car(came_m: float, expected_mps: float, yaw: float = 0.3, known: bool = Fa
         standing(transform_points(inverse(before), np.vstack([then, post])), before),
         Workspace(),
     )
-    return moving, moving.velocity @ stood[:3, :3].T, way
+    return moving, moving.velocity.T @ stood[:3, :3].T, way
 
 
 def some_points(count: int = 3000, seed: int = 0) -> np.ndarray:
@@ -77,8 +77,8 @@ def pose(yaw: float, x: float, y: float, z: float) -> np.ndarray:
 
 
 def look(index: list[int], velocity: tuple[float, float, float], points: np.ndarray, seconds: float) -> Look:
-    moving = Moving(np.array(index, np.int32), np.tile(np.array(velocity, np.float32), (len(index), 1)), NOBODY)
-    carried = moving.carried(points, np.full(len(index), seconds))
+    rows, each = np.array(index, np.int32), np.tile(np.array(velocity, np.float32)[:, None], len(index))
+    carried = Moving(rows, points.T[:, rows], each, NOBODY).carried(np.full(len(index), seconds))
     return Look(world.camera(), inverse(world.T_LIDAR_CAMERA), None, carried)
 
 
@@ -132,7 +132,7 @@ def test_a_side_without_ends_tells_nothing_and_is_carried_where_it_is_known_to_m
         moving = side.moving(standing(wall, after_ms=100), standing(wall), Workspace())
         assert bool(len(moving.index)) is known
         assert not len(moving.measured.number)
-        assert np.allclose(moving.velocity, [12.0, 0.0, 0.0])
+        assert np.allclose(moving.velocity.T, [12.0, 0.0, 0.0])
 
 
 def test_where_there_was_nothing_before_nothing_is_carried():
@@ -178,7 +178,8 @@ def test_each_point_goes_on_from_its_own_instant_and_a_rolling_shutter_asks_for_
     sweep = MovedSweep(
         type(scan)(scan.frame_id, scan.stamp_ns, scan.points, stamps_ns, scan.cloud), tree, MotionConfig()
     )
-    moving = Moving(np.arange(2, dtype=np.int32), np.tile(np.array([0.0, 10.0, 0.0], np.float32), (2, 1)), NOBODY)
+    to_the_left = np.tile(np.array([[0.0], [10.0], [0.0]], np.float32), 2)
+    moving = Moving(np.arange(2, dtype=np.int32), sweep.points.T, to_the_left, NOBODY)
     at_once = look_at(sweep, world.image(T0 + 50 * MS), world.camera(), 0, moving)
     assert np.allclose(at_once.carried.points[:, 1], [1.5, 1.1])
     rolling = look_at(sweep, world.image(T0 + 50 * MS), world.camera(), 20 * MS, moving)
