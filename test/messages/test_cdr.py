@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,6 +47,24 @@ def test_a_cloud_is_read_as_it_was_written() -> None:
     assert (msg.height, msg.width, msg.point_step, msg.row_step) == (2, 3, 16, 48)
     assert (msg.fields, msg.is_bigendian, msg.is_dense) == (FIELDS, False, False)
     assert msg.data.tobytes() == CLOUD.data.tobytes()
+
+
+@pytest.mark.parametrize("changes", [{"name": "w"}, {"offset": 8}, {"datatype": 6}, {"count": 0}])
+def test_fields_that_come_again_are_the_same_tuple_and_others_are_read_anew(changes: dict) -> None:
+    other = replace(CLOUD, fields=(*FIELDS[:3], FIELDS[3]._replace(**changes)))
+    for cloud in (CLOUD, other, CLOUD):
+        first, again = read_cloud(cloud_bytes(cloud)), read_cloud(cloud_bytes(cloud))
+        assert first.fields is again.fields
+        wanted = cloud.fields if changes != {"count": 0} else FIELDS  # as some drivers write 1
+        assert first.fields == wanted
+        assert (again.point_step, again.data.tobytes()) == (16, CLOUD.data.tobytes())
+
+
+def test_a_cloud_of_endless_fields_is_read_and_not_remembered() -> None:
+    many = tuple(PointField("x" * 50, 0, 2) for _ in range(40))
+    content = cloud_bytes(replace(CLOUD, fields=many))
+    assert read_cloud(content).fields == many
+    assert read_cloud(content).fields is not read_cloud(content).fields
 
 
 def test_a_cloud_whose_points_lie_in_the_buffer_is_sent_from_there() -> None:
