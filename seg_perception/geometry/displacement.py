@@ -25,7 +25,7 @@ _FEWEST = 5  # points that have to agree
 _SHARE = 0.5  # of those in a box, at least
 _STOOD = 0.96  # share of those that may as well have been there before
 _BESIDE, _HOLDS = np.uint8(1), np.uint8(2)  # what a cell of the grid says; 0 where nothing is near
-_LIKELY = 0.95  # share from which on a way is as likely as the likeliest
+_LIKELY = 0.99  # share from which on a way is as likely as the likeliest
 
 
 class Boxes(NamedTuple):
