@@ -6,6 +6,9 @@ Every message names the thing, the value seen and the value wanted. In the live 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import TracebackType
+
 
 class SegPerceptionError(Exception):
     """Base of every error raised on purpose by this package."""
@@ -89,3 +92,27 @@ class TransformLoopError(TransformError):
     """An edge that would make a frame its own ancestor."""
 
     cause = "tf_loop"
+
+
+class ErrorsTo:
+    """A block of which each SegPerceptionError goes to `handle`, and no further; those of the class `but` go on.
+
+    Not `contextlib.contextmanager`: from Python 3.12 on each error that ends in one leaves a cycle behind, which keeps
+    what was in hand, a sweep or a picture, until the garbage collector comes by.
+    """
+
+    __slots__ = ("_but", "_handle")
+
+    def __init__(
+        self, handle: Callable[[SegPerceptionError], None], but: type[SegPerceptionError] | None = None
+    ) -> None:
+        self._handle, self._but = handle, but
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
+        if not isinstance(error, SegPerceptionError) or (self._but is not None and isinstance(error, self._but)):
+            return False
+        self._handle(error)
+        return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from seg_perception.config import CameraConfig, Config, VisibilityConfig
 from seg_perception.crew import Crew
 from seg_perception.datatypes import CameraImage, LidarScan, SemanticCloud, SweepReport, ViewReport
-from seg_perception.errors import BackendLostError, CalibrationError, SegPerceptionError
+from seg_perception.errors import BackendLostError, CalibrationError, ErrorsTo, SegPerceptionError
 from seg_perception.fusion.doubts import View
 from seg_perception.fusion.edges import Surfaces
 from seg_perception.fusion.painting import Painting
@@ -304,15 +304,13 @@ class Pipeline:
         return camera
 
 
-@contextlib.contextmanager
-def _costs_itself(name: str, reports: dict[str, ViewReport]) -> Iterator[None]:
+def _costs_itself(name: str, reports: dict[str, ViewReport]) -> ErrorsTo:
     """What one camera lacks costs that camera only, and its report says it."""
-    try:
-        yield
-    except BackendLostError:
-        raise
-    except SegPerceptionError as error:
+
+    def report(error: SegPerceptionError) -> None:
         reports[name] = replace(reports[name], skipped=error.cause, detail=str(error))
+
+    return ErrorsTo(report, but=BackendLostError)
 
 
 def warm_up(config: Config, segmenters: Segmenters) -> None:

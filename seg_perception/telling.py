@@ -4,13 +4,12 @@ sentence that names the remedy."""
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from seg_perception.config import Config
 from seg_perception.datatypes import CameraImage
-from seg_perception.errors import MessageError, ModelError, SegPerceptionError
+from seg_perception.errors import ErrorsTo, MessageError, ModelError, SegPerceptionError
 from seg_perception.fusion.pairing import FAR_OFF, Pairing
 from seg_perception.messages.camera_info import CameraInfoRecord
 from seg_perception.pipeline import SweepResult
@@ -40,16 +39,16 @@ class Telling:
         self._statistics.count(cause)
         self._on_problem(cause, sentence)
 
-    @contextmanager
-    def refusing(self, picture: CameraImage | None = None) -> Iterator[None]:
+    def refusing(self, picture: CameraImage | None = None) -> ErrorsTo:
         """What the block refuses is counted and told, and goes no further. picture: that it is about, if any."""
-        try:
-            yield
-        except SegPerceptionError as error:
+
+        def tell(error: SegPerceptionError) -> None:
             if picture is None or error.cause not in _OF_PICTURE:
                 self(error.cause, str(error))
             else:
                 self._unusable(picture, error.cause, str(error))
+
+        return ErrorsTo(tell)
 
     def missing(self, pairing: Pairing[Any]) -> None:
         """The cameras that have no image for a sweep."""
