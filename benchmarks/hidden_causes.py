@@ -33,20 +33,20 @@ GAPS_M = (TOLERANCE, 0.1, 0.2, 0.5, 1.0)
 @dataclass(frozen=True, slots=True, eq=False)
 class Hidden:
     """Points that one camera has in view and does not see. gap_m: (H,) from what hides each to the point; measured:
-    (H,) whether the LiDAR met that; own: (H,) whether the picture has the point's own class there; painted: (H,) by
-    each of SETTINGS."""
+    (H,) whether the LiDAR met that; painted, wrongly: (H,) by each of SETTINGS, from that camera's picture."""
 
     gap_m: NDArray[np.float64]
     measured: NDArray[np.bool_]
-    own: NDArray[np.bool_]
     painted: dict[str, NDArray[np.bool_]]
+    wrongly: dict[str, NDArray[np.bool_]]
 
 
 def hidden_points(sweep: TrueSweep, drive: Drive) -> list[Hidden]:
     """Those of each camera."""
-    exact, exposed = drive.sweep(sweep.number), 1e-3 * sweep.spec.offset_ms
-    exposed += exact.time
-    kept = {name: _kept(sweep, settings) for name, settings in SETTINGS.items()}
+    exact = drive.sweep(sweep.spec.number(sweep.number))
+    assert np.array_equal(exact.points, sweep.scan.points), "not the sweep that was kept"
+    exposed = exact.time + 1e-3 * sweep.spec.offset_ms
+    results = {name: _painted(sweep, settings) for name, settings in SETTINGS.items()}
     found = []
     for number, camera in enumerate(drive.cameras):
         rows = np.flatnonzero(sweep.in_view[number] & ~sweep.visible[number])
@@ -59,18 +59,19 @@ def hidden_points(sweep: TrueSweep, drive: Drive) -> list[Hidden]:
         of_ends = drive.world.class_of(hits, 255)
         range_m = np.linalg.norm(ends - drive.T_world_base(exact.time)[:3, 3], axis=1)
         measured = _measured(exact, ends, of_ends, NEAR_BEAMS * BEAM_RAD * range_m + NEAR_M)
-        painted = {name: cameras[number][rows] for name, cameras in kept.items()}
-        found.append(Hidden(distance - hits.distance, measured, of_ends == sweep.class_id[rows], painted))
+        painted = {name: (camera == number)[rows] for name, (camera, _) in results.items()}
+        wrong = {name: (class_id != sweep.class_id)[rows] & painted[name] for name, (_, class_id) in results.items()}
+        found.append(Hidden(distance - hits.distance, measured, painted, wrong))
     return found
 
 
-def _kept(sweep: TrueSweep, settings: dict[str, object]) -> list[NDArray[np.bool_]]:
-    """Which of the N points take their label from each camera's picture, if from no other."""
+def _painted(sweep: TrueSweep, settings: dict[str, object]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Which camera each of the N points has its label from, and the label."""
     pipeline = Pipeline(Config.from_mapping({"cameras": ["front", "left"], **settings}), TruthSegmenter(), sweep.tree)
     for mount in sweep.cameras:
         pipeline.set_camera(mount.name, mount.model)
-    visible = pipeline.process(sweep.scan, sweep.images).visible
-    return [np.isin(np.arange(len(sweep.scan)), visible[mount.name].index) for mount in sweep.cameras]
+    cloud = pipeline.process(sweep.scan, sweep.images).cloud
+    return cloud.camera.copy(), cloud.class_id.copy()
 
 
 def _measured(exact: Sweep, ends: NDArray, class_id: NDArray, near_m: NDArray) -> NDArray[np.bool_]:
@@ -85,22 +86,23 @@ def _measured(exact: Sweep, ends: NDArray, class_id: NDArray, near_m: NDArray) -
 
 def table(found: list[Hidden]) -> str:
     """For the page: a line for each gap, and for what the LiDAR met or not."""
-    gap_m, measured, own = (np.concatenate([getattr(h, name) for h in found]) for name in ("gap_m", "measured", "own"))
-    painted = {name: np.concatenate([h.painted[name] for h in found]) for name in SETTINGS}
+    gap_m, measured = (np.concatenate([getattr(points, name) for points in found]) for name in ("gap_m", "measured"))
     kinds = {
         f"by what is {low:g} to {high:g} m nearer": (gap_m >= low) & (gap_m < high) for low, high in pairwise(GAPS_M)
     }
     far = gap_m >= GAPS_M[-1]
-    kinds |= {f"{GAPS_M[-1]:g} m or more, and the LiDAR met it there": far & measured}
-    kinds |= {f"{GAPS_M[-1]:g} m or more, and the LiDAR did not": far & ~measured, "all": gap_m >= GAPS_M[0]}
-    lines = [
-        f"| hidden | share | {' | '.join(f'painted, {name}' for name in SETTINGS)} | own label |",
-        "|---" * 5 + "|",
-    ]
+    kinds |= {f"by {GAPS_M[-1]:g} m or more, and the LiDAR met it there": far & measured}
+    kinds |= {f"by {GAPS_M[-1]:g} m or more, and the LiDAR did not": far & ~measured, "all": gap_m >= GAPS_M[0]}
+    columns = {
+        f"{what}, {name}": np.concatenate([getattr(points, what)[name] for points in found])
+        for name in SETTINGS
+        for what in ("painted", "wrongly")
+    }
+    lines = [f"| hidden | share | {' | '.join(columns)} |", "|---|" + "---:|" * (len(columns) + 1)]
     for name, rows in kinds.items():
-        counts = [rows.sum(), *((rows & some).sum() for some in painted.values())]
+        counts = [rows.sum(), *((rows & some).sum() for some in columns.values())]
         shares = " | ".join(f"{100.0 * count / kinds['all'].sum():.2f} %" for count in counts)
-        lines.append(f"| {name} | {shares} | {100.0 * own[rows & painted['the default']].mean():.0f} % |")
+        lines.append(f"| {name} | {shares} |")
     return "\n".join(lines)
 
 
