@@ -116,14 +116,18 @@ def flatten(summary: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def unflatten(values: Iterable[KeyValue]) -> dict[str, Any]:
     """What `flatten` was given, from the pairs of a status; keys that say something else (`last_words.…`) are left out.
 
-    A class name may hold a dot: only `latency_ms` has a third level, and there the last dot divides.
+    A class name may hold a dot: only `latency_ms` and `points_of_camera` have a third level, and there the last dot
+    divides.
     """
-    summary: dict[str, Any] = {"points_by_class": {}, "causes": {}, "latency_ms": {}}
+    summary: dict[str, Any] = {"points_by_class": {}, "points_of_camera": {}, "causes": {}, "latency_ms": {}}
     for pair in values:
         section, _, rest = pair.key.partition(".")
         if section == "latency_ms":
             stage, _, figure = rest.rpartition(".")
             summary[section].setdefault(stage, {})[figure] = float(pair.value)
+        elif section == "points_of_camera":
+            camera, _, count = rest.rpartition(".")
+            summary[section].setdefault(camera, {})[count] = int(pair.value)
         elif section in ("points_by_class", "causes"):
             summary[section][rest] = int(pair.value)
         elif not rest and pair.value.isdecimal():

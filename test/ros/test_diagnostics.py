@@ -166,6 +166,7 @@ def test_the_summary_reads_back_as_it_was():
     statistics.count("bad_message/front", 3)
     statistics.points_by_class[:2] = 5, 6
     statistics.add_seconds("paint", 0.25)
+    statistics.points_of_camera["front"]["in_view"] = 4
     summary = statistics.summary(("road", "traffic. light"))
     status = statuses("node", observation(), Observation(1.0, summary, {}, {"bad_message/front": "why"}))[0]
     read = unflatten(status.values)
