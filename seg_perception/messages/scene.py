@@ -45,6 +45,7 @@ _SEEN_ALPHA, _COASTING_ALPHA = 0.6, 0.25
 _TEXT_M = 0.8  # height of a letter
 _AHEAD_S = 1.0  # an arrow ends where its thing will be after this
 _SLOWEST = 0.5  # m/s; anything slower has no arrow
+_NEAR_M = 10.0  # from the middle of a grid, to each side: the ground that it is laid on
 
 
 def detections_fields(tracks: Tracks, taxonomy: Taxonomy, frame_id: str, stamp_ns: int) -> dict[str, Any]:
@@ -138,10 +139,18 @@ class Markers:
 
 
 def occupancy_fields(layers: BevLayers, drivable_probability: float, frame_id: str, stamp_ns: int) -> dict[str, Any]:
-    """A nav_msgs/OccupancyGrid: 0 where drivable, 100 where not, -1 where not seen; at the height 0."""
+    """A nav_msgs/OccupancyGrid: 0 where drivable, 100 where not, -1 where not seen; at the height of the ground around
+    its middle, as far as that is known, else at 0.
+    """
     header = header_fields(stamp_ns, frame_id)
     rows, columns = layers.drivable.shape
-    origin = {"position": _vector((*layers.corner, 0.0)), "orientation": _UPRIGHT}
+    near = round(_NEAR_M / layers.cell_m)
+    ground = layers.ground[
+        max(rows // 2 - near, 0) : rows // 2 + near, max(columns // 2 - near, 0) : columns // 2 + near
+    ]
+    known = ground[np.isfinite(ground)]
+    height = float(np.median(known)) if len(known) else 0.0
+    origin = {"position": _vector((*layers.corner, height)), "orientation": _UPRIGHT}
     info = {"map_load_time": header["stamp"], "resolution": float(layers.cell_m), "width": columns, "height": rows}
     data = layers.occupancy(drivable_probability).reshape(-1)
     return {"header": header, "info": {**info, "origin": origin}, "data": data}

@@ -109,7 +109,9 @@ def test_occupancy_is_free_where_drivable_and_its_first_cell_lies_at_the_corner(
     fields = occupancy_fields(layers(), 0.5, "odom", STAMP_NS)
     assert fields["data"].tolist() == [0, -1, 100, 0]
     assert (fields["info"]["width"], fields["info"]["height"], fields["info"]["resolution"]) == (2, 2, 0.5)
-    assert fields["info"]["origin"]["position"] == {"x": -2.0, "y": 4.0, "z": 0.0}
+    assert fields["info"]["origin"]["position"] == {"x": -2.0, "y": 4.0, "z": pytest.approx(-1.75)}
+    nowhere = dataclasses.replace(layers(), ground=np.full((2, 2), np.nan, np.float32))
+    assert occupancy_fields(nowhere, 0.5, "odom", STAMP_NS)["info"]["origin"]["position"]["z"] == 0.0
 
 
 def test_cells_whose_class_or_ground_is_not_known_are_left_out_of_the_cloud():
