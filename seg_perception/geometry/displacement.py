@@ -169,7 +169,7 @@ def _agree(by_axis, index, which, boxes, layout, grid, agree, asked):  # type: i
     by_axis, index, which, grid = borrowed((by_axis, index, which, grid))
     half, per_m = boxes.half, 1.0 / _CELL_M
     first, cells, steps = layout
-    every = np.zeros(asked.shape[0], np.int64)  # so manieth point is asked
+    every = np.zeros(asked.shape[0], np.int64)  # of each box one point of so many is asked
     for m in range(which.shape[0]):
         every[which[m]] += 1
     every[:] = every // _ENOUGH + 1
