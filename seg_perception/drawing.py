@@ -157,8 +157,10 @@ def _grid(tiles: list[Pixels], columns: int) -> Pixels:
 
 
 def legend(taxonomy: Taxonomy, class_ids: NDArray[np.uint8], width: int) -> Pixels:
-    """A strip that names the colours of the classes in `class_ids`, in the order of their train ids."""
-    entries = [(c.name, c.color) for c in taxonomy.trained if c.train_id in set(class_ids.tolist())]
+    """A strip that names the colours of the classes in `class_ids`, in the order of their train ids, UNKNOWN last."""
+    shown = set(class_ids.tolist())
+    entries = [(c.name, c.color) for c in taxonomy.trained if c.train_id in shown]
+    entries += [("no label", tuple(UNSEEN.tolist()))] if UNKNOWN in shown else []
     column, line = 150, 22
     per_row = max(1, width // column)
     canvas = np.empty((line * -(-len(entries) // per_row) + 8, width, 3), np.uint8)

@@ -8,6 +8,7 @@ from seg_perception.drawing import (
     UNSEEN,
     birds_eye_view,
     confidence_image,
+    legend,
     overlay,
     painted_points,
     points_by_range,
@@ -120,3 +121,9 @@ def test_confidence_is_the_probability_of_each_pixels_label_in_255ths():
     confidence[69, 2] = 1.0
     picture = confidence_image(LabelSegmentation(labels, confidence, Alignment(), (3, 70)))
     assert (picture[0, 0], picture[1, 1], picture[69, 2]) == (0, 128, 255)
+
+
+def test_the_legend_says_what_points_without_a_label_look_like():
+    with_unknown = legend(CITYSCAPES, np.array([0, UNKNOWN], np.uint8), 400)
+    assert (with_unknown == UNSEEN).all(axis=2).any()
+    assert not (legend(CITYSCAPES, np.array([0], np.uint8), 400) == UNSEEN).all(axis=2).any()
