@@ -21,6 +21,8 @@ def numbered(images: Sequence[Told], count: int) -> list[NDArray[np.uint16]]:
     An instance of one image and one of an image before it are the same where, of the points that both images see and
     count as things, more than half of either's are the other's.
     """
+    if not images:
+        return []
     sweep = np.full(count, NO_INSTANCE, np.int64)  # by the first image that sees the point
     taken = 0
     result = []
