@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+with suppress(ImportError):  # where it is missing its tests say so
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow])  # others may keep the machine busy
+    settings.load_profile("busy")
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = PROJECT_ROOT.parent / "shared" / "data"
