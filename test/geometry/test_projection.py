@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seg_perception.geometry.camera import CameraModel
-from seg_perception.geometry.columns import by_axis
+from seg_perception.geometry.columns import BLOCK, by_axis
 from seg_perception.geometry.projection import project
 from seg_perception.geometry.workspace import Workspace
 
@@ -125,6 +125,23 @@ def test_blocks_of_which_few_or_many_or_no_points_are_in_view_give_the_same_poin
     uv, _ = CAMERAS[0].project(points)
     projection = project(points, np.eye(4), CAMERAS[0])
     inside = np.flatnonzero(CAMERAS[0].in_view(uv))
+    assert projection.index.tolist() == inside.tolist()
+    assert np.array_equal(projection.uv, uv[inside].astype(np.float32))
+
+
+@pytest.mark.parametrize("after", [1.0, 0.6, 0.02, 0.0])
+def test_a_block_after_one_that_is_all_in_the_image_is_left_out_where_it_is_not(after):
+    """Near and far points, so that bounds alone do not tell."""
+    rng = np.random.default_rng(6)
+    share = np.repeat([1.0, 1.0, after, 1.0, after, after], BLOCK)
+    depth = rng.uniform(2.0, 40.0, share.size)
+    aside = np.where(rng.random(share.size) < share, 0.0, rng.choice([-2.0, 2.0], share.size))
+    x, y = rng.uniform(-0.4, 0.4, (2, share.size))
+    points = np.column_stack([(x + aside) * depth, y * depth, depth]).astype(np.float32)
+    points[[5, 3 * BLOCK + 7]] = np.nan
+    uv, _ = CAMERAS[1].project(points)
+    inside = np.flatnonzero(CAMERAS[1].in_view(uv))
+    projection = project(points, np.eye(4), CAMERAS[1])
     assert projection.index.tolist() == inside.tolist()
     assert np.array_equal(projection.uv, uv[inside].astype(np.float32))
 
